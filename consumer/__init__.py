@@ -1,0 +1,1 @@
+"""The worker: events in, learning, fresh recommendations out."""

@@ -1,0 +1,1 @@
+"""One file a command of `headrace`: the places where the parts meet."""
