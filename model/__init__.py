@@ -1,1 +1,19 @@
-"""The model: embeddings that learn from a stream, one micro-batch at a time."""
+"""The model: embeddings that learn from a stream, one micro-batch at a time.
+
+Reading order: interactions (what comes in) · learner (test, then learn: the whole step) · live (what moves event
+by event inside a batch: history, seen, counts) · encoders (history -> user vector) · losses and negatives ·
+ratings (the other head) · tables and optimizers (rows that grow, and how they move) · topk (the lists) ·
+evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
+
+Shapes are in the names of arrays:
+
+    B  interactions of a batch, in stream order      U  users (rows, or the touched ones)
+    I  items (rows)                                   N  negatives
+    W  window: a user's last interactions, newest first
+    K  length of a list                               D  width of an embedding
+    F  width of a rating factor
+
+so that `scores_BI = users_BD @ items_ID.T`. Row numbers are -1 where there is nothing.
+
+Torch, numpy and the standard library only: no Kafka, no clock, no environment, no files, no printing.
+"""

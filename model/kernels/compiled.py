@@ -1,0 +1,29 @@
+"""`compiled`: numba's njit where numba is installed, the plain function otherwise."""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+try:
+    import numba
+except ImportError:  # the plain twin: same text, same result, interpreted
+    numba = None
+
+F = TypeVar("F", bound=Callable[..., object])
+
+IS_COMPILED: bool = numba is not None
+
+
+def compiled(function: F) -> F:
+    """The function compiled to machine code at its first call, kept on disk beside the source for later runs.
+
+    Floating-point arithmetic is left in the order in which it is written (no fastmath), so that the compiled and
+    the interpreted kernel agree.
+    """
+    if numba is None:
+        return function
+    return cast("F", numba.njit(function, cache=True, nogil=True))
+
+
+def interpreted(function: F) -> F:
+    """The plain twin of a kernel, whichever of the two is running."""
+    return cast("F", getattr(function, "py_func", function))

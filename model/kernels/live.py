@@ -1,0 +1,100 @@
+"""One pass over a batch in stream order: note what each event finds, then let it move the live state.
+
+This is the rule the model stands on: staleness inside a micro-batch destroys quality, so everything that is
+counted and all user state moves here, event by event, and only gradient steps wait for the end of the batch.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.kernels.compiled import compiled
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Flags = NDArray[np.bool_]
+
+
+@compiled
+def live_pass(
+    users_B: Ints,
+    items_B: Ints,
+    times_B: Ints,
+    enters_B: Flags,
+    history_items_UH: Rows,
+    history_times_UH: Ints,
+    history_pushed_U: Ints,
+    seen_pool: Rows,
+    seen_start_U: Ints,
+    seen_length_U: Ints,
+    known_I: Flags,
+    count_I: Ints,
+    items_with_count: Ints,
+    items_above_count: Ints,
+    strictly_before: bool,
+    allow_repeats: bool,
+    windows_BW: Rows,
+    known_B: Flags,
+    seen_length_B: Ints,
+    popularity_rank_B: Ints,
+) -> None:
+    """Fill the last four arrays with what each event finds; advance history, seen sets and counts.
+
+    `enters_B` marks the events of positive weight and the ratings: only they enter history, seen set and
+    popularity. `items_with_count[c]` is the number of known items with count c, `items_above_count[c]` of those
+    with more: they make the popularity rank of an item a look-up instead of a scan. Room for the whole batch must
+    have been reserved in `seen_pool` and in the two count arrays.
+    """
+    depth = history_items_UH.shape[1]
+    width = windows_BW.shape[1]
+    for event in range(users_B.shape[0]):
+        user = users_B[event]
+        item = items_B[event]
+
+        filled = 0
+        pushed = history_pushed_U[user]
+        for age in range(min(pushed, depth)):
+            if filled == width:
+                break
+            slot = (pushed - 1 - age) % depth
+            if strictly_before and history_times_UH[user, slot] >= times_B[event]:
+                continue
+            windows_BW[event, filled] = history_items_UH[user, slot]
+            filled += 1
+        for empty in range(filled, width):
+            windows_BW[event, empty] = -1
+
+        known_B[event] = known_I[item]
+        start = seen_start_U[user]
+        length = seen_length_U[user]
+        seen_length_B[event] = length
+        count = count_I[item]
+        better = items_above_count[count]
+        ties = items_with_count[count] - 1
+        has = False
+        for position in range(start, start + length):
+            other = seen_pool[position]
+            if other == item:
+                has = True
+            elif not allow_repeats:
+                if count_I[other] > count:
+                    better -= 1
+                elif count_I[other] == count:
+                    ties -= 1
+        popularity_rank_B[event] = better + ties // 2 if known_I[item] else -1
+
+        if not known_I[item]:
+            known_I[item] = True
+            items_with_count[count] += 1
+        if not enters_B[event]:
+            continue
+        items_with_count[count] -= 1
+        items_with_count[count + 1] += 1
+        items_above_count[count] += 1
+        count_I[item] = count + 1
+        slot = pushed % depth
+        history_items_UH[user, slot] = item
+        history_times_UH[user, slot] = times_B[event]
+        history_pushed_U[user] = pushed + 1
+        if not has:
+            seen_pool[start + length] = item
+            seen_length_U[user] = length + 1

@@ -1,0 +1,277 @@
+"""Test, then learn: one pass over a batch of interactions, then one gradient step.
+
+Each event is first ranked (and its rating predicted) from everything earlier in the stream, also in its own batch,
+and only then learned. Live state moves event by event (`model.live`, `model.ratings`); shared parameters move once a
+batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.encoders.interface import Encoder
+from model.encoders.recency import RecencyEncoder
+from model.interactions import Forget, Interaction
+from model.live import LiveState
+from model.ranking import RankedBatch, RankingHead, RankingRates
+from model.ratings import RatingHead, RatingRates
+from model.vocabulary import Vocabulary
+
+Ranks = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """What makes two learners different; equal settings, seed and stream give equal states."""
+
+    encoder: str = "recency"
+    width: int = 64
+    """Width of an item embedding."""
+    rating_width: int = 16
+    window: int = 20
+    """Last items that the encoder reads."""
+    decay: float = 0.8
+    depth: int = 64
+    """Last interactions kept a user."""
+    most_seen: int = 4096
+    rating_min: float = 0.5
+    rating_max: float = 5.0
+    ranked_share: float = 1.0
+    """Share of the users whose events are ranked before they are learned."""
+    allow_repeats: bool = False
+    """Items the user has seen stay candidates."""
+    strictly_before: bool = False
+    """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
+    seed: int = 0
+    ranking: RankingRates = field(default_factory=RankingRates)
+    ratings: RatingRates = field(default_factory=RatingRates)
+
+
+ENCODERS: dict[str, Callable[[LearnerSettings], Encoder]] = {
+    "recency": lambda settings: RecencyEncoder(settings.window, settings.decay),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch gave. Arrays have one entry an interaction, in stream order (forgets have none)."""
+
+    version: int
+    """Number of the step: it rises by one with each batch that holds anything."""
+    ranked_B: Flags
+    """Which interactions were ranked: ratings and positive weights, of the users that are ranked at all."""
+    ranks_B: Ranks
+    """Rank from 0 among the candidates; NaN for a miss (an item without an earlier event) or where not ranked."""
+    popularity_ranks_B: Ranks
+    """The same by live count alone."""
+    ratings_B: Ranks
+    """The rating that came, NaN where there was none."""
+    predictions_B: Ranks
+    """Its prediction, read at the mean; NaN where there was none."""
+    medians_B: Ranks
+    ranking_loss: float
+    """Mean softmax loss of the batch's positive events; 0 where there were none."""
+    touched_users: dict[str, int]
+    """Users whose state moved -> position in the batch (forgets counted) of their newest interaction."""
+    forgotten_users: list[str]
+
+
+class Learner:
+    """The whole model: vocabularies, live state, ranking head, rating head."""
+
+    def __init__(
+        self,
+        settings: LearnerSettings,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if settings.encoder not in ENCODERS:
+            raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}, got {settings.encoder!r}")
+        self.settings = settings
+        self.device = torch.device(device)
+        self.version = 0
+        self.users = Vocabulary()
+        self.items = Vocabulary()
+        self.live = LiveState(depth=settings.depth, most_seen=settings.most_seen)
+        self.ranking = RankingHead(
+            settings.width,
+            ENCODERS[settings.encoder](settings),
+            settings.ranking,
+            seed=settings.seed,
+            device=self.device,
+            dtype=dtype,
+        )
+        self.ratings = RatingHead(
+            settings.rating_width, settings.rating_min, settings.rating_max, seed=settings.seed, rates=settings.ratings
+        )
+
+    def test_then_learn(self, batch: Sequence[Interaction | Forget]) -> Step:
+        """Rank and predict each interaction, then learn the batch. An empty batch changes nothing.
+
+        A forget takes effect where it stands: what comes before it is learned first, what comes after meets a
+        stranger. FloatingPointError when a loss is not finite; the learner must not be saved after that.
+        """
+        if not batch:
+            return _joined([], self.version, {}, [])
+        self.version += 1
+        parts: list[_Part] = []
+        touched: dict[str, int] = {}
+        forgotten: list[str] = []
+        start = 0
+        for stop in [place for place, entry in enumerate(batch) if isinstance(entry, Forget)] + [len(batch)]:
+            interactions = [entry for entry in batch[start:stop] if isinstance(entry, Interaction)]
+            if interactions:
+                parts.append(self._learn_interactions(interactions))
+                touched.update({entry.user_id: start + place for place, entry in enumerate(interactions)})
+            if stop < len(batch):
+                user_id = batch[stop].user_id
+                self.forget(user_id)
+                touched.pop(user_id, None)
+                forgotten.append(user_id)
+            start = stop + 1
+        return _joined(parts, self.version, touched, forgotten)
+
+    def forget(self, user_id: str) -> bool:
+        """Erase the user's history, seen set, rating state and row; False where the user was not known."""
+        if self.users.row(user_id) is None:
+            return False
+        row = self.users.remove(user_id)
+        self.live.clear_user(row)
+        self.ratings.clear_user(row)
+        return True
+
+    def scores(self, rows_U: NDArray[np.int64]) -> Tensor:
+        """Scores (U, I) of all items for these user rows now; -inf for unknown items and those the user has seen."""
+        live = self.live
+        count_I = live.counts.count_I[: live.counts.items]
+        scores_UI = self.ranking.scores(live.history.windows(rows_U, self.settings.window), count_I)
+        if not self.settings.allow_repeats:
+            events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
+            at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
+            scores_UI[at] = -torch.inf
+        unknown_I = torch.from_numpy(~live.counts.known_I[: live.counts.items])
+        scores_UI[:, unknown_I.to(self.device)] = -torch.inf
+        return scores_UI
+
+    def _learn_interactions(self, interactions: list[Interaction]) -> "_Part":
+        users_B = self.users.rows([entry.user_id for entry in interactions])
+        items_B = self.items.rows([entry.item_id for entry in interactions])
+        times_B = np.array([entry.timestamp for entry in interactions], dtype=np.int64)
+        weights_B = np.array([entry.weight for entry in interactions], dtype=np.float64)
+        ratings_B = np.array(
+            [math.nan if entry.rating is None else entry.rating for entry in interactions], dtype=np.float64
+        )
+        self.live.grow(len(self.users), len(self.items))
+        self.ranking.grow(len(self.items))
+        self.ratings.grow(len(self.users), len(self.items))
+
+        rated_B = ~np.isnan(ratings_B)
+        enters_B = (weights_B > 0) | rated_B
+        found = self.live.pass_over(
+            users_B,
+            items_B,
+            times_B,
+            enters_B,
+            window=self.settings.window,
+            strictly_before=self.settings.strictly_before,
+            allow_repeats=self.settings.allow_repeats,
+        )
+        ranked_B = enters_B & self._is_ranked(interactions)
+        ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
+        if ranked_B.any():
+            ranks_B, loss = self.ranking.rank_then_learn(ranked, weights_B, self.version)
+        else:
+            ranks_B, loss = np.full(len(items_B), np.nan), self.ranking.learn(ranked, weights_B, self.version)
+        self.live.seen.trim(users_B)
+
+        predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
+        predictions_B[rated_B], medians_B[rated_B] = self.ratings.predict_then_learn(
+            users_B[rated_B], items_B[rated_B], ratings_B[rated_B]
+        )
+        return _Part(
+            ranked_B=ranked_B,
+            ranks_B=np.where(ranked_B, ranks_B, np.nan),
+            popularity_ranks_B=np.where(ranked_B & found.known_B, found.popularity_rank_B, np.nan),
+            ratings_B=ratings_B,
+            predictions_B=predictions_B,
+            medians_B=medians_B,
+            loss=loss,
+        )
+
+    def _is_ranked(self, interactions: list[Interaction]) -> Flags:
+        share = self.settings.ranked_share
+        if share >= 1:
+            return np.ones(len(interactions), dtype=np.bool_)
+        below = share * 2**32  # a user is ranked always or never, on every machine alike
+        return np.array([zlib.crc32(entry.user_id.encode()) < below for entry in interactions], dtype=np.bool_)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts."""
+        arrays: dict[str, NDArray[np.generic]] = {"version": np.array([self.version, self.settings.seed])}
+        for part, holder in (
+            ("users", self.users),
+            ("items", self.items),
+            ("live", self.live),
+            ("ratings", self.ratings),
+        ):
+            arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
+        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a saved state; ValueError where the settings do not fit what was saved."""
+        version, seed = state["version"].tolist()
+        if seed != self.settings.seed:
+            raise ValueError(f"the saved model was started with seed {seed}, the settings say {self.settings.seed}")
+        self.ranking.load(_under(state, "ranking."))
+        for part, holder in (
+            ("users", self.users),
+            ("items", self.items),
+            ("live", self.live),
+            ("ratings", self.ratings),
+        ):
+            holder.load({name: value.numpy() for name, value in _under(state, f"{part}.").items()})
+        self.version = version
+
+
+@dataclass(frozen=True)
+class _Part:
+    ranked_B: Flags
+    ranks_B: Ranks
+    popularity_ranks_B: Ranks
+    ratings_B: Ranks
+    predictions_B: Ranks
+    medians_B: Ranks
+    loss: float
+
+
+def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
+    def join(arrays: list[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
+        return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
+
+    ranked = sum(int(part.ranked_B.sum()) for part in parts)
+    return Step(
+        version=version,
+        ranked_B=join([part.ranked_B for part in parts], np.bool_),
+        ranks_B=join([part.ranks_B for part in parts], np.float64),
+        popularity_ranks_B=join([part.popularity_ranks_B for part in parts], np.float64),
+        ratings_B=join([part.ratings_B for part in parts], np.float64),
+        predictions_B=join([part.predictions_B for part in parts], np.float64),
+        medians_B=join([part.medians_B for part in parts], np.float64),
+        ranking_loss=sum(part.loss for part in parts) / max(ranked, 1),
+        touched_users=touched,
+        forgotten_users=forgotten,
+    )
+
+
+def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

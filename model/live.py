@@ -1,0 +1,104 @@
+"""What moves event by event inside a batch: history, seen sets, counts; and what each event found before it moved them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.counts import ItemCounts
+from model.history import History, SeenItems
+from model.kernels.live import live_pass
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the events of a batch found, each with everything earlier in the stream already counted."""
+
+    windows_BW: NDArray[np.int32]
+    """The user's last items, newest first, -1 where there are fewer."""
+    known_B: NDArray[np.bool_]
+    """Whether the event's item had an earlier event."""
+    popularity_rank_B: Ints
+    """Rank of the event's item by count among the candidates, from 0; -1 where the item was not known."""
+    seen_start_B: Ints
+    seen_length_B: Ints
+    """Where the user's seen items lie in the pool, and how many there were."""
+    count_I: Ints
+    """Counts as of the batch's start."""
+    known_I: NDArray[np.bool_]
+    """Known items as of the batch's start."""
+
+
+class LiveState:
+    """History, seen sets and counts of all users and items, moved together."""
+
+    def __init__(self, *, depth: int, most_seen: int) -> None:
+        self.history = History(depth)
+        self.seen = SeenItems(most_seen)
+        self.counts = ItemCounts()
+
+    def grow(self, users: int, items: int) -> None:
+        self.history.grow(users)
+        self.seen.grow(users)
+        self.counts.grow(items)
+
+    def pass_over(
+        self,
+        users_B: Ints,
+        items_B: Ints,
+        times_B: Ints,
+        enters_B: NDArray[np.bool_],
+        *,
+        window: int,
+        strictly_before: bool,
+        allow_repeats: bool,
+    ) -> Found:
+        """Let the events of a batch move the state in order; what each one found is returned."""
+        size = len(users_B)
+        self.seen.reserve(users_B)
+        self.counts.reserve(items_B)
+        known_I, count_I = self.counts.known_I[: self.counts.items].copy(), self.counts.count_I[: self.counts.items].copy()
+        windows_BW = np.empty((size, window), dtype=np.int32)
+        known_B = np.empty(size, dtype=np.bool_)
+        seen_length_B = np.empty(size, dtype=np.int64)
+        popularity_rank_B = np.empty(size, dtype=np.int64)
+        live_pass(
+            users_B,
+            items_B,
+            times_B,
+            enters_B,
+            self.history.items_UH,
+            self.history.times_UH,
+            self.history.pushed_U,
+            self.seen.pool,
+            self.seen.start_U,
+            self.seen.length_U,
+            self.counts.known_I,
+            self.counts.count_I,
+            self.counts.items_with_count,
+            self.counts.items_above_count,
+            strictly_before,
+            allow_repeats,
+            windows_BW,
+            known_B,
+            seen_length_B,
+            popularity_rank_B,
+        )
+        return Found(
+            windows_BW, known_B, popularity_rank_B, self.seen.start_U[users_B], seen_length_B, count_I, known_I
+        )
+
+    def clear_user(self, user: int) -> None:
+        self.history.clear(user)
+        self.seen.clear(user)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        parts = {"history": self.history.state(), "seen": self.seen.state(), "counts": self.counts.state()}
+        return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        for part, holder in (("history", self.history), ("seen", self.seen), ("counts", self.counts)):
+            prefix = f"{part}."
+            holder.load({name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)})

@@ -1,0 +1,63 @@
+"""Top-k lists for the touched users: the best of all known items, less the seen ones."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.learner import Learner
+
+SCORES_AT_ONCE = 1 << 24
+
+
+class UserList(NamedTuple):
+    """A user's list, best first; shorter than k where there are fewer candidates."""
+
+    user_id: str
+    item_ids: list[str]
+    scores: list[float]
+
+
+class TopK:
+    """Makes the lists of a learner as it stands now."""
+
+    def __init__(self, learner: Learner, k: int) -> None:
+        self.learner = learner
+        self.k = k
+
+    def __call__(self, user_ids: Sequence[str]) -> list[UserList]:
+        """One list for each of these users, in their order; users that are not known are left out."""
+        learner = self.learner
+        known = [(user_id, row) for user_id in user_ids if (row := learner.users.row(user_id)) is not None]
+        size = max(1, SCORES_AT_ONCE // max(len(learner.items), 1))
+        lists: list[UserList] = []
+        for start in range(0, len(known), size):
+            users = known[start : start + size]
+            scores_UI = learner.scores(np.array([row for _, row in users], dtype=np.int64))
+            values_UK, items_UK = best(scores_UI, self.k)
+            for (user_id, _), values, items in zip(users, values_UK.tolist(), items_UK.tolist(), strict=True):
+                kept = [place for place, value in enumerate(values) if value != -np.inf]
+                lists.append(
+                    UserList(user_id, [learner.items.name(items[p]) for p in kept], [round(values[p], 6) for p in kept])
+                )
+        return lists
+
+
+def best(scores_UI: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best scores of each row and their columns, best first, ties to the lower column; both (U, min(k, I)).
+
+    `torch.topk` alone leaves open which of several equal scores it takes, and lists must not depend on that.
+    """
+    k = min(k, scores_UI.shape[1])
+    if k == 0:
+        return scores_UI[:, :0], torch.zeros((len(scores_UI), 0), dtype=torch.int64)
+    values_UK, columns_UK = torch.topk(scores_UI, k, dim=1)
+    tied_U = (scores_UI >= values_UK[:, -1:]).sum(1) > k
+    if tied_U.any():  # CPU-GPU sync point; ties at the end of the list are settled by a stable sort of the whole row
+        values, columns = torch.sort(scores_UI[tied_U], dim=1, descending=True, stable=True)
+        values_UK[tied_U], columns_UK[tied_U] = values[:, :k], columns[:, :k]
+    columns_UK, by_column = torch.sort(columns_UK, dim=1)
+    values_UK, by_value = torch.sort(values_UK.gather(1, by_column), dim=1, descending=True, stable=True)
+    return values_UK.cpu(), columns_UK.gather(1, by_value).cpu()

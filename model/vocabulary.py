@@ -1,0 +1,91 @@
+"""Ids become rows: a new id gets the next row, a removed id gives its row back.
+
+Knows nothing of what the rows hold.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Vocabulary:
+    """A one-to-one map from ids to row numbers 0, 1, 2, ... in the order in which the ids arrive."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._ids: list[str | None] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        """Rows in use and rows given back: the height a table must have."""
+        return len(self._ids)
+
+    @property
+    def in_use(self) -> int:
+        return len(self._rows)
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, int64 of shape (len(ids),); ids not met before get one."""
+        get = self._rows.get
+        found = [get(name, -1) for name in ids]
+        if -1 in found:
+            for position, row in enumerate(found):
+                if row < 0:
+                    found[position] = self._add(ids[position])
+        return np.array(found, dtype=np.int64)
+
+    def row(self, name: str) -> int | None:
+        """The row of an id, None where it has none."""
+        return self._rows.get(name)
+
+    def name(self, row: int) -> str:
+        """The id of a row; KeyError for a row that was given back."""
+        name = self._ids[row]
+        if name is None:
+            raise KeyError(f"row {row} is not in use")
+        return name
+
+    def remove(self, name: str) -> int:
+        """Give the id's row back for the next new id; KeyError for an id that has none."""
+        row = self._rows.pop(name)
+        self._ids[row] = None
+        self._free.append(row)
+        return row
+
+    def _add(self, name: str) -> int:
+        row = self._rows.get(name)  # the same new id twice in one call
+        if row is not None:
+            return row
+        if self._free:
+            row = self._free.pop()
+            self._ids[row] = name
+        else:
+            row = len(self._ids)
+            self._ids.append(name)
+        self._rows[name] = row
+        return row
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
+        encoded = [name.encode() if name is not None else None for name in self._ids]
+        lengths = [len(name) if name is not None else -1 for name in encoded]
+        joined = b"".join(name for name in encoded if name is not None)
+        return {
+            "bytes": np.frombuffer(joined, dtype=np.uint8),
+            "lengths": np.array(lengths, dtype=np.int64),
+            "free": np.array(self._free, dtype=np.int64),
+        }
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        joined = state["bytes"].tobytes()
+        self._rows, self._ids, start = {}, [], 0
+        for row, length in enumerate(state["lengths"].tolist()):
+            if length < 0:
+                self._ids.append(None)
+                continue
+            name = joined[start : start + length].decode()
+            start += length
+            self._ids.append(name)
+            self._rows[name] = row
+        self._free = state["free"].tolist()
