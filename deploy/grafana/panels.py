@@ -1,0 +1,231 @@
+"""What the dashboard shows, panel by panel: what is measured, what is bad, what to do at three in the morning.
+
+It knows nothing of Grafana's JSON: that is dashboard.py. Names and meanings of the metrics: consumer/metrics.py.
+"""
+
+from typing import NamedTuple
+
+
+class Query(NamedTuple):
+    expr: str
+    legend: str
+
+
+class Panel(NamedTuple):
+    title: str
+    unit: str
+    """Grafana's name of it."""
+    bad: str
+    do: str
+    queries: list[Query]
+    limit: float | None = None
+    """Drawn as a red line: where the alert rule stands."""
+    stacked: bool = False
+
+
+def quantile(of: float, bucket: str, by: str = "le") -> str:
+    return f"histogram_quantile({of}, sum by ({by}) (rate({bucket}[$__rate_interval])))"
+
+
+ROWS: dict[str, list[Panel]] = {
+    "Is it fresh?": [
+        Panel(
+            title="Freshness: from sending an event to its user's new list",
+            unit="s",
+            bad="p99 above the red line: people act, and their lists do not follow.",
+            do="Look at the lag beside this. Lag grows: too much for one worker. Lag is flat: see which "
+            "stage takes the time.",
+            queries=[
+                Query(quantile(0.5, "headrace_freshness_seconds_bucket"), "p50"),
+                Query(quantile(0.99, "headrace_freshness_seconds_bucket"), "p99"),
+            ],
+            limit=1,
+        ),
+        Panel(
+            title="Lag: records not taken yet",
+            unit="short",
+            bad="It grows for minutes on end, or stands above 0 while no event is taken.",
+            do="A replay or a burst passes. Otherwise raise HEADRACE_BATCH_SIZE or lower "
+            "HEADRACE_QUALITY_SHARE; if nothing moves, check the broker, then restart the worker.",
+            queries=[Query("sum by (partition) (headrace_consumer_lag_records)", "partition {{partition}}")],
+            stacked=True,
+        ),
+        Panel(
+            title="Lag: how far behind the topic",
+            unit="s",
+            bad="It comes near the retention of the events topic: beyond that, events are lost unread.",
+            do="Raise retention.ms of the events topic first, then look for what holds the worker up.",
+            queries=[Query("max(headrace_consumer_lag_seconds)", "lag")],
+        ),
+    ],
+    "Does it keep up?": [
+        Panel(
+            title="Events by outcome",
+            unit="ops",
+            bad="Dead letters above one in a hundred, duplicates in a flood, or no events at all in the daytime.",
+            do="Dead letters: read error.reason and error.detail on the dead-letter topic, and call the "
+            "team of that producer. None at all: is the producer up?",
+            queries=[Query("sum by (outcome) (rate(headrace_events_total[$__rate_interval]))", "{{outcome}}")],
+            stacked=True,
+        ),
+        Panel(
+            title="Recommendations by outcome",
+            unit="ops",
+            bad="Nothing published while events are learned; or all unchanged, which means that lists no "
+            "longer follow the events.",
+            do="Nothing published: the log names the delivery that failed; check the broker and the "
+            "recommendations topic.",
+            queries=[Query("sum by (outcome) (rate(headrace_recommendations_total[$__rate_interval]))", "{{outcome}}")],
+            stacked=True,
+        ),
+        Panel(
+            title="Where the time goes: busy seconds a second, by stage",
+            unit="percentunit",
+            bad="The sum without `take` is near 100 %: the worker has no air left and lag follows.",
+            do="topk: fewer items or a smaller K, or a GPU. checkpoint: the disk, or a larger "
+            "HEADRACE_CHECKPOINT_SECONDS. publish: the broker.",
+            queries=[Query("sum by (stage) (rate(headrace_stage_seconds_sum[$__rate_interval]))", "{{stage}}")],
+            stacked=True,
+        ),
+        Panel(
+            title="Slowest of a hundred, by stage",
+            unit="s",
+            bad="One stage jumps away from its usual height.",
+            do="It is the one to look into: its name is the name of the file in consumer/ or model/.",
+            queries=[
+                Query(quantile(0.99, "headrace_stage_seconds_bucket", by="stage, le"), "{{stage}}"),
+            ],
+        ),
+        Panel(
+            title="Events in a step",
+            unit="short",
+            bad="Always at HEADRACE_BATCH_SIZE: the worker never catches up with the topic.",
+            do="Nothing while a replay runs. Otherwise raise HEADRACE_BATCH_SIZE: larger steps cost less "
+            "an event, and freshness a little.",
+            queries=[
+                Query(quantile(0.5, "headrace_batch_events_bucket"), "p50"),
+                Query(quantile(0.99, "headrace_batch_events_bucket"), "p99"),
+            ],
+        ),
+    ],
+    "Does it recommend well?": [
+        Panel(
+            title="Hit ratio at 10, ranked before learning, beside plain popularity",
+            unit="percentunit",
+            bad="The model under popularity for half an hour: a list of the most popular items would "
+            "serve people better.",
+            do="Look for a jump in drift or loss and for what changed in the events (ids, actions, "
+            "bots). If it began at a known time, start again from an older checkpoint.",
+            queries=[
+                Query("headrace_prequential_hit_ratio", "model"),
+                Query("headrace_popularity_hit_ratio", "popularity"),
+            ],
+        ),
+        Panel(
+            title="NDCG at 10, ranked before learning",
+            unit="percentunit",
+            bad="It falls while the hit ratio stays: the right items are in the list, and further down.",
+            do="Nothing tonight. Compare with the loss and with the last change of settings.",
+            queries=[Query("headrace_prequential_ndcg", "NDCG")],
+        ),
+        Panel(
+            title="Rating error (mean absolute), predicted before learning",
+            unit="short",
+            bad="It rises and stays: predictions of ratings have become worse than they were.",
+            do="Did the scale change (HEADRACE_RATING_MIN, _MAX), or did another source of ratings begin?",
+            queries=[Query("headrace_prequential_mae", "MAE")],
+        ),
+        Panel(
+            title="Events that these figures rest on",
+            unit="ops",
+            bad="0 while events are learned: the quality figures stand still and say nothing.",
+            do="HEADRACE_QUALITY_SHARE above 0? Only ratings and actions of positive weight are ranked.",
+            queries=[Query("sum(rate(headrace_prequential_samples_total[$__rate_interval]))", "ranked events")],
+        ),
+        Panel(
+            title="Loss, by head",
+            unit="short",
+            bad="A jump or a steady climb. (A loss that is not a number stops the worker; it is never saved.)",
+            do="Lower HEADRACE_LEARNING_RATE and start again from the newest checkpoint before the jump.",
+            queries=[Query("headrace_loss", "{{kind}}")],
+        ),
+        Panel(
+            title="Learning rate of the ranking head",
+            unit="short",
+            bad="Another one than you set in HEADRACE_LEARNING_RATE.",
+            do="Nothing tonight. Compare with what `headrace config show` says where the worker runs.",
+            queries=[Query("headrace_learning_rate", "rate")],
+        ),
+        Panel(
+            title="Drift: how often the hit ratio was found to have changed for good",
+            unit="short",
+            bad="Several in an hour: what people do is changing faster than usual, or the events have "
+            "changed their meaning.",
+            do="Read it together with the hit ratio: only if that falls too is there something to mend.",
+            queries=[Query("sum(increase(headrace_drift_total[1h]))", "in the last hour")],
+        ),
+    ],
+    "Will it survive the night?": [
+        Panel(
+            title="Age of the newest checkpoint",
+            unit="s",
+            bad="Above the red line while events are learned: a crash would have to read all that time again.",
+            do="Is the disk of HEADRACE_CHECKPOINT_DIR full, slow or read-only? Free space, then wait "
+            "for one checkpoint.",
+            queries=[Query("max(headrace_checkpoint_age_seconds)", "age")],
+            limit=300,
+        ),
+        Panel(
+            title="Time to save a checkpoint",
+            unit="s",
+            bad="It comes near HEADRACE_CHECKPOINT_SECONDS: the worker does little else, and lists wait meanwhile.",
+            do="A slow or busy disk, mostly. Raise HEADRACE_CHECKPOINT_SECONDS until it is mended.",
+            queries=[Query("headrace_checkpoint_seconds", "newest")],
+        ),
+        Panel(
+            title="Model version: the number of the step",
+            unit="short",
+            bad="Flat while the lag is above 0 (it stands still), or lower than before (an old checkpoint "
+            "was restored).",
+            do="Flat: see the lag. Lower: the log of the last start says which checkpoint was taken, and why.",
+            queries=[Query("max(headrace_model_version)", "version")],
+        ),
+        Panel(
+            title="Rows of the vocabulary",
+            unit="short",
+            bad="A steep climb: somebody sends random ids, and memory follows.",
+            do="See the memory of the worker; find the producer by the keys of the events topic and stop it.",
+            queries=[Query("sum by (kind) (headrace_vocabulary_rows)", "{{kind}}")],
+        ),
+        Panel(
+            title="Rows given back",
+            unit="ops",
+            bad="It runs all the time: the tables are too small for those who are active, and people are "
+            "forgotten too soon.",
+            do="Nothing tonight. Raise the limit of rows, if the memory allows it.",
+            queries=[Query("sum by (kind) (rate(headrace_evicted_rows_total[$__rate_interval]))", "{{kind}}")],
+        ),
+        Panel(
+            title="Memory of the worker",
+            unit="bytes",
+            bad="It climbs without end towards what the machine has.",
+            do="See the rows of the vocabulary. If they do not climb with it, restart the worker and keep this graph.",
+            queries=[Query('process_resident_memory_bytes{job="headrace"}', "{{instance}}")],
+        ),
+        Panel(
+            title="Is the worker there?",
+            unit="short",
+            bad="0: it does not answer.",
+            do="Read its last log lines: a refused start names the reason and the choices. Otherwise "
+            "start it again; it loses no event.",
+            queries=[Query('up{job="headrace"}', "{{instance}}")],
+        ),
+        Panel(
+            title="Which build, on which device",
+            unit="short",
+            bad="`cpu` where you pay for a GPU, or two versions at once.",
+            do="HEADRACE_DEVICE=cuda refuses to start where no GPU is found; `auto` goes on without one.",
+            queries=[Query("headrace_build_info", "{{version}}, torch {{torch}}, {{device}}")],
+        ),
+    ],
+}
