@@ -1,0 +1,247 @@
+"""Subscriber: what other services read recommendations with.
+
+    with Subscriber("localhost:9092", users=["u1"]) as lists:
+        for message in lists:
+            ...  # Recommendations, or Forgotten
+
+Each message is the newest word on its user when it comes: lists of older runs (epochs) and older model versions
+are dropped, as a worker that was replaced may still send some. Every partition is followed, without a consumer
+group, so any number of subscribers may read side by side. This file knows nothing of how lists are made.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from producer.events import EPOCH_HEADER, Recommendations
+
+RECOMMENDATIONS_TOPIC: Final = "recs.recommendations.v1"
+
+DEFAULTS: Final[Mapping[str, str | int | bool]] = {
+    "client.id": "headrace-subscriber",
+    "group.id": "headrace-subscriber",  # librdkafka wants one; with assign() no group is joined and nothing committed
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    # a list should be here a few milliseconds after it was written, on an idle topic too
+    "fetch.wait.max.ms": 5,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 16 * 1024,
+}
+"""librdkafka properties of every Subscriber; the ones passed to it come on top."""
+
+BROKER_TIMEOUT_SECONDS: Final = 10.0
+NEW_PARTITIONS_SECONDS: Final = 30.0
+"""How often the topic is asked for partitions that were added."""
+NO_PARTITIONS_SECONDS: Final = 1.0
+"""The same while the topic does not exist."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Forgotten(NamedTuple):
+    """Everything held of this user was erased; lists that were kept should be, too."""
+
+    user_id: str
+
+
+class _Version(NamedTuple):
+    """Says which of two messages about a user is newer: compared field by field."""
+
+    epoch: int
+    model_version: int
+
+
+class _Malformed(ValueError):
+    """A record that is no recommendation list; skipped."""
+
+
+class Subscriber:
+    """Iterates over new lists as they come, forever: `Recommendations`, or `Forgotten` for an erased user.
+
+    users: only these; all where None.
+    from_beginning: first whatever the topic still holds, else only what is written from now on. "Now" is the
+    moment of construction: what is written after it will come, also when the first `poll` is much later.
+
+    Held in memory for each user seen: the epoch and the version of the newest message, nothing else.
+    Raises ConnectionError where no broker answers.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        topic: str = RECOMMENDATIONS_TOPIC,
+        users: Collection[str] | None = None,
+        from_beginning: bool = False,
+        librdkafka: Mapping[str, str | int | float | bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.topic = topic
+        self.malformed = 0
+        """Records skipped because they are no recommendation lists."""
+        self._users = None if users is None else frozenset(users)
+        self._clock = clock
+        self._newest: dict[str, _Version] = {}
+        self._decoder = msgspec.json.Decoder(Recommendations)
+        self._closed = False
+        self._partitions: set[int] = set()
+        self._next_look = 0.0
+        properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
+        self._consumer = Consumer(properties, logger=_logger)
+        try:
+            self._follow_new_partitions(from_beginning=from_beginning)
+        except KafkaException as error:
+            self._consumer.close()
+            raise ConnectionError(f"no answer about {topic} from {bootstrap_servers}: {error.args[0].str()}") from error
+
+    def poll(self, timeout_seconds: float) -> Recommendations | Forgotten | None:
+        """The next message that is news, or None when none came within the time.
+
+        Raises KafkaException where the topic can no longer be read.
+        """
+        deadline = self._clock() + timeout_seconds
+        while True:
+            self._look_for_partitions_when_due()
+            message = self._consumer.poll(max(0.0, min(deadline, self._next_look) - self._clock()))
+            if message is not None:
+                news = self._news(message)
+                if news is not None:
+                    return news
+            if self._clock() >= deadline:
+                return None
+
+    def __iter__(self) -> Iterator[Recommendations | Forgotten]:
+        while not self._closed:
+            news = self.poll(0.5)
+            if news is not None:
+                yield news
+
+    def close(self) -> None:
+        """Stop reading; an iteration ends. Closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _news(self, message: Message) -> Recommendations | Forgotten | None:
+        """None for what is older than what came before, is of no interest, or is no list."""
+        error = message.error()
+        if error is not None:
+            _raise_unless_passing(error)
+            return None
+        try:
+            user_id = _user_id(message)
+            if self._users is not None and user_id not in self._users:
+                return None
+            epoch = _epoch(message)
+            value = message.value()
+            if value is None:
+                return self._forgotten(user_id, epoch)
+            return self._if_newer(_decoded(self._decoder, value, user_id), epoch)
+        except _Malformed as malformed:
+            self._count_malformed(message, malformed)
+            return None
+
+    def _if_newer(self, recommendations: Recommendations, epoch: int) -> Recommendations | None:
+        version = _Version(epoch, recommendations.model_version)
+        newest = self._newest.get(recommendations.user_id)
+        if newest is not None and version <= newest:
+            return None
+        self._newest[recommendations.user_id] = version
+        return recommendations
+
+    def _forgotten(self, user_id: str, epoch: int) -> Forgotten | None:
+        """A tombstone has no version, but its place in the partition: newer than all of its own epoch before it."""
+        newest = self._newest.get(user_id)
+        if newest is not None and epoch < newest.epoch:
+            return None
+        version = newest.model_version if newest is not None and newest.epoch == epoch else -1
+        self._newest[user_id] = _Version(epoch, version)
+        return Forgotten(user_id)
+
+    def _count_malformed(self, message: Message, reason: _Malformed) -> None:
+        self.malformed += 1
+        if self.malformed & (self.malformed - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
+            where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+            _logger.warning("%s: skipped, %s; %d records skipped so far", where, reason, self.malformed)
+
+    def _look_for_partitions_when_due(self) -> None:
+        if self._clock() < self._next_look:
+            return
+        try:
+            self._follow_new_partitions(from_beginning=True)  # a new partition holds nothing but news
+        except KafkaException as error:
+            _logger.warning("could not ask for new partitions of %s: %s", self.topic, error)
+            self._next_look = self._clock() + NEW_PARTITIONS_SECONDS
+
+    def _follow_new_partitions(self, *, from_beginning: bool) -> None:
+        metadata = self._consumer.list_topics(self.topic, timeout=BROKER_TIMEOUT_SECONDS).topics[self.topic]
+        new = sorted(set(metadata.partitions) - self._partitions)
+        if new:
+            self._consumer.incremental_assign([self._start_of(partition, from_beginning) for partition in new])
+            self._partitions.update(new)
+        wait_seconds = NEW_PARTITIONS_SECONDS if self._partitions else NO_PARTITIONS_SECONDS
+        self._next_look = self._clock() + wait_seconds
+
+    def _start_of(self, partition: int, from_beginning: bool) -> TopicPartition:
+        if from_beginning:
+            return TopicPartition(self.topic, partition, OFFSET_BEGINNING)
+        # OFFSET_END would be looked up in the background, later than now
+        end = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), timeout=BROKER_TIMEOUT_SECONDS, cached=False
+        )
+        if end is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return TopicPartition(self.topic, partition, end[1])
+
+
+def _raise_unless_passing(error: KafkaError) -> None:
+    if error.fatal() or not (error.retriable() or error.code() == KafkaError._PARTITION_EOF):
+        raise KafkaException(error)
+    _logger.debug("%s", error)
+
+
+def _user_id(message: Message) -> str:
+    key = message.key()
+    if key is None:
+        raise _Malformed("it has no key")
+    try:
+        return key if isinstance(key, str) else key.decode()
+    except UnicodeDecodeError as error:
+        raise _Malformed(f"its key is not UTF-8: {error}") from error
+
+
+def _epoch(message: Message) -> int:
+    """0, older than any, where the header is missing."""
+    epoch = 0
+    headers = message.headers()
+    for name, value in headers.items() if isinstance(headers, dict) else headers or ():
+        if name == EPOCH_HEADER:
+            digits = value if isinstance(value, bytes) else b""
+            if not digits.isdigit() or len(digits) > 20:  # int() refuses very long numbers
+                raise _Malformed(f"header {EPOCH_HEADER} is {value!r}, not a number")
+            epoch = int(digits)
+    return epoch
+
+
+def _decoded(decoder: msgspec.json.Decoder[Recommendations], value: bytes | str, user_id: str) -> Recommendations:
+    try:
+        recommendations = decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Malformed(f"its value is no recommendation list: {error}") from error
+    if recommendations.user_id != user_id:
+        raise _Malformed(f"its key is {user_id!r} but its list is for {recommendations.user_id!r}")
+    return recommendations
