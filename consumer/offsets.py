@@ -1,0 +1,138 @@
+"""Where reading starts, and when it must not without a person's word: rules over offsets, nothing asked of Kafka.
+
+Progress is in the checkpoint. What the group has committed is shown to people, and believed only when told to.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+_log = logging.getLogger(__name__)
+
+ACCEPT_LOSS: Final = "Start with `--reset earliest` to accept the loss and go on from the first record there is."
+
+
+class Reset(StrEnum):
+    """Where to read from when there is no offset to go on from: a person's choice, `--reset`."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+    COMMITTED = "committed"
+
+
+class Extent(NamedTuple):
+    """What a partition holds: records from `first` up to, but not including, `end`."""
+
+    first: int
+    end: int
+
+
+class SourceError(RuntimeError):
+    """Reading cannot start or go on."""
+
+
+class CheckpointLost(SourceError):
+    """The group has committed offsets, so something was learned, but there is no checkpoint."""
+
+
+class OffsetsOutOfRetention(SourceError):
+    """The next record to read is not in the topic any more. `missing` events were never read."""
+
+    def __init__(self, message: str, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+def start_offsets(
+    topic: str,
+    group_id: str,
+    extents: Mapping[int, Extent],
+    saved: Mapping[int, int] | None,
+    committed: Callable[[], Mapping[int, int]],
+    reset: Reset | None,
+) -> dict[int, int]:
+    """Next offset to read, per partition of `extents`.
+
+    With a checkpoint (`saved`) each partition goes on from there, whatever `reset` says: an event must not be learned
+    twice into a saved state. `reset` is only for partitions where that is impossible because the records are gone;
+    without it they raise OffsetsOutOfRetention. A partition that the checkpoint does not know starts at 0.
+
+    Without one: from the first record; but where the group has committed offsets, CheckpointLost, unless `reset`
+    says what to do. COMMITTED goes on from the group's offsets, and from the first record where it has none.
+    """
+    firsts = {partition: extent.first for partition, extent in extents.items()}
+    ends = {partition: extent.end for partition, extent in extents.items()}
+    if saved is None:
+        if reset is Reset.EARLIEST:
+            return firsts
+        if reset is Reset.LATEST:
+            return ends
+        group = committed()
+        if reset is None and group:
+            raise _checkpoint_lost(topic, group_id, group)
+        return _readable_or_raise(topic, {**firsts, **_only(group, extents)}, extents)
+
+    wanted = {**dict.fromkeys(extents, 0), **{p: offset for p, offset in saved.items() if p in extents or offset > 0}}
+    gone = {partition: offset for partition, offset in wanted.items() if not _readable(offset, extents.get(partition))}
+    if reset is None or not gone:
+        return _readable_or_raise(topic, wanted, extents)
+    _log.warning("%s; accepted by --reset %s", out_of_retention(topic, gone, extents), reset)
+    fallback = {Reset.EARLIEST: firsts, Reset.LATEST: ends}.get(reset) or committed()
+    return _readable_or_raise(topic, _only({**wanted, **_only(fallback, gone)}, extents), extents)
+
+
+def dropped_before(expected: int, offsets: Iterable[int], first: int) -> tuple[int, int] | None:
+    """(offset that should have come, number of records lost) of the first gap that retention made, if there is one.
+
+    `offsets` came after `expected`, in order, from a partition that now begins at `first`. A gap above `first` is in
+    order: there stood a transaction's marker, an aborted record, or one that compaction took.
+    """
+    for offset in offsets:
+        missing = min(offset, first) - expected
+        if missing > 0:
+            return expected, missing
+        expected = offset + 1
+    return None
+
+
+def _readable(offset: int, extent: Extent | None) -> bool:
+    return extent is not None and extent.first <= offset <= extent.end
+
+
+def _readable_or_raise(topic: str, wanted: Mapping[int, int], extents: Mapping[int, Extent]) -> dict[int, int]:
+    gone = {partition: offset for partition, offset in wanted.items() if not _readable(offset, extents.get(partition))}
+    if gone:
+        raise out_of_retention(topic, gone, extents)
+    return dict(wanted)
+
+
+def _only(offsets: Mapping[int, int], partitions: Iterable[int]) -> dict[int, int]:
+    return {partition: offsets[partition] for partition in partitions if partition in offsets}
+
+
+def out_of_retention(topic: str, gone: Mapping[int, int], extents: Mapping[int, Extent]) -> OffsetsOutOfRetention:
+    """The error for partitions that should go on at offsets (`gone`) where there are no records."""
+    missing = 0
+    lines = []
+    for partition, offset in sorted(gone.items()):
+        extent = extents.get(partition)
+        where = f"{topic}[{partition}]: expected offset {offset}, but"
+        if extent is None:
+            lines.append(f"{where} the topic has no such partition any more")
+        elif offset < extent.first:
+            missing += extent.first - offset
+            lines.append(f"{where} the topic now begins at {extent.first}: {extent.first - offset} events are missing")
+        else:
+            lines.append(f"{where} the topic ends at {extent.end}, {offset - extent.end} before it: was it made anew?")
+    return OffsetsOutOfRetention(f"{'; '.join(lines)}. {ACCEPT_LOSS}", missing)
+
+
+def _checkpoint_lost(topic: str, group_id: str, group: Mapping[int, int]) -> CheckpointLost:
+    offsets = ", ".join(f"{topic}[{partition}] at {offset}" for partition, offset in sorted(group.items()))
+    return CheckpointLost(
+        f"there is no checkpoint, but group {group_id} has committed offsets ({offsets}): what was learned up to there "
+        "is gone. Put the checkpoint back (HEADRACE_CHECKPOINT_DIR), or choose: --reset earliest learns the topic "
+        "again from its first record, --reset committed goes on from those offsets with an empty model, --reset latest "
+        "starts with what comes from now on."
+    )

@@ -1,0 +1,376 @@
+"""Take: records in offset order from every partition of one topic. Kafka in; what a payload means is not known here.
+
+One process reads all partitions with `assign()`: the place to go on from is the checkpoint's, and the
+committed offsets of the group are for lag tools and for people. Partitions added to the topic while the
+process runs are noticed at its next start, and read from their first record.
+
+    SourceError              stop; each says what was wrong, where, and what to do
+    |- BrokerUnreachable     no answer within the time given
+    |- TopicMissing          make it with `headrace topics create`
+    |- CheckpointLost        the group has committed offsets and there is no checkpoint: a person has to choose
+    |- OffsetsOutOfRetention records that were not read yet are gone: a person has to accept that
+    |- ReadFailed            an error that the client does not mend by itself
+    `- CommitFailed          may be passed over: progress is in the checkpoint, the group's offsets are for show
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.offsets import (
+    ACCEPT_LOSS,
+    Extent,
+    OffsetsOutOfRetention,
+    Reset,
+    SourceError,
+    dropped_before,
+    out_of_retention,
+    start_offsets,
+)
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+class Record(Protocol):
+    """What we use of `confluent_kafka.Message`."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]:
+        """(kind, milliseconds since 1970)"""
+        ...
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+
+class BrokerUnreachable(SourceError):
+    """No broker answered in time."""
+
+
+class TopicMissing(SourceError):
+    """The topic does not exist, or was deleted while it was read."""
+
+
+class ReadFailed(SourceError):
+    """Kafka answered with an error that retrying does not mend."""
+
+
+class CommitFailed(SourceError):
+    """The group's offsets could not be written. Nothing is lost: progress is in the checkpoint."""
+
+
+# What a person may override with KAFKA_* ...
+_DEFAULTS: Final[dict[str, Any]] = {
+    "client.id": "headrace",
+    # A real broker answers a fetch at once when there is something; the in-process one always waits this out.
+    "fetch.wait.max.ms": 2,
+    # The default of a second makes sawtooths: a full queue is not refilled for that long.
+    "fetch.queue.backoff.ms": 1,
+    "queued.max.messages.kbytes": 16384,
+    "reconnect.backoff.max.ms": 1000,
+    # Connection errors come to `_on_error`, which says each once; on standard error they would flood.
+    "log_level": 2,
+}
+# ... and what correctness hangs on.
+_FIXED: Final[dict[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # Never jump silently: an offset that is gone comes as an error.
+    "auto.offset.reset": "error",
+    # Tells that a partition is read to its end, also where that end is a transaction's marker.
+    "enable.partition.eof": True,
+}
+# The client tells errors inside its calls: so a long wait is cut, to look at them in between.
+_NOTICE_SECONDS: Final = 0.5
+# The client reconnects and asks again by itself after these.
+_MENDED_BY_THE_CLIENT: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._WAIT_COORD,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+    }
+)
+_CREATE: Final = "Make the topics with `headrace topics create`."
+_TOPIC_GONE: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
+
+
+class Source:
+    """All partitions of `topic`, from `seek()` on. Not for several threads at once."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        group_id: str,
+        *,
+        librdkafka: Mapping[str, str] | None = None,
+        answer_seconds: float = 30.0,
+    ) -> None:
+        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
+
+        `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`.
+        """
+        self._address = bootstrap_servers
+        self._topic = topic
+        self._group_id = group_id
+        self._answer_seconds = answer_seconds
+        self._next: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._broken: SourceError | None = None
+        self._topic_in_doubt = False
+        self._last_trouble: str | None = None
+        self._consumer = _consumer(bootstrap_servers, group_id, librdkafka or {}, self._on_error)
+
+    def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
+        """Go on from a checkpoint's next offsets, or, with None, from where `start_offsets` says.
+
+        Every partition of the topic is read from now on. Raises BrokerUnreachable and TopicMissing, and what
+        `start_offsets` raises where a person has to choose.
+        """
+        self._consumer.unassign()
+        partitions = self._partitions()
+        extents = {partition: self._extent(partition) for partition in partitions}
+        self._next = start_offsets(self._topic, self._group_id, extents, offsets, self._committed, reset)
+        self._ends = {partition: extent.end for partition, extent in extents.items()}
+        self._broken = None
+        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+
+    def take(self, max_records: int, wait_seconds: float) -> list[Record]:
+        """The next records, in offset order within a partition: as soon as there are any, after `wait_seconds` none.
+
+        What is already here is taken along, up to `max_records`; the rest waits for the next call. Raises
+        OffsetsOutOfRetention where records were dropped before they were read, TopicMissing, and ReadFailed;
+        after that this source gives no more records. A broker that is away is waited for.
+        """
+        if not self._next:
+            raise RuntimeError("seek() comes before take()")
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            if self._topic_in_doubt:
+                self._confirm_topic()
+            if self._broken is not None:
+                raise self._broken
+            # Asking for more than one would wait out the whole time unless that many arrive.
+            wait = min(_NOTICE_SECONDS, max(0.0, deadline - time.monotonic()))
+            batch = self._consumer.consume(1, wait)
+            if batch and max_records > 1:
+                batch += self._consumer.consume(max_records - 1, 0)
+            records = self._in_order(batch)
+            if records or (self._broken is None and time.monotonic() >= deadline):
+                return records
+
+    def next_offsets(self) -> dict[int, int]:
+        """Next offset to read, per partition: everything below it has been taken."""
+        return dict(self._next)
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Write next offsets to the group, for lag tools and people; back when they are written, or CommitFailed."""
+        wanted = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        if not wanted:
+            return
+        try:
+            written = self._consumer.commit(offsets=wanted, asynchronous=False) or []
+        except KafkaException as error:
+            raise self._commit_failed(error.args[0]) from error
+        for partition in written:
+            if partition.error is not None:
+                raise self._commit_failed(partition.error)
+
+    def end_offsets(self) -> dict[int, int]:
+        """One past the newest readable record, per partition, asked of the broker now."""
+        return {partition: self._extent(partition).end for partition in self._next}
+
+    def lag(self) -> dict[int, int]:
+        """Offsets not taken yet, per partition, by what the last answers of the broker told. Asks nothing."""
+        ends = {partition: max(self._ends[partition], self._known_extent(partition).end) for partition in self._next}
+        return {partition: max(0, ends[partition] - offset) for partition, offset in self._next.items()}
+
+    def close(self) -> None:
+        """Leave the broker. Closing twice does nothing."""
+        self._consumer.close()
+
+    def _in_order(self, batch: list[Message]) -> list[Record]:
+        """The records of a batch, once it is sure that none is missing before or between them."""
+        ends: dict[int, int] = {}
+        if any(map(Message.error, batch)):
+            batch, ends = self._without_errors(batch)
+        # Whole columns at a time: this runs for every event, and a loop in Python would show in the rate.
+        newest = cast(dict[int, int], dict(zip(map(Message.partition, batch), map(Message.offset, batch), strict=True)))
+        counts = Counter(map(Message.partition, batch))
+        following = dict(self._next)
+        for partition, offset in newest.items():
+            if offset + 1 - following[partition] != counts[partition]:
+                self._check_gaps(partition, [cast(int, m.offset()) for m in batch if m.partition() == partition])
+            following[partition] = offset + 1
+        for partition, end in ends.items():
+            following[partition] = max(following[partition], end)
+        self._next = following
+        if batch and self._last_trouble is not None:
+            _log.info("reading %s again", self._topic)
+            self._last_trouble = None
+        return cast(list[Record], batch)
+
+    def _without_errors(self, batch: list[Message]) -> tuple[list[Message], dict[int, int]]:
+        """The records, and where partitions were read to their end; an error that stays is kept for the next call."""
+        records: list[Message] = []
+        ends: dict[int, int] = {}
+        for message in batch:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[cast(int, message.partition())] = cast(int, message.offset())
+            elif error.code() in _MENDED_BY_THE_CLIENT:
+                self._note(error)
+            elif self._broken is None:
+                self._broken = self._judge(error, message.partition())
+        return records, ends
+
+    def _judge(self, error: KafkaError, partition: int | None) -> SourceError:
+        """What an error that the client will not mend means for us."""
+        where = self._topic if partition is None or partition < 0 else f"{self._topic}[{partition}]"
+        if error.code() in _TOPIC_GONE:
+            return TopicMissing(f"{where} on {self._address} is gone: {error.str()}. {_CREATE}")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._next:
+            expected = self._next[partition]
+            try:
+                return out_of_retention(self._topic, {partition: expected}, {partition: self._extent(partition)})
+            except SourceError:  # the broker left meanwhile: tell what is known
+                return OffsetsOutOfRetention(
+                    f"{where}: offset {expected} is not in the topic any more. {ACCEPT_LOSS}", 0
+                )
+        return ReadFailed(f"reading {where} from {self._address} failed: {error.name()}: {error.str()}")
+
+    def _check_gaps(self, partition: int, offsets: list[int]) -> None:
+        """Raise where a gap was left by dropped records."""
+        if offsets[0] < self._next[partition]:
+            self._broken = ReadFailed(f"{self._topic}[{partition}]: offset {offsets[0]} came a second time")
+            raise self._broken
+        # Each answer to a fetch tells the partition's first offset, so this one is as new as the records.
+        dropped = dropped_before(self._next[partition], offsets, self._known_extent(partition).first)
+        if dropped is not None:
+            expected, missing = dropped
+            self._broken = OffsetsOutOfRetention(
+                f"{self._topic}[{partition}]: expected offset {expected}, but {missing} events from there on were "
+                f"dropped before they were read. {ACCEPT_LOSS}",
+                missing,
+            )
+            raise self._broken
+
+    def _partitions(self, answer_seconds: float | None = None) -> list[int]:
+        metadata = self._ask(lambda seconds: self._consumer.list_topics(self._topic, timeout=seconds), answer_seconds)
+        topic = metadata.topics[self._topic]
+        if topic.error is not None and topic.error.code() in _TOPIC_GONE:
+            raise TopicMissing(f"topic {self._topic} does not exist on {self._address}. {_CREATE}")
+        if topic.error is not None:
+            raise ReadFailed(f"topic {self._topic} on {self._address}: {topic.error.name()}: {topic.error.str()}")
+        return sorted(topic.partitions)
+
+    def _confirm_topic(self) -> None:
+        """Ask whether the topic is still there: the client says that it is not also while it looks for a leader."""
+        try:
+            self._partitions(_NOTICE_SECONDS)
+            self._topic_in_doubt = False
+        except TopicMissing as gone:
+            self._broken = gone
+        except BrokerUnreachable:
+            pass  # ask again at the next take
+
+    def _extent(self, partition: int) -> Extent:
+        question = TopicPartition(self._topic, partition)
+        first, end = self._ask(lambda seconds: self._consumer.get_watermark_offsets(question, timeout=seconds))
+        return Extent(first, end)
+
+    def _known_extent(self, partition: int) -> Extent:
+        first, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+        return Extent(first, end)
+
+    def _committed(self) -> dict[int, int]:
+        """The group's next offsets, where it has any."""
+        questions = [TopicPartition(self._topic, partition) for partition in self._partitions()]
+        answers = self._ask(lambda seconds: self._consumer.committed(questions, timeout=seconds))
+        return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
+
+    def _ask(self, question: Callable[[float], _Answer], answer_seconds: float | None = None) -> _Answer:
+        """The broker's answer, asked again while the client is still finding its way; bounded by `answer_seconds`."""
+        answer_seconds = answer_seconds or self._answer_seconds
+        deadline = time.monotonic() + answer_seconds
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                return question(max(0.1, remaining))
+            except KafkaException as error:
+                cause: KafkaError = error.args[0]
+                # While no leader is known a partition that exists is answered as unknown.
+                if cause.code() not in _MENDED_BY_THE_CLIENT and cause.code() != KafkaError._UNKNOWN_PARTITION:
+                    raise ReadFailed(f"{self._address} answered {cause.name()}: {cause.str()}") from error
+                if remaining <= 0.1:
+                    if not self._consumer.assignment():
+                        self._consumer.poll(0)  # lets the client tell why; it could bring a record otherwise
+                    trouble = self._last_trouble or cause.str()
+                    raise BrokerUnreachable(
+                        f"no answer from {self._address} within {answer_seconds:g} s ({trouble}). "
+                        "Is Kafka running there? HEADRACE_BOOTSTRAP_SERVERS says where it is."
+                    ) from error
+                time.sleep(min(0.1, remaining))
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called by the client, inside its calls: what it cannot mend is raised by the next `take()`."""
+        if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._broken = self._broken or self._judge(error, None)
+        else:
+            self._topic_in_doubt = self._topic_in_doubt or error.code() in _TOPIC_GONE
+            self._note(error)
+
+    def _note(self, error: KafkaError) -> None:
+        """Say once that the client is waiting for the broker; it tries many times a second."""
+        if self._last_trouble is None:
+            _log.warning("waiting for the broker: %s", error.str())
+        self._last_trouble = error.str()
+
+    def _commit_failed(self, error: KafkaError) -> CommitFailed:
+        return CommitFailed(
+            f"offsets of group {self._group_id} on {self._topic} were not written: {error.name()}: {error.str()}"
+        )
+
+
+def _consumer(
+    bootstrap_servers: str,
+    group_id: str,
+    librdkafka: Mapping[str, str],
+    on_error: Callable[[KafkaError], None],
+) -> Consumer:
+    """A client that leaves all decisions about offsets to us; ValueError for a property that is wrong or fixed here."""
+    ours = {"bootstrap.servers": bootstrap_servers, "group.id": group_id, **_FIXED}
+    for name in sorted(set(librdkafka) & set(ours)):
+        if librdkafka[name].lower() != str(ours[name]).lower():
+            raise ValueError(f"{name}={librdkafka[name]!r}: Headrace sets this property itself, to {ours[name]!r}")
+    try:
+        return Consumer({**_DEFAULTS, **librdkafka, **ours, "error_cb": on_error})
+    except KafkaException as error:
+        raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error

@@ -1,0 +1,306 @@
+"""Publishing: one contract on the in-process broker and on a real Kafka, then what only faults can show."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import pytest
+from broker_clients import SECONDS, produce, read, take_until
+from confluent_kafka import KafkaError
+from conftest import Broker, InProcess
+
+from consumer.broker import PRODUCE
+from consumer.publish import MAX_DETAIL_BYTES, DeliveryFailed, Publisher
+from consumer.source import Record, Source
+from producer.events import EPOCH_HEADER, Recommendations, ScoredItem, SourceEvent
+
+Unique = Callable[[str], str]
+
+
+class Rejected(NamedTuple):
+    record: Record
+    reason: str
+    detail: str
+
+
+def a_list(user_id: str, version: int = 7) -> Recommendations:
+    return Recommendations(
+        user_id=user_id,
+        recommendation_id="r1",
+        generated_at=1000,
+        model_version=version,
+        source=SourceEvent(topic="events", partition=0, offset=99, timestamp=1000),
+        items=[ScoredItem("i9", 0.5), ScoredItem("i3", 0.25)],
+    )
+
+
+def a_publisher(broker: Broker, topic: str, dead_letters: str = "dlq", **arguments: object) -> Publisher:
+    return Publisher(broker.bootstrap_servers, topic=topic, dead_letter_topic=dead_letters, epoch=3, **arguments)  # type: ignore[arg-type]
+
+
+def records_of(broker: Broker, topic: str, count: int) -> list[Record]:
+    source = Source(broker.bootstrap_servers, topic, "tests")
+    source.seek(None)
+    records = take_until(source, count)
+    source.close()
+    return records
+
+
+def dead_letters_of(
+    broker: Broker, unique: Unique, records: Iterable[Record], reason: str = "not-json", detail: str = "$: no"
+) -> list[Record]:
+    """What stands on a dead-letter topic after these records were rejected."""
+    letters = broker.create_topic(unique("dlq"))
+    rejects = [Rejected(record, reason, detail) for record in records]
+    publisher = a_publisher(broker, "unused", letters)
+    publisher.dead_letter(rejects)
+    publisher.flush(SECONDS)
+    return records_of(broker, letters, len(rejects))
+
+
+def test_a_list_is_keyed_by_its_user_and_carries_the_epoch(broker: Broker, unique: Unique) -> None:
+    topic = broker.create_topic(unique("recommendations"))
+    publisher = a_publisher(broker, topic)
+
+    publisher.send(a_list("ü1"))
+    publisher.flush(SECONDS)
+
+    message = read(broker.bootstrap_servers, topic, 1)[0]
+    assert message.key() == "ü1".encode()
+    assert message.headers() == [(EPOCH_HEADER, b"3")]
+    assert json.loads(message.value() or b"") == {
+        "user_id": "ü1",
+        "recommendation_id": "r1",
+        "generated_at": 1000,
+        "model_version": 7,
+        "source": {"topic": "events", "partition": 0, "offset": 99, "timestamp": 1000},
+        "items": [{"item_id": "i9", "score": 0.5}, {"item_id": "i3", "score": 0.25}],
+    }
+
+
+def test_lists_of_a_user_stay_in_order_in_the_partition_a_java_client_would_choose(
+    broker: Broker, unique: Unique
+) -> None:
+    topic = broker.create_topic(unique("recommendations"), 8)
+    publisher = a_publisher(broker, topic)
+    # murmur2 of these keys, from the tests of Kafka's Java client
+    java = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "abc": 479470107}
+
+    for version in range(5):
+        for user_id in java:
+            publisher.send(a_list(user_id, version))
+    publisher.flush(SECONDS)
+
+    records = records_of(broker, topic, 20)
+    for user_id, murmur2 in java.items():
+        mine = [record for record in records if record.key() == user_id.encode()]
+        assert {record.partition() for record in mine} == {(murmur2 & 0x7FFFFFFF) % 8}
+        assert [json.loads(record.value() or b"")["model_version"] for record in mine] == [0, 1, 2, 3, 4]
+
+
+def test_the_callbacks_are_called_once_the_broker_has_the_list(broker: Broker, unique: Unique) -> None:
+    topic = broker.create_topic(unique("recommendations"))
+    called: list[str] = []
+    publisher = a_publisher(broker, topic, on_acknowledged=lambda done: called.append(f"acknowledged {done.user_id}"))
+
+    publisher.send(a_list("u1"), lambda: called.append("delivered"))
+    publisher.send(a_list("u2"))
+    before = list(called)
+    publisher.flush(SECONDS)
+
+    assert before == []
+    assert called == ["delivered", "acknowledged u1", "acknowledged u2"]
+
+
+def test_poll_takes_in_what_was_acknowledged(broker: Broker, unique: Unique) -> None:
+    topic = broker.create_topic(unique("recommendations"))
+    called: list[str] = []
+    publisher = a_publisher(broker, topic)
+    publisher.send(a_list("u1"), lambda: called.append("delivered"))
+    read(broker.bootstrap_servers, topic, 1)  # so the broker has it
+
+    for _ in range(1_000_000):
+        publisher.poll()
+        if called:
+            break
+
+    assert called == ["delivered"]
+
+
+def test_a_forgotten_user_leaves_a_tombstone(broker: Broker, unique: Unique) -> None:
+    topic = broker.create_topic(unique("recommendations"))
+    publisher = a_publisher(broker, topic)
+
+    publisher.send(a_list("u1"))
+    publisher.forget("u1")
+    publisher.flush(SECONDS)
+
+    tombstone = read(broker.bootstrap_servers, topic, 2)[1]
+    assert (tombstone.key(), tombstone.value()) == (b"u1", None)
+    assert tombstone.headers() == [(EPOCH_HEADER, b"3")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"u1", b'{"type":"click"'),
+        (None, b"no key"),
+        (b"", b""),
+        (b"\xff\xfe", b"\x00\xff\xfe not UTF-8"),
+        (b"u1", None),
+    ],
+)
+def test_a_dead_letter_is_the_original_to_the_byte(
+    broker: Broker, unique: Unique, key: bytes | None, value: bytes | None
+) -> None:
+    topic = broker.create_topic(unique("events"))
+    headers = [("trace", b"\x00\xff"), ("trace", b"again"), ("empty", b""), ("none", None)]
+    produce(broker.bootstrap_servers, topic, [b"before", value], key=key, headers=headers)
+    record = records_of(broker, topic, 2)[1]
+
+    letter = dead_letters_of(broker, unique, [record], "invalid", "$.rating: expected a number")[0]
+
+    assert (letter.key(), letter.value()) == (key, value)
+    assert letter.headers() == [
+        *headers,
+        ("error.reason", b"invalid"),
+        ("error.detail", b"$.rating: expected a number"),
+        ("source.topic", topic.encode()),
+        ("source.partition", b"0"),
+        ("source.offset", b"1"),
+    ]
+
+
+def test_a_record_at_the_size_limit_fits_the_dead_letter_topic(broker: Broker, unique: Unique) -> None:
+    limit = 1024 * 1024
+    topic = broker.create_topic(unique("events"), config={"max.message.bytes": str(limit)})
+    value = bytes(range(256)) * ((limit - 200) // 256)
+    produce(broker.bootstrap_servers, topic, [value], key=b"u1", message_max_bytes=2 * limit)
+    record = records_of(broker, topic, 1)[0]
+
+    letter = dead_letters_of(broker, unique, [record], "too-large", "x" * 100_000)[0]
+
+    assert letter.value() == value
+
+
+@pytest.mark.parametrize(
+    ("detail", "written"),
+    [
+        ("x" * 5000, b"x" * MAX_DETAIL_BYTES),
+        ("xü" * 1000, ("xü" * 341 + "x").encode()),  # never half a character
+        ("half a pair: \ud800", b"half a pair: \\ud800"),
+        ("", b""),
+    ],
+)
+def test_a_detail_is_cut_to_size_and_always_utf_8(
+    in_process: InProcess, unique: Unique, detail: str, written: bytes
+) -> None:
+    topic = in_process.create_topic(unique("events"))
+    produce(in_process.bootstrap_servers, topic, [b"x"])
+
+    letter = dead_letters_of(in_process, unique, records_of(in_process, topic, 1), detail=detail)[0]
+
+    assert dict(letter.headers() or [])["error.detail"] == written
+
+
+def test_a_failed_delivery_raises_at_the_next_call_and_at_every_one_after_it(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
+    called: list[str] = []
+    in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])
+    publisher.send(a_list("u1"), lambda: called.append("delivered"))
+
+    with pytest.raises(DeliveryFailed, match=r"the list of user 'u1' to recommendations: TOPIC_AUTHORIZATION_FAILED"):
+        publisher.flush(SECONDS)
+
+    for call in (publisher.poll, lambda: publisher.forget("u2"), lambda: publisher.send(a_list("u2"))):
+        with pytest.raises(DeliveryFailed, match="1 records could not be delivered"):
+            call()
+    assert called == []
+
+
+def test_a_failed_dead_letter_names_the_record(in_process: InProcess) -> None:
+    produce(in_process.bootstrap_servers, in_process.create_topic("events"), [b"x"])
+    record = records_of(in_process, "events", 1)[0]
+    publisher = a_publisher(in_process, "unused", in_process.create_topic("dlq"))
+    in_process.faults.fail_next_requests(PRODUCE, [KafkaError.MSG_SIZE_TOO_LARGE])
+
+    publisher.dead_letter([Rejected(record, "not-json", "$")])
+
+    with pytest.raises(DeliveryFailed, match=r"the dead letter of events\[0\]@0 to dlq: MSG_SIZE_TOO_LARGE"):
+        publisher.flush(SECONDS)
+
+
+def test_many_failures_are_counted_and_the_first_told(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"), librdkafka={"linger.ms": "1000"})
+    in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 100)
+
+    for number in range(20):
+        publisher.send(a_list(f"u{number}"))
+
+    with pytest.raises(DeliveryFailed, match=r"20 records could not .*'u0'.*'u1'.*'u2'.*; \.\.\.$") as caught:
+        publisher.flush(SECONDS)
+    assert "'u3'" not in str(caught.value)
+
+
+def test_what_is_not_acknowledged_in_time_raises_with_the_address(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
+    in_process.faults.disconnect()
+    publisher.send(a_list("u1"))
+
+    with pytest.raises(DeliveryFailed, match=r"1 records were sent to 127.0.0.1:\d+ and not acknowledged within 0.5 s"):
+        publisher.flush(0.5)
+
+
+def test_a_passing_failure_is_retried_and_nothing_repeated(in_process: InProcess) -> None:
+    topic = in_process.create_topic("recommendations")
+    publisher = a_publisher(in_process, topic, librdkafka={"retry.backoff.ms": "1"})
+    in_process.faults.fail_next_requests(PRODUCE, [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.REQUEST_TIMED_OUT])
+
+    for number in range(10):
+        publisher.send(a_list(f"u{number}"))
+    publisher.flush(SECONDS)
+
+    assert [message.key() for message in read(in_process.bootstrap_servers, topic, 10)] == [
+        b"u%d" % number for number in range(10)
+    ]
+
+
+def test_a_full_queue_is_waited_for(in_process: InProcess) -> None:
+    topic = in_process.create_topic("recommendations")
+    publisher = a_publisher(in_process, topic, librdkafka={"queue.buffering.max.messages": "10"})
+    called: list[int] = []
+
+    for number in range(500):
+        publisher.send(a_list(f"u{number}"), lambda: called.append(1))
+    publisher.flush(SECONDS)
+
+    assert len(called) == 500
+    assert len(read(in_process.bootstrap_servers, topic, 500)) == 500
+
+
+def test_a_full_queue_that_nobody_empties_raises_when_the_records_time_out(in_process: InProcess) -> None:
+    topic = in_process.create_topic("recommendations")
+    properties = {"queue.buffering.max.messages": "1", "delivery.timeout.ms": "300"}
+    publisher = a_publisher(in_process, topic, librdkafka=properties)
+    in_process.faults.disconnect()
+    publisher.send(a_list("u1"))
+
+    with pytest.raises(DeliveryFailed, match=r"'u1'.*_MSG_TIMED_OUT"):
+        publisher.send(a_list("u2"))
+
+
+def test_flushing_nothing_is_done_at_once(in_process: InProcess) -> None:
+    a_publisher(in_process, "recommendations").flush(0)
+
+
+@pytest.mark.parametrize(
+    ("properties", "complaint"),
+    [
+        ({"acks": "1"}, "acks='1': Headrace sets this property itself"),
+        ({"enable.idempotence": "false"}, "enable.idempotence='false'"),
+        ({"compression.type": "zip"}, "compression.codec"),
+    ],
+)
+def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Publisher("127.0.0.1:1", topic="t", dead_letter_topic="d", epoch=1, librdkafka=properties)
