@@ -1,0 +1,97 @@
+"""Which events came before: the newest `event_id`s of each partition, kept in the checkpoint.
+
+An event without an `event_id` is never a duplicate. Knows nothing of the payload's meaning and of the broker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from numpy.typing import NDArray
+
+from model.packing import pack, unpack
+
+if TYPE_CHECKING:
+    from consumer.decode import Accepted
+
+CAPACITY: Final = 100_000
+
+
+class RecentEventIds:
+    """Recognises an `event_id` that is among the last `capacity` of its partition; a repeat counts as one of them."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity: expected at least 1 event_id a partition, got {capacity}")
+        self._capacity = capacity
+        self._windows: dict[int, _Window] = {}
+
+    def split(self, accepted: Sequence[Accepted]) -> tuple[list[Accepted], list[Accepted]]:
+        """The fresh events and the duplicates, each in order; remembers the ids of both, also within this batch."""
+        fresh: list[Accepted] = []
+        duplicates: list[Accepted] = []
+        for one in accepted:
+            event_id = one.event.event_id
+            if event_id is not None and self._window(one.record.partition()).repeats(event_id):
+                duplicates.append(one)
+            else:
+                fresh.append(one)
+        return fresh, duplicates
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Two arrays a partition p, oldest id first: `p.bytes` uint8, the ids' UTF-8 end to end; `p.lengths` int64.
+
+        `p.lengths` counts bytes. Empty where no event had an id yet.
+        """
+        arrays: dict[str, NDArray[Any]] = {}
+        for partition, window in sorted(self._windows.items()):
+            arrays[f"{partition}.bytes"], arrays[f"{partition}.lengths"] = pack(window.ids)
+        return arrays
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replaces everything remembered by what `state` returned. ValueError when the arrays do not fit together."""
+        partitions = {name.removesuffix(".lengths") for name in state if name.endswith(".lengths")}
+        if set(state) != {f"{partition}.{part}" for partition in partitions for part in ("bytes", "lengths")}:
+            raise ValueError(
+                f"event ids: expected arrays P.bytes and P.lengths for each partition P, got {sorted(state)}"
+            )
+        self._windows = {}
+        for partition in sorted(partitions, key=int):
+            packed, lengths = state[f"{partition}.bytes"], state[f"{partition}.lengths"]
+            ids = unpack(f"event ids of partition {partition}", packed, lengths)
+            self._windows[int(partition)] = _Window(self._capacity, ids)
+
+    def _window(self, partition: int) -> _Window:
+        window = self._windows.get(partition)
+        if window is None:
+            window = self._windows[partition] = _Window(self._capacity)
+        return window
+
+
+class _Window:
+    """The newest ids of one partition, in order, and how often each stands among them."""
+
+    __slots__ = ("_capacity", "_count", "ids")
+
+    def __init__(self, capacity: int, ids: Iterable[str] = ()) -> None:
+        self.ids: deque[str] = deque()
+        self._count: dict[str, int] = {}
+        self._capacity = capacity
+        for event_id in ids:
+            self.repeats(event_id)
+
+    def repeats(self, event_id: str) -> bool:
+        """Whether the id is among the newest; it is the newest of them afterwards."""
+        ids, count = self.ids, self._count
+        times = count.get(event_id, 0)
+        count[event_id] = times + 1
+        ids.append(event_id)
+        if len(ids) > self._capacity:
+            oldest = ids.popleft()
+            if count[oldest] == 1:
+                del count[oldest]
+            else:
+                count[oldest] -= 1
+        return times > 0

@@ -1,0 +1,120 @@
+"""From a parsed command line to an exit status: settings, logs, the command, its answer on standard output.
+
+    0   done
+    1   failed while running: one line that says why
+    2   wrong usage or settings: every wrong setting, a line each
+
+With --json the last line of standard output is one JSON object: the command's answer, or {"error": ...}.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Final
+
+import msgspec
+
+from consumer import config, logs
+from consumer.environment import SettingsError, unknown_variables
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+_WORKERS: Final = frozenset({"run", "demo"})
+"""Commands in which a ValueError is no word about what the person typed."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command to run: `function` of consumer/commands/`module`.py, called with the settings and the options."""
+
+    name: str
+    module: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    function: str = "run"
+    shows_result: bool = False
+    """Whether the command itself shows people what came out."""
+
+
+def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool, debug: bool) -> int:
+    """Run the command and answer with its exit status; `flags` are settings by name, None where not given."""
+    try:
+        settings = config.load({**flags, "log_level": "debug"} if debug else flags)
+        for line in unknown_variables(config.setting_names()):
+            print(f"headrace: warning: {line}", file=sys.stderr)
+        debug = settings.log_level == "debug"
+        logs.configure(settings.log_level, settings.log_format, secrets=settings.secrets())
+        module = importlib.import_module(f"consumer.commands.{invocation.module}")  # only now: torch is slow to come
+        result = _run(module, invocation, settings, as_json)
+        if as_json:
+            print(to_json(result), flush=True)
+        elif not invocation.shows_result:
+            print(getattr(module, "as_text", as_text)(result), flush=True)
+        return DONE
+    except SettingsError as error:
+        return _failed(invocation, error, WRONG_USAGE, as_json=as_json, debug=False)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except ValueError as error:
+        status = FAILED if invocation.module in _WORKERS else WRONG_USAGE
+        return _failed(invocation, error, status, as_json=as_json, debug=debug)
+    except Exception as error:
+        return _failed(invocation, error, FAILED, as_json=as_json, debug=debug)
+
+
+def to_json(result: Mapping[str, object]) -> str:
+    """One line of JSON; numbers that are not finite become null."""
+    return msgspec.json.encode(result, enc_hook=_plain).decode()
+
+
+def as_text(result: Mapping[str, object]) -> str:
+    """For people, where the command has no `as_text` of its own: a line a key; what is nested stays JSON."""
+    width = max(map(len, result), default=0)
+    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in result.items())
+
+
+def _run(module: ModuleType, invocation: Invocation, settings: config.Settings, as_json: bool) -> dict[str, object]:
+    """Calls the command; one that prints while it works asks with a parameter `as_json` how."""
+    function: Callable[..., dict[str, object]] = getattr(module, invocation.function)
+    asks = "as_json" in inspect.signature(function).parameters
+    return function(settings, **invocation.options, **({"as_json": as_json} if asks else {}))
+
+
+def _failed(invocation: Invocation, error: Exception, status: int, *, as_json: bool, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    what = str(error) or type(error).__name__
+    if isinstance(error, LookupError | TypeError | AttributeError | AssertionError):
+        what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
+    print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)
+    if as_json:
+        print(to_json({"error": what}), flush=True)
+    return status
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, str | int):
+        return str(value)
+    return to_json(value)  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> object:
+    """What JSON does not know: numpy's numbers and arrays, paths."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

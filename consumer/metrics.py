@@ -1,0 +1,314 @@
+"""Every metric of the worker, in one place; the only file that imports prometheus_client.
+
+The help of each says what it is and when it is bad. Counters are of this process: they begin at 0 with it.
+No user and no item stands in a label. What is counted and when is the callers'.
+"""
+
+import bisect
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+FRESHNESS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STAGE_BUCKETS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+    30.0,
+)
+_BATCH_BUCKETS: Final = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
+
+class Stage(StrEnum):
+    """The stages whose time is measured. Ranking is inside of learn."""
+
+    TAKE = "take"
+    DECODE = "decode"
+    LEARN = "learn"
+    TOPK = "topk"
+    PUBLISH = "publish"
+    CHECKPOINT = "checkpoint"
+
+
+class EventOutcome(StrEnum):
+    """What became of a record; each has exactly one."""
+
+    LEARNED = "learned"
+    DUPLICATE = "duplicate"
+    DEAD_LETTER = "dead_letter"
+
+
+class ListOutcome(StrEnum):
+    """What became of a list."""
+
+    PUBLISHED = "published"
+    """Acknowledged by the broker."""
+    UNCHANGED = "unchanged"
+
+
+class Metrics:
+    """The worker's metrics in a registry of their own, so that two workers in one process do not mix."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        freshness_buckets: Sequence[float] = FRESHNESS_BUCKETS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._clock = clock
+        ProcessCollector(registry=self.registry)
+        self._make_counters()
+        self._make_histograms(freshness_buckets)
+        self._make_model_gauges()
+        self._make_checkpoint_gauges()
+
+    # --- what the loop tells ---
+
+    def count_events(self, event_type: str, outcome: EventOutcome, count: int = 1) -> None:
+        """`count` records of this type ("unknown" where it names none that exists) came to this end."""
+        self._events.labels(event_type, outcome).inc(count)
+
+    def count_recommendations(self, outcome: ListOutcome, count: int = 1) -> None:
+        """`count` lists came to this end."""
+        self._recommendations.labels(outcome).inc(count)
+
+    def observe_freshness(self, seconds: Iterable[float]) -> None:
+        """One observation an event: from its record's timestamp to the acknowledgement of the list that reflects it."""
+        self._freshness.observe(seconds)
+
+    @contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """Measures the time of a stage, also of one that raises."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._stage_seconds[stage].observe(self._clock() - start)
+
+    def observe_batch(self, events: int) -> None:
+        """A step took this many events."""
+        self._batch_events.observe(events)
+
+    def set_lag(self, records: Mapping[int, int], seconds: float) -> None:
+        """Records not taken yet, by partition, and the age of the newest record taken (0 where nothing waits)."""
+        for partition, count in records.items():
+            self._lag_records.labels(partition).set(count)
+        self._lag_seconds.set(seconds)
+
+    def set_quality(self, *, hit_ratio: float, ndcg: float, mae: float, popularity_hit_ratio: float) -> None:
+        """The rolling figures; NaN where there is nothing to judge by."""
+        self._hit_ratio.set(hit_ratio)
+        self._ndcg.set(ndcg)
+        self._mae.set(mae)
+        self._popularity_hit_ratio.set(popularity_hit_ratio)
+
+    def count_samples(self, count: int) -> None:
+        """`count` events were ranked before they were learned."""
+        self._samples.inc(count)
+
+    def count_drifts(self, count: int = 1) -> None:
+        """The detector found the hit ratio changed, `count` times."""
+        self._drifts.inc(count)
+
+    def set_loss(self, kind: str, value: float) -> None:
+        """Mean loss of the newest step; kind is ranking or rating."""
+        self._loss.labels(kind).set(value)
+
+    def set_learning_rate(self, rate: float) -> None:
+        self._learning_rate.set(rate)
+
+    def set_vocabulary_rows(self, kind: str, rows: int) -> None:
+        """Rows in use; kind is users or items."""
+        self._rows.labels(kind).set(rows)
+
+    def count_evicted_rows(self, kind: str, count: int) -> None:
+        """Rows given back since they lay idle."""
+        self._evicted.labels(kind).inc(count)
+
+    def checkpoint_saved(self, seconds: float) -> None:
+        """A checkpoint became durable just now and took this long."""
+        self._saved_at = self._clock()
+        self._checkpoint_seconds.set(seconds)
+
+    def set_model_version(self, version: int) -> None:
+        self._model_version.set(version)
+
+    def set_build_info(self, *, version: str, torch: str, device: str) -> None:
+        self._build.info({"version": version, "torch": torch, "device": device})
+
+    def render(self) -> bytes:
+        """The body of /metrics, of type `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    # --- what there is ---
+
+    def _counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"headrace_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"headrace_{name}", help_text, labels, registry=self.registry)
+
+    def _make_counters(self) -> None:
+        self._events = self._counter(
+            "events",
+            "Records by type and by what became of them. Bad: dead_letter grows (a producer sends what does not fit; "
+            "`headrace dead-letters list` says why), or nothing grows while the lag does.",
+            ["type", "outcome"],
+        )
+        self._recommendations = self._counter(
+            "recommendations",
+            "Lists by what became of them: acknowledged by the broker, or not sent since nothing changed. "
+            "Bad: published stands still while events are learned.",
+            ["outcome"],
+        )
+        for outcome in ListOutcome:
+            self._recommendations.labels(outcome)
+        self._samples = self._counter(
+            "prequential_samples",
+            "Events ranked before they were learned. Bad: stands still while events are learned; the rolling "
+            "figures are old then.",
+        )
+        self._drifts = self._counter(
+            "drift",
+            "Times the hit ratio changed for good, by ADWIN. Bad: more than a few a day; look at the hit ratio, "
+            "whether it rose or fell.",
+        )
+        self._evicted = self._counter(
+            "evicted_rows",
+            "Rows given back since they lay idle. Bad: faster than new ids come; the limits are too tight then.",
+            ["kind"],
+        )
+
+    def _make_histograms(self, freshness_buckets: Sequence[float]) -> None:
+        self._freshness = _Freshness(freshness_buckets)
+        self.registry.register(self._freshness)
+        stage_seconds = Histogram(
+            "headrace_stage_seconds",
+            "Time of each stage of a step; take includes waiting. Bad: a stage other than take fills the time between "
+            "two steps while the lag grows.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=self.registry,
+        )
+        # A stage that never ran shows as 0, not as missing.
+        self._stage_seconds = {stage: stage_seconds.labels(stage) for stage in Stage}
+        self._batch_events = Histogram(
+            "headrace_batch_events",
+            "Events in a step. Bad: nearly always HEADRACE_BATCH_SIZE; the worker is as fast as it can then.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+
+    def _make_model_gauges(self) -> None:
+        self._lag_records = self._gauge(
+            "consumer_lag_records", "Records on the topic that were not taken yet. Bad: grows.", ["partition"]
+        )
+        self._lag_seconds = self._gauge(
+            "consumer_lag_seconds", "How far behind the topic the worker is. Bad: more than lists may be old."
+        )
+        self._hit_ratio = self._gauge(
+            "prequential_hit_ratio",
+            "Share of the newest events whose item was in the top 10 just before it was learned. "
+            "Bad: at or below headrace_popularity_hit_ratio.",
+        )
+        self._ndcg = self._gauge(
+            "prequential_ndcg", "NDCG at 10 of the newest events. Bad: falls while the hit ratio does not."
+        )
+        self._mae = self._gauge(
+            "prequential_mae", "Mean absolute error of the newest ratings. Bad: rises, or NaN while ratings come."
+        )
+        self._popularity_hit_ratio = self._gauge(
+            "popularity_hit_ratio", "The hit ratio that mere popularity has on the same events: the line to beat."
+        )
+        for gauge in (self._hit_ratio, self._ndcg, self._mae, self._popularity_hit_ratio):
+            gauge.set(float("nan"))  # 0 would say that everything is wrong before anything was judged
+        self._loss = self._gauge(
+            "loss", "Mean loss of the newest step. Bad: rises for long, or is not finite.", ["kind"]
+        )
+        self._learning_rate = self._gauge("learning_rate", "Rate of the ranking head. Bad: not what you set.")
+        self._rows = self._gauge(
+            "vocabulary_rows",
+            "Users and items that have a row. Bad: grows without end; memory grows with it.",
+            ["kind"],
+        )
+        self._model_version = self._gauge(
+            "model_version", "Number of the newest step. Bad: stands still while the lag grows."
+        )
+        self._build = Info("headrace_build", "What runs here: Headrace, torch, device.", registry=self.registry)
+
+    def _make_checkpoint_gauges(self) -> None:
+        self._saved_at = self._clock()
+        self._gauge(
+            "checkpoint_age_seconds",
+            "Time since the newest checkpoint of this process, or since its start. "
+            "Bad: several times HEADRACE_CHECKPOINT_SECONDS; so much is read again after a crash.",
+        ).set_function(lambda: self._clock() - self._saved_at)
+        self._checkpoint_seconds = self._gauge(
+            "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
+        )
+
+
+class _Freshness(Collector):
+    """The freshness histogram. Takes many observations at once: there is one for each event."""
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = tuple(edges)
+        self._counts = [0] * (len(edges) + 1)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, seconds: Iterable[float]) -> None:
+        """A negative time, from a producer's clock that is ahead, counts as 0."""
+        with self._lock:
+            for value in seconds:
+                value = max(value, 0.0)
+                self._counts[bisect.bisect_left(self._edges, value)] += 1
+                self._sum += value
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        with self._lock:
+            counts, total = list(self._counts), self._sum
+        below, buckets = 0, []
+        for edge, count in zip((*self._edges, float("inf")), counts, strict=True):
+            below += count
+            buckets.append(("+Inf" if math.isinf(edge) else str(float(edge)), float(below)))
+        yield HistogramMetricFamily(
+            "headrace_freshness_seconds",
+            "From the time an event was sent to the broker's acknowledgement of the list that reflects it, one "
+            "observation an event. Bad: the 99th percentile above your objective.",
+            buckets=buckets,
+            sum_value=total,
+        )
