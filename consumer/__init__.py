@@ -1,1 +1,19 @@
-"""The worker: events in, learning, fresh recommendations out."""
+"""The worker: events in, learning, fresh recommendations out.
+
+The flow, one stage a file; `loop` calls them in this order and is what a newcomer reads first:
+
+    take        source        records in offset order: Kafka in, offsets, not what a payload means
+                journal       the cut of each step, remembered before its lists go out; made again after a crash
+    decode      decode        bytes -> events and rejects (reasons: why a payload was refused)
+                duplicates    events that came before
+                actions       what an event means to the model
+    learn       (model)       model.learner: rank each event, then learn
+    top-k       (model)       model.topk: lists for the touched users
+    publish     lists         which lists changed, and their messages
+                publish       to the topics; a failed delivery raises
+    observe     observation   -> metrics (Prometheus), quality (live figures), health (/livez /readyz /metrics)
+    keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside
+
+`worker` puts the parts together from `config`; `commands/` holds one file a command, `cli` parses and nothing more.
+`broker` is the in-process broker for the demo and the tests.
+"""

@@ -1,5 +1,6 @@
 """Arrays that grow with the vocabulary, and what their new rows start with."""
 
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +36,9 @@ def normal_rows(name: str, seed: int, first: int, past: int, width: int, spread:
     return drawn[first - offset : past - offset] * np.float32(spread)
 
 
+@lru_cache(maxsize=4)  # a stream asks for the last block of each table again and again
 def _normal_block(name: str, seed: int, block: int, width: int) -> NDArray[np.float32]:
     sequence = np.random.SeedSequence([seed, *name.encode(), block])
-    return np.random.Generator(np.random.Philox(sequence)).standard_normal((BLOCK_ROWS, width), dtype=np.float32)
+    drawn = np.random.Generator(np.random.Philox(sequence)).standard_normal((BLOCK_ROWS, width), dtype=np.float32)
+    drawn.flags.writeable = False  # it is shared
+    return drawn

@@ -53,7 +53,8 @@ class History:
     def load(self, state: State) -> None:
         if state["items"].shape[1] != self.depth:
             raise ValueError(
-                f"the saved history holds {state['items'].shape[1]} interactions a user, the settings ask for {self.depth}"
+                f"the saved history holds {state['items'].shape[1]} interactions a user, "
+                f"the settings ask for {self.depth}"
             )
         self.items_UH = state["items"].astype(np.int32)
         self.times_UH = state["times"].astype(np.int64)
@@ -64,8 +65,8 @@ class History:
 class SeenItems:
     """The items each user has, in order of first interaction: all users' lists in one pool of int32.
 
-    A list that outgrows its place moves to the end of the pool; the pool is packed when more than half of it is
-    left behind. At a batch's end lists are cut to the newest `most` items (`trim`).
+    A list that outgrows its place moves to the end of the pool; a full pool is packed into one with as much room
+    again. At a batch's end lists are cut to the newest `most` items (`trim`), so inside a batch they may be longer.
     """
 
     def __init__(self, most: int) -> None:
@@ -103,7 +104,8 @@ class SeenItems:
             self.length_U[user] = self.most
 
     def clear(self, user: int) -> None:
-        self.items(user)[:] = 0
+        start = self.start_U[user]
+        self.pool[start : start + self._room_U[user]] = 0  # what a cut left behind the list goes too
         self.length_U[user] = 0
 
     def pairs(
@@ -127,15 +129,14 @@ class SeenItems:
         self._used += room
 
     def _pack(self, extra: int) -> None:
-        rooms = self._room_U[: self.users]
+        rooms, lengths = self._room_U[: self.users], self.length_U[: self.users]
+        starts = np.cumsum(rooms) - rooms
         pool = np.zeros(2 * (int(rooms.sum()) + extra), dtype=np.int32)
-        start = 0
-        for user in range(self.users):
-            items = self.items(user)
-            pool[start : start + len(items)] = items
-            self.start_U[user] = start
-            start += int(rooms[user])
-        self.pool, self._used = pool, start
+        owners, items = self.pairs(self.start_U[: self.users], lengths)
+        first = np.cumsum(lengths) - lengths
+        pool[starts[owners] + np.arange(len(items)) - first[owners]] = items
+        self.start_U[: self.users] = starts
+        self.pool, self._used = pool, int(rooms.sum())
 
     def state(self) -> State:
         lengths_U = self.length_U[: self.users]

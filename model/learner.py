@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from model.interactions import Forget, Interaction
 from model.live import LiveState
 from model.ranking import RankedBatch, RankingHead, RankingRates
 from model.ratings import RatingHead, RatingRates
+from model.state import refuse_other_settings, settings_as_bytes
 from model.vocabulary import Vocabulary
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Step:
     """What one batch gave. Arrays have one entry an interaction, in stream order (forgets have none)."""
 
     version: int
-    """Number of the step: it rises by one with each batch that holds anything."""
+    """Number of the step."""
     ranked_B: Flags
     """Which interactions were ranked: ratings and positive weights, of the users that are ranked at all."""
     ranks_B: Ranks
@@ -77,9 +80,9 @@ class Step:
     """Its prediction, read at the mean; NaN where there was none."""
     medians_B: Ranks
     ranking_loss: float
-    """Mean softmax loss of the batch's positive events; 0 where there were none."""
+    """Mean ranking loss of the interactions that had one (known item, weight not 0); 0 where none had."""
     touched_users: dict[str, int]
-    """Users whose state moved -> position in the batch (forgets counted) of their newest interaction."""
+    """Users of the batch's interactions -> position in the batch (forgets counted) of their newest one."""
     forgotten_users: list[str]
 
 
@@ -113,15 +116,17 @@ class Learner:
             settings.rating_width, settings.rating_min, settings.rating_max, seed=settings.seed, rates=settings.ratings
         )
 
-    def test_then_learn(self, batch: Sequence[Interaction | Forget]) -> Step:
-        """Rank and predict each interaction, then learn the batch. An empty batch changes nothing.
+    def test_then_learn(self, batch: Sequence[Interaction | Forget], step: int | None = None) -> Step:
+        """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
+
+        An empty batch changes nothing.
 
         A forget takes effect where it stands: what comes before it is learned first, what comes after meets a
         stranger. FloatingPointError when a loss is not finite; the learner must not be saved after that.
         """
         if not batch:
             return _joined([], self.version, {}, [])
-        self.version += 1
+        self.version = self.version + 1 if step is None else step
         parts: list[_Part] = []
         touched: dict[str, int] = {}
         forgotten: list[str] = []
@@ -204,6 +209,7 @@ class Learner:
             predictions_B=predictions_B,
             medians_B=medians_B,
             loss=loss,
+            losses=int((found.known_B & (weights_B != 0)).sum()),
         )
 
     def _is_ranked(self, interactions: list[Interaction]) -> Flags:
@@ -215,7 +221,10 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts."""
-        arrays: dict[str, NDArray[np.generic]] = {"version": np.array([self.version, self.settings.seed])}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "settings": settings_as_bytes(self._settings_that_bind()),
+            "version": np.array([self.version]),
+        }
         for part, holder in (
             ("users", self.users),
             ("items", self.items),
@@ -228,10 +237,14 @@ class Learner:
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved state; ValueError where the settings do not fit what was saved."""
-        version, seed = state["version"].tolist()
-        if seed != self.settings.seed:
-            raise ValueError(f"the saved model was started with seed {seed}, the settings say {self.settings.seed}")
+        """Go on from a saved state; ValueError, and nothing loaded, where it does not fit the settings.
+
+        Rates may differ from those it was saved under: they steer only what is learned from now on.
+        """
+        if "settings" in state:
+            refuse_other_settings(state["settings"], self._settings_that_bind())
+        if differing := sorted(self.state().keys() ^ state.keys()):
+            raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(_under(state, "ranking."))
         for part, holder in (
             ("users", self.users),
@@ -240,7 +253,22 @@ class Learner:
             ("ratings", self.ratings),
         ):
             holder.load({name: value.numpy() for name, value in _under(state, f"{part}.").items()})
-        self.version = version
+        self.version = int(state["version"])
+
+    def _settings_that_bind(self) -> dict[str, object]:
+        """The settings without which a saved state has no meaning."""
+        settings = self.settings
+        return {
+            "encoder": settings.encoder,
+            "width": settings.width,
+            "rating_width": settings.rating_width,
+            "depth": settings.depth,
+            "rating_min": float(settings.rating_min),
+            "rating_max": float(settings.rating_max),
+            "seed": settings.seed,
+            "optimizer": settings.ranking.optimizer,
+            "dtype": str(self.ranking.items.values.dtype),
+        }
 
 
 @dataclass(frozen=True)
@@ -252,13 +280,15 @@ class _Part:
     predictions_B: Ranks
     medians_B: Ranks
     loss: float
+    """Sum of the ranking losses of `losses` interactions."""
+    losses: int
 
 
 def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
-    def join(arrays: list[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
+    def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
         return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
-    ranked = sum(int(part.ranked_B.sum()) for part in parts)
+    losses = sum(part.losses for part in parts)
     return Step(
         version=version,
         ranked_B=join([part.ranked_B for part in parts], np.bool_),
@@ -267,7 +297,7 @@ def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten
         ratings_B=join([part.ratings_B for part in parts], np.float64),
         predictions_B=join([part.predictions_B for part in parts], np.float64),
         medians_B=join([part.medians_B for part in parts], np.float64),
-        ranking_loss=sum(part.loss for part in parts) / max(ranked, 1),
+        ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
         touched_users=touched,
         forgotten_users=forgotten,
     )

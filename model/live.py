@@ -1,4 +1,4 @@
-"""What moves event by event inside a batch: history, seen sets, counts; and what each event found before it moved them."""
+"""What moves event by event inside a batch: history, seen sets and counts, and what each event found before it did."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,8 @@ class LiveState:
         size = len(users_B)
         self.seen.reserve(users_B)
         self.counts.reserve(items_B)
-        known_I, count_I = self.counts.known_I[: self.counts.items].copy(), self.counts.count_I[: self.counts.items].copy()
+        known_I = self.counts.known_I[: self.counts.items].copy()
+        count_I = self.counts.count_I[: self.counts.items].copy()
         windows_BW = np.empty((size, window), dtype=np.int32)
         known_B = np.empty(size, dtype=np.bool_)
         seen_length_B = np.empty(size, dtype=np.int64)

@@ -18,7 +18,10 @@ TINY = 1e-10
 
 class RowOptimizer(Protocol):
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
-        """Move the given rows (each at most once), or all rows where None, against a gradient of shape (rows, width)."""
+        """Move the given rows (each at most once; None: all) against a gradient of shape (rows, width).
+
+        A row whose gradient is zero stays where it is.
+        """
 
     def reset(self, row: int) -> None:
         """Forget what was gathered of one row."""
@@ -114,6 +117,8 @@ class Adam:
 
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
         rows = torch.arange(self.table.rows, device=gradient.device) if rows is None else rows
+        moves = gradient.any(1)  # CPU-GPU sync point, at the next line
+        rows, gradient = rows[moves], gradient[moves]
         means = torch.lerp(gradient, self._means.values[rows], self.decay_mean)
         squares, steps = self._squares_and_steps.values[rows].unbind(1)
         squares = torch.lerp(gradient.square().mean(1), squares, self.decay_square)

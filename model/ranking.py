@@ -7,6 +7,7 @@ live; embeddings, biases and the weight of popularity move once a batch.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ class RankingHead:
     def scores(self, windows_UW: NDArray[np.int32], count_I: NDArray[np.int64]) -> Tensor:
         """Scores (U, I) of every item row for users with these last items; nothing is left out yet."""
         users_UD = self.encoder.encode(self._rows(windows_UW), self.items.values)
-        return self._scores(users_UD, _log_counts(self._on_device(count_I), self.items.values.dtype))
+        log_counts_I = _log_counts(self._on_device(count_I), self.items.values.dtype)
+        return torch.addmm(self._offsets(slice(None), log_counts_I), users_UD, self.items.values.T)
 
     def rank(self, batch: "RankedBatch") -> NDArray[np.float64]:
         """Rank, from 0, of each event's item among its candidates; NaN where the item was not known."""
@@ -89,7 +91,7 @@ class RankingHead:
         if not weights_B.any():
             return 0.0
         if len(batch.found.count_I) <= self.rates.full_softmax_items:
-            return self._learn_from_all(batch, self._on_device(weights_B))
+            return self._learn_from_all(batch, self._on_device(weights_B), step)
         return self._learn_from_sample(batch, self._on_device(weights_B), step)
 
     def rank_then_learn(
@@ -102,24 +104,29 @@ class RankingHead:
         scores_BI = self._candidate_scores(batch, slice(None))
         ranks_B = _ranks(scores_BI, self._rows(batch.items_B))
         ranks_B[~batch.found.known_B] = np.nan
-        return ranks_B, self._learn_from_all(batch, self._on_device(weights_B), scores_BI)
+        if not weights_B.any():
+            return ranks_B, 0.0
+        return ranks_B, self._learn_from_all(batch, self._on_device(weights_B), step, scores_BI)
 
     # --- the full softmax ---
 
-    def _learn_from_all(self, batch: "RankedBatch", weights_B: Tensor, scores_BI: Tensor | None = None) -> float:
+    def _learn_from_all(
+        self, batch: "RankedBatch", weights_B: Tensor, step: int, scores_BI: Tensor | None = None
+    ) -> float:
         if scores_BI is None:
             scores_BI = self._candidate_scores(batch, slice(None))
         losses_B, gradient_BI = softmax_loss(scores_BI, self._rows(batch.items_B), weights_B.to(scores_BI))
-        loss = _finite(losses_B)
         windows_BW = self._rows(batch.found.windows_BW)
         items_ID = self.items.values
         users_BD = self.encoder.encode(windows_BW, items_ID)
         gradient_ID = gradient_BI.T @ users_BD
         self.encoder.pull_back(windows_BW, gradient_BI @ items_ID, gradient_ID)
+        loss = self._finite_loss(losses_B, gradient_ID, step)
         gradient_I = gradient_BI.sum(0)
-        of_popularity = gradient_I @ _log_counts(self._on_device(batch.found.count_I), gradient_I.dtype)
-        correction = batch.count_corrections(self.device, gradient_I.dtype)
-        of_popularity = of_popularity + (gradient_BI[:, correction.columns_M] * correction.added_BM).sum()
+        log_counts_I = _log_counts(self._on_device(batch.found.count_I), gradient_I.dtype)
+        mentioned_M, log_counts_BM = self._live_log_counts(batch, slice(None))
+        rose_BM = log_counts_BM - log_counts_I[mentioned_M]
+        of_popularity = gradient_I @ log_counts_I + (gradient_BI[:, mentioned_M] * rose_BM).sum()
         self._optimizers["items"].step(None, gradient_ID)
         self._optimizers["item biases"].step(None, gradient_I[:, None])
         self._optimizers["popularity"].step(None, of_popularity.reshape(1, 1))
@@ -135,10 +142,11 @@ class RankingHead:
         items_ID = self.items.values
         windows_BW, targets_B = self._rows(found.windows_BW), self._rows(batch.items_B)
         users_BD = self.encoder.encode(windows_BW, items_ID)
-        log_counts_I = _log_counts(self._on_device(found.count_I), items_ID.dtype)
-        offsets_I = self.biases.values[:, 0] + self.popularity.values[0, 0] * log_counts_I
-        own_B = (users_BD * items_ID[targets_B]).sum(-1) + offsets_I[targets_B]
-        others_BN = users_BD @ items_ID[drawn].T + offsets_I[drawn] - log_share.to(items_ID)
+        own_log_counts_B, log_counts_BN = self._log_counts_of_sample(batch, drawn_N)
+        biases_I, popularity = self.biases.values[:, 0], self.popularity.values[0, 0]
+        own_B = (users_BD * items_ID[targets_B]).sum(-1) + biases_I[targets_B] + popularity * own_log_counts_B
+        others_BN = users_BD @ items_ID[drawn].T + biases_I[drawn] + popularity * log_counts_BN
+        others_BN -= log_share.to(items_ID)
         place_I = np.full(len(found.count_I), -1, dtype=np.int64)
         place_I[drawn_N] = np.arange(len(drawn_N))
         rows, columns = batch.not_candidates(place_I)
@@ -149,7 +157,6 @@ class RankingHead:
 
         logits_BC = torch.cat((own_B[:, None], others_BN), 1)
         losses_B, gradient_BC = softmax_loss(logits_BC, torch.zeros_like(targets_B), weights_B.to(logits_BC))
-        loss = _finite(losses_B)
         own_gradient_B, gradient_BN = gradient_BC[:, 0], gradient_BC[:, 1:]
         gradient_ID = torch.zeros_like(items_ID)
         gradient_ID.index_add_(0, targets_B, own_gradient_B[:, None] * users_BD)
@@ -159,24 +166,55 @@ class RankingHead:
         gradient_I = items_ID.new_zeros(len(items_ID))
         gradient_I.index_add_(0, targets_B, own_gradient_B)
         gradient_I.index_add_(0, drawn, gradient_BN.sum(0))
-        touched = torch.cat((targets_B, drawn, windows_BW[windows_BW >= 0])).unique()
-        self._optimizers["popularity"].step(None, (gradient_I @ log_counts_I).reshape(1, 1))
-        self._optimizers["items"].step(touched, gradient_ID[touched])
+        touched = _distinct(torch.cat((targets_B, drawn, windows_BW[windows_BW >= 0])))
+        touched_gradient = gradient_ID[touched]
+        loss = self._finite_loss(losses_B, touched_gradient, step)
+        of_popularity = own_gradient_B @ own_log_counts_B + (gradient_BN * log_counts_BN).sum()
+        self._optimizers["popularity"].step(None, of_popularity.reshape(1, 1))
+        self._optimizers["items"].step(touched, touched_gradient)
         self._optimizers["item biases"].step(touched, gradient_I[touched, None])
         return loss
 
+    def _log_counts_of_sample(self, batch: "RankedBatch", drawn_N: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Log counts as each event found them: of its own item (B,), of the drawn ones (B, N)."""
+        _, log_counts_BM = self._live_log_counts(batch, slice(None))
+        own_log_counts_B = log_counts_BM.gather(1, self._rows(batch.mentions.of_event_B)[:, None])[:, 0]
+        at_start_N = _log_counts(self._on_device(batch.found.count_I[drawn_N]), log_counts_BM.dtype)
+        log_counts_BN = at_start_N.repeat(len(batch.items_B), 1)
+        _, places, columns = np.intersect1d(drawn_N, batch.mentions.items_M, assume_unique=True, return_indices=True)
+        log_counts_BN[:, self._rows(places)] = log_counts_BM[:, self._rows(columns)]
+        return own_log_counts_B, log_counts_BN
+
+    def _finite_loss(self, losses_B: Tensor, gradient: Tensor, step: int) -> float:
+        loss, square = torch.stack((losses_B.sum(), gradient.square().sum())).tolist()  # CPU-GPU sync point
+        if not np.isfinite(loss + square):
+            raise FloatingPointError(
+                f"step {step}: the ranking loss is {loss}, the square of its gradient {square}; weights were not "
+                f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
+            )
+        return float(loss)
+
     # --- scores ---
 
-    def _scores(self, users_BD: Tensor, log_counts_I: Tensor) -> Tensor:
-        offsets_I = self.biases.values[:, 0] + self.popularity.values[0, 0] * log_counts_I
-        return torch.addmm(offsets_I, users_BD, self.items.values.T)
+    def _offsets(self, items: Tensor | slice, log_counts: Tensor) -> Tensor:
+        """What an item scores whoever the user is; log counts (I,) or, of these items, (B, M)."""
+        return self.biases.values[items, 0] + self.popularity.values[0, 0] * log_counts
+
+    def _live_log_counts(self, batch: "RankedBatch", rows: slice) -> tuple[Tensor, Tensor]:
+        """The items that the batch mentions (M,), and their log counts as each of these events found them (B, M)."""
+        counts_BM = self._on_device(batch.mentions.counts_BM[rows])
+        return self._rows(batch.mentions.items_M), _log_counts(counts_BM, self.items.values.dtype)
 
     def _candidate_scores(self, batch: "RankedBatch", rows: slice) -> Tensor:
         """Scores (B, I) with the counts as each event found them, -inf where an item is no candidate for the event."""
         found = batch.found
-        scores_BI = self.scores(found.windows_BW[rows], found.count_I)
-        correction = batch.count_corrections(self.device, scores_BI.dtype)
-        scores_BI[:, correction.columns_M] += self.popularity.values[0, 0] * correction.added_BM[rows]
+        users_BD = self.encoder.encode(self._rows(found.windows_BW[rows]), self.items.values)
+        scores_BI = users_BD @ self.items.values.T
+        mentioned_M, log_counts_BM = self._live_log_counts(batch, rows)
+        live_BM = self._offsets(mentioned_M, log_counts_BM) + scores_BI[:, mentioned_M]
+        # whole scores instead of added differences: equal counts must tie, however the batch was cut
+        scores_BI += self._offsets(slice(None), _log_counts(self._on_device(found.count_I), scores_BI.dtype))
+        scores_BI[:, mentioned_M] = live_BM
         everything_I = np.arange(len(found.count_I))
         for places in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
             scores_BI[self._rows(places[0]), self._rows(places[1])] = -torch.inf
@@ -208,11 +246,13 @@ class RankingHead:
 
 
 @dataclass(frozen=True)
-class CountCorrections:
-    """What the batch's own earlier events add to log counts, for the items that the batch mentions."""
+class Mentions:
+    """The items that the events of a batch are about, and what their counts were before each event."""
 
-    columns_M: Tensor
-    added_BM: Tensor
+    items_M: NDArray[np.int64]
+    of_event_B: NDArray[np.int64]
+    """Place of each event's item in `items_M`."""
+    counts_BM: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -225,14 +265,13 @@ class RankedBatch:
     seen: SeenItems
     allow_repeats: bool
 
-    def count_corrections(self, device: torch.device, dtype: torch.dtype) -> CountCorrections:
-        columns, of_event_B = np.unique(self.items_B, return_inverse=True)
-        mentions_BM = np.zeros((len(self.items_B), len(columns)))
-        mentions_BM[np.arange(len(self.items_B)), of_event_B] = self.enters_B
-        earlier_BM = np.cumsum(mentions_BM, axis=0) - mentions_BM
-        counts_M = self.found.count_I[columns] + 0.5
-        added_BM = np.log1p(earlier_BM / counts_M)
-        return CountCorrections(torch.from_numpy(columns).to(device), torch.from_numpy(added_BM).to(device, dtype))
+    @cached_property
+    def mentions(self) -> Mentions:
+        items_M, of_event_B = np.unique(self.items_B, return_inverse=True)
+        counts_BM = np.zeros((len(self.items_B) + 1, len(items_M)), dtype=np.int64)
+        counts_BM[0] = self.found.count_I[items_M]
+        counts_BM[np.arange(len(self.items_B)) + 1, of_event_B] += self.enters_B
+        return Mentions(items_M, of_event_B, np.cumsum(counts_BM, axis=0)[:-1])
 
     def not_candidates(
         self, place_I: NDArray[np.int64], rows: slice = slice(None)
@@ -270,11 +309,10 @@ def _log_counts(count_I: Tensor, dtype: torch.dtype) -> Tensor:
     return (count_I.to(dtype) + 0.5).log()
 
 
-def _finite(losses_B: Tensor) -> float:
-    loss = float(losses_B.sum())  # CPU-GPU sync point
-    if not np.isfinite(loss):
-        raise FloatingPointError(f"the ranking loss is {loss}; weights were not changed")
-    return loss
+def _distinct(rows: Tensor) -> Tensor:
+    """The rows without repeats, ascending."""
+    distinct: Tensor = torch.unique(rows)
+    return distinct
 
 
 def _chunks(events: int, items: int) -> list[slice]:

@@ -105,11 +105,16 @@ class RatingHead:
     def predict_then_learn(
         self, users_B: NDArray[np.int64], items_B: NDArray[np.int64], ratings_B: Doubles
     ) -> tuple[Doubles, Doubles]:
-        """Predictions made before each rating was learned, on the scale: at the mean and at the median, shape (B,)."""
+        """Predictions made before each rating was learned, on the scale: at the mean and at the median, shape (B,).
+
+        FloatingPointError for a rating that is not finite: nothing was changed then.
+        """
         predictions_B = np.zeros(len(ratings_B))
         medians_B = np.zeros(len(ratings_B))
         if len(ratings_B) == 0:
             return predictions_B, medians_B
+        if not np.isfinite(ratings_B).all():
+            raise FloatingPointError(f"ratings have to be finite, got {ratings_B[~np.isfinite(ratings_B)][0]}")
         rows, items_here_B = np.unique(items_B, return_inverse=True)
         factors_IF = self.item_factors_IF[rows]
         gradient_IF = np.zeros_like(factors_IF)
@@ -132,6 +137,8 @@ class RatingHead:
             gradient_IF,
             predictions_B,
         )
+        if not np.isfinite(predictions_B).all():
+            raise FloatingPointError("the rating head has diverged: a prediction is not finite; lower its rates")
         self.item_bias_I[rows], self.item_count_I[rows] = bias_I, count_I
         squares = self.item_squares_I[rows] + np.square(gradient_IF, dtype=np.float64).mean(1)
         self.item_squares_I[rows] = squares

@@ -1,8 +1,11 @@
-"""One number for a whole state."""
+"""What a whole state is asked: its digest, and whether it was saved under the same settings."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -14,3 +17,20 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}\n".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
+
+
+def settings_as_bytes(settings: Mapping[str, object]) -> NDArray[np.uint8]:
+    """Settings as an array that can stand in a state: JSON, names in order."""
+    return np.frombuffer(json.dumps(settings, sort_keys=True).encode(), dtype=np.uint8)
+
+
+def refuse_other_settings(saved: Tensor, ours: Mapping[str, object]) -> None:
+    """ValueError naming each setting in which a saved state (`settings_as_bytes`) differs from ours."""
+    theirs: dict[str, object] = json.loads(saved.numpy().tobytes())
+    differing = [
+        f"{name} (saved {theirs.get(name)}, now {ours.get(name)})"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise ValueError(f"the saved model was made with other settings: {', '.join(differing)}")

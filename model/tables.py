@@ -16,7 +16,14 @@ class Table:
     """Parameters of shape (rows, width) on a device, normally distributed around 0 at the start."""
 
     def __init__(
-        self, name: str, width: int, *, spread: float, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+        self,
+        name: str,
+        width: int,
+        *,
+        spread: float,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
         self.width = width
@@ -46,10 +53,11 @@ class Table:
         """Put one row back to its first value."""
         self._storage[row] = self._first_values(row, row + 1)[0]
 
-    def load(self, values: NDArray[np.float32]) -> None:
+    def load(self, values: NDArray[np.floating]) -> None:
         if values.ndim != 2 or values.shape[1] != self.width:
             raise ValueError(
-                f"table {self.name}: the saved rows have the shape {values.shape}, the settings ask for width {self.width}"
+                f"table {self.name}: the saved rows have the shape {values.shape}, "
+                f"the settings ask for width {self.width}"
             )
         self._storage = torch.tensor(values, device=self._storage.device, dtype=self._storage.dtype)
         self.rows = len(values)

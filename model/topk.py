@@ -13,9 +13,10 @@ SCORES_AT_ONCE = 1 << 24
 
 
 class UserList(NamedTuple):
-    """A user's list, best first; shorter than k where there are fewer candidates."""
+    """A user's list, best first; shorter than k where there are fewer candidates. A NaN score makes no candidate."""
 
     user_id: str
+    item_rows: list[int]
     item_ids: list[str]
     scores: list[float]
 
@@ -39,21 +40,26 @@ class TopK:
             values_UK, items_UK = best(scores_UI, self.k)
             for (user_id, _), values, items in zip(users, values_UK.tolist(), items_UK.tolist(), strict=True):
                 kept = [place for place, value in enumerate(values) if value != -np.inf]
-                lists.append(
-                    UserList(user_id, [learner.items.name(items[p]) for p in kept], [round(values[p], 6) for p in kept])
-                )
+                rows = [items[place] for place in kept]
+                ids = [learner.items.name(row) for row in rows]
+                lists.append(UserList(user_id, rows, ids, [round(values[place], 6) for place in kept]))
         return lists
 
 
 def best(scores_UI: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best scores of each row and their columns, best first, ties to the lower column; both (U, min(k, I)).
 
+    NaN counts as -inf.
+
     `torch.topk` alone leaves open which of several equal scores it takes, and lists must not depend on that.
     """
     k = min(k, scores_UI.shape[1])
     if k == 0:
-        return scores_UI[:, :0], torch.zeros((len(scores_UI), 0), dtype=torch.int64)
+        return scores_UI[:, :0].cpu(), torch.zeros((len(scores_UI), 0), dtype=torch.int64)
     values_UK, columns_UK = torch.topk(scores_UI, k, dim=1)
+    if values_UK.isnan().any():  # CPU-GPU sync point; torch.topk puts NaN first, so it is here if it is anywhere
+        scores_UI = scores_UI.masked_fill(scores_UI.isnan(), -torch.inf)
+        values_UK, columns_UK = torch.topk(scores_UI, k, dim=1)
     tied_U = (scores_UI >= values_UK[:, -1:]).sum(1) > k
     if tied_U.any():  # CPU-GPU sync point; ties at the end of the list are settled by a stable sort of the whole row
         values, columns = torch.sort(scores_UI[tied_U], dim=1, descending=True, stable=True)

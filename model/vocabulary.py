@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model.packing import pack, unpack
+
 
 class Vocabulary:
     """A one-to-one map from ids to row numbers 0, 1, 2, ... in the order in which the ids arrive."""
@@ -68,24 +70,16 @@ class Vocabulary:
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
-        encoded = [name.encode() if name is not None else None for name in self._ids]
-        lengths = [len(name) if name is not None else -1 for name in encoded]
-        joined = b"".join(name for name in encoded if name is not None)
-        return {
-            "bytes": np.frombuffer(joined, dtype=np.uint8),
-            "lengths": np.array(lengths, dtype=np.int64),
-            "free": np.array(self._free, dtype=np.int64),
-        }
+        packed = pack("" if name is None else name for name in self._ids)
+        lengths = packed.lengths
+        lengths[self._free] = -1
+        return {"bytes": packed.bytes, "lengths": lengths, "free": np.array(self._free, dtype=np.int64)}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        joined = state["bytes"].tobytes()
-        self._rows, self._ids, start = {}, [], 0
-        for row, length in enumerate(state["lengths"].tolist()):
-            if length < 0:
-                self._ids.append(None)
-                continue
-            name = joined[start : start + length].decode()
-            start += length
-            self._ids.append(name)
-            self._rows[name] = row
+        """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""
+        lengths = state["lengths"].astype(np.int64)
+        names = unpack("ids", state["bytes"], np.maximum(lengths, 0))
+        in_use = (lengths >= 0).tolist()
+        self._ids = [name if used else None for name, used in zip(names, in_use, strict=True)]
+        self._rows = {name: row for row, name in enumerate(self._ids) if name is not None}
         self._free = state["free"].tolist()

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 try:
     import numba
 except ImportError:  # the plain twin: same text, same result, interpreted
-    numba = None
+    numba = None  # type: ignore[assignment]  # a module or None: mypy has no word for it
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -21,7 +21,10 @@ def compiled(function: F) -> F:
     """
     if numba is None:
         return function
-    return cast("F", numba.njit(function, cache=True, nogil=True))
+    try:
+        return cast("F", numba.njit(function, cache=True, nogil=True))
+    except RuntimeError:  # no folder to keep it in: compiled anew by each process
+        return cast("F", numba.njit(function, nogil=True))
 
 
 def interpreted(function: F) -> F:

@@ -28,11 +28,13 @@ def predict_then_learn(
     gradient_IF: Floats,
     predictions_B: Doubles,
 ) -> None:
-    """Fill `predictions_B` (before learning each event) and the gradient of the squared error by item factors.
+    """Fill `predictions_B` (before learning each event) and the gradient of half the squared error by item factors.
 
-    `overall` is (sum, count) of all ratings and the mean to assume before the first; `rates` the settings in the order in which they are unpacked here.
+    `overall` is (sum, count) of all ratings and the mean to assume before the first; `rates` the settings in the
+    order in which they are unpacked here. The gradient is negative: it points to where the error falls.
     """
-    user_prior, user_floor, item_prior, item_floor, mood_rate, mood_weight, factor_rate, factor_pull, slowdown, shrink = rates
+    user_prior, user_floor, item_prior, item_floor, mood_rate, mood_weight = rates[:6]
+    factor_rate, factor_pull, slowdown, shrink = rates[6:]
     factors = item_factors_IF.shape[1]
     for event in range(users_B.shape[0]):
         rating = ratings_B[event]

@@ -1,0 +1,300 @@
+"""Progress on disk: everything learned and the offsets it was learned up to, as one atomic unit.
+
+    <folder>/lock                                    held while a worker runs
+    <folder>/epoch                                   number of the newest run
+    <folder>/checkpoints/step-000000000912-epoch-000003/
+        state.safetensors                            weights, vocabularies, user state, newest event ids, last lists
+        manifest.json                                step, epoch, offsets, counts, settings, SHA-256 of all of it
+
+A checkpoint is written to a temporary folder, synced, renamed, and its parent synced: it is whole or absent. One that
+is dropped loses its name first, so that a half-deleted one is never taken for a damaged one.
+Nothing here is ever unpickled. This file knows neither Kafka nor the model: it keeps tensors by name.
+"""
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import structlog
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from consumer import durable
+
+FORMAT: Final = 1
+STATE_FILE: Final = "state.safetensors"
+MANIFEST_FILE: Final = "manifest.json"
+UNFINISHED_PREFIX: Final = "unfinished-"
+DROPPED_PREFIX: Final = "dropped-"
+_NAME: Final = re.compile(r"step-(\d+)-epoch-(\d+)")
+
+log = structlog.get_logger()
+
+
+class CheckpointError(Exception):
+    """Saved progress cannot be used, or not be saved; the message says what to do."""
+
+
+class FolderInUse(CheckpointError):
+    """Another worker holds the folder."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """A checkpoint is torn or was altered."""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of the records since the beginning of the topic: each is exactly one of these."""
+
+    learned: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says of itself."""
+
+    format: int = FORMAT
+    step: int
+    """Batches taken from the topic so far."""
+    epoch: int
+    model_version: int
+    """The last step that the model learned something in."""
+    offsets: dict[str, dict[int, int]]
+    """Next offset to read, by topic and partition: everything below it is inside."""
+    counts: Counts
+    settings: dict[str, Any]
+    state_sha256: str
+    """Digest of the model's state, see `model.state`."""
+    files: dict[str, str]
+    """SHA-256 of each file beside the manifest."""
+
+    def summary(self) -> dict[str, Any]:
+        """What `run` and `checkpoint show` print."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "model_version": self.model_version,
+            "learned": self.counts.learned,
+            "duplicates": self.counts.duplicates,
+            "dead_letters": self.counts.dead_letters,
+            "offsets": {topic: dict(sorted(offsets.items())) for topic, offsets in self.offsets.items()},
+            "state_sha256": self.state_sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Progress, as it goes to disk and comes back."""
+
+    step: int
+    model_version: int
+    offsets: dict[str, dict[int, int]]
+    counts: Counts
+    settings: dict[str, Any]
+    state_sha256: str
+    tensors: dict[str, Tensor] = field(repr=False)
+
+
+class CheckpointStore:
+    """The checkpoints of one folder, newest first; `acquire` before saving."""
+
+    def __init__(self, folder: Path, kept: int = 3) -> None:
+        self.folder = folder
+        self.kept = kept
+        self.epoch = 0
+        self._checkpoints = folder / "checkpoints"
+        self._lock: IO[str] | None = None
+        self._damaged: set[Path] = set()
+
+    def acquire(self) -> int:
+        """Take the folder for this process and return the run's epoch, one higher than any before.
+
+        FolderInUse where another worker holds it. The lock goes with the process, however that ends.
+        """
+        durable.make_folder(self._checkpoints)
+        lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._remove_leftovers()  # before anything is written: they may be what fills the disk
+            self.epoch = self._highest_epoch() + 1
+            durable.write_file(self.folder / "epoch.new", str(self.epoch).encode())
+            durable.rename(self.folder / "epoch.new", self.folder / "epoch")
+        except BlockingIOError:
+            lock.close()
+            raise FolderInUse(
+                f"{self.folder} is held by another worker; stop it, or give this one a folder of its own "
+                "with HEADRACE_CHECKPOINT_DIR"
+            ) from None
+        except BaseException:
+            lock.close()
+            raise
+        self._lock = lock
+        return self.epoch
+
+    def release(self) -> None:
+        """Let another worker have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def save(self, snapshot: Snapshot) -> Manifest:
+        """Write a checkpoint durably, then drop all but the newest `kept`; a damaged one is not counted as kept.
+
+        OSError (a full disk, say) leaves the older ones as they were and nothing of the new one.
+        """
+        if self._lock is None:
+            raise CheckpointError(f"{self.folder} was not acquired; nothing was saved")
+        path = self._checkpoints / f"step-{snapshot.step:012d}-epoch-{self.epoch:06d}"
+        unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
+        try:
+            manifest = self._write(unfinished, snapshot)
+            if path.exists():  # an earlier try of this run, which failed after the new name was given
+                self._drop(path)
+            durable.rename(unfinished, path)
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        self._drop_old()
+        return manifest
+
+    def paths(self) -> Iterator[Path]:
+        """The checkpoints' folders, newest first: by epoch, then step, since a newer run may have gone back."""
+        if not self._checkpoints.is_dir():
+            return
+        found = [path for path in self._checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+        yield from sorted(found, key=_place, reverse=True)
+
+    def newest(self) -> tuple[Manifest, dict[str, Tensor]] | None:
+        """The newest checkpoint that verifies, None where there is none at all.
+
+        A damaged one is reported and the one before it used. CheckpointDamaged when all are damaged: starting
+        anew would lose what was learned without saying so.
+        """
+        damages = []
+        for path in self.paths():
+            try:
+                return read_checkpoint(path)
+            except CheckpointDamaged as damage:
+                damages.append(str(damage))
+                self._damaged.add(path)
+                log.error("checkpoint is damaged, trying the one before it", path=str(path), why=str(damage))
+        if damages:
+            raise CheckpointDamaged(
+                f"none of the {len(damages)} checkpoints in {self._checkpoints} verifies: {'; '.join(damages)}. "
+                "Put a good copy there, or move the folder away and start again with --reset"
+            )
+        return None
+
+    def oldest_step(self) -> int:
+        """The step of the oldest checkpoint that is kept, 0 where there is none."""
+        return min((_place(path)[1] for path in self.paths()), default=0)
+
+    def _write(self, folder: Path, snapshot: Snapshot) -> Manifest:
+        folder.mkdir()
+        data = save_tensors(snapshot.tensors)
+        durable.write_file(folder / STATE_FILE, data)
+        manifest = Manifest(
+            step=snapshot.step,
+            epoch=self.epoch,
+            model_version=snapshot.model_version,
+            offsets=snapshot.offsets,
+            counts=snapshot.counts,
+            settings=snapshot.settings,
+            state_sha256=snapshot.state_sha256,
+            files={STATE_FILE: hashlib.sha256(data).hexdigest()},
+        )
+        durable.write_file(folder / MANIFEST_FILE, _sealed(msgspec.to_builtins(manifest, str_keys=True)))
+        durable.sync_folder(folder)
+        return manifest
+
+    def _drop_old(self) -> None:
+        whole = 0
+        for path in list(self.paths()):
+            if whole >= self.kept:
+                self._drop(path)
+            whole += path not in self._damaged
+
+    def _drop(self, path: Path) -> None:
+        dropped = path.with_name(DROPPED_PREFIX + path.name)
+        try:
+            durable.rename(path, dropped)
+            shutil.rmtree(dropped)
+        except OSError as error:  # costs space, nothing else; the next start tries again
+            log.warning("an old checkpoint could not be removed", path=str(path), why=str(error))
+
+    def _remove_leftovers(self) -> None:
+        for prefix in (UNFINISHED_PREFIX, DROPPED_PREFIX):
+            for leftover in self._checkpoints.glob(f"{prefix}*"):
+                shutil.rmtree(leftover)
+
+    def _highest_epoch(self) -> int:
+        last = 0
+        try:
+            last = int((self.folder / "epoch").read_text())
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            log.error("the epoch file is damaged, going by the checkpoints", path=str(self.folder), why=str(error))
+        return max([last, *(_place(path)[0] for path in self.paths())])
+
+
+def read_checkpoint(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
+    """The manifest and the tensors of one checkpoint, every byte checked; CheckpointDamaged says what is wrong."""
+    manifest = read_manifest(path)
+    file = path / STATE_FILE
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise CheckpointDamaged(f"{file}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != manifest.files.get(STATE_FILE):
+        raise CheckpointDamaged(f"{file}: its SHA-256 is not the one in the manifest")
+    try:
+        return manifest, load_tensors(data)
+    except SafetensorError as error:
+        raise CheckpointDamaged(f"{file}: {error}") from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of one checkpoint, every byte checked.
+
+    CheckpointDamaged says what is wrong; CheckpointError where another version of Headrace wrote it.
+    """
+    file = path / MANIFEST_FILE
+    try:
+        data = file.read_bytes()
+        body = json.loads(data)["manifest"]
+        if data != _sealed(body):
+            raise CheckpointDamaged(f"{file}: its contents do not match its own SHA-256")
+        if body["format"] != FORMAT:
+            raise CheckpointError(
+                f"{file}: format {body['format']!r}; this version of Headrace reads format {FORMAT}. Run the version "
+                "that wrote it, or give this one a folder of its own with HEADRACE_CHECKPOINT_DIR"
+            )
+        return msgspec.convert(body, Manifest, str_keys=True)
+    except OSError as error:
+        raise CheckpointDamaged(f"{file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointDamaged(f"{file}: {error}") from error
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    """The bytes of a manifest's file. There is one way to write it, so that any other byte in it is an alteration."""
+    compact = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    seal = hashlib.sha256(compact.encode()).hexdigest()
+    return json.dumps({"sha256": seal, "manifest": body}, indent=1, sort_keys=True).encode()
+
+
+def _place(path: Path) -> tuple[int, int]:
+    name = _NAME.fullmatch(path.name)
+    assert name is not None
+    return int(name[2]), int(name[1])

@@ -1,0 +1,54 @@
+"""`headrace checkpoint show|verify`: what was saved. Only reads, so that a running worker is not disturbed."""
+
+from typing import Any
+
+from consumer.checkpoint import CheckpointDamaged, CheckpointError, CheckpointStore, read_checkpoint
+from consumer.config import Settings
+from model.state import state_digest
+
+MODEL_PREFIX = "model."
+"""Of the tensors that the digest of the state is about."""
+
+
+def show(settings: Settings) -> dict[str, Any]:
+    """What the newest checkpoint that verifies holds. CheckpointError where there is none."""
+    found = _store(settings).newest()
+    if found is None:
+        raise _nothing_there(settings)
+    return found[0].summary()
+
+
+def verify(settings: Settings) -> dict[str, Any]:
+    """Read every checkpoint and check every byte and the digest of the model's state.
+
+    CheckpointDamaged, naming each one, where any does not verify.
+    """
+    verified, damages = [], []
+    for path in _store(settings).paths():
+        try:
+            manifest, tensors = read_checkpoint(path)
+            model = {
+                name.removeprefix(MODEL_PREFIX): value
+                for name, value in tensors.items()
+                if name.startswith(MODEL_PREFIX)
+            }
+            if state_digest(model) != manifest.state_sha256:
+                raise CheckpointDamaged(f"{path}: the model's state does not have the digest that the manifest says")
+            verified.append(manifest.step)
+        except CheckpointDamaged as damage:
+            damages.append(str(damage))
+    if damages:
+        raise CheckpointDamaged("\n".join([*damages, f"{len(verified)} of {len(verified) + len(damages)} verify"]))
+    if not verified:
+        raise _nothing_there(settings)
+    return {"checkpoint_dir": str(settings.checkpoint_dir), "verified": len(verified), "steps": verified}
+
+
+def _store(settings: Settings) -> CheckpointStore:
+    return CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept)
+
+
+def _nothing_there(settings: Settings) -> CheckpointError:
+    return CheckpointError(
+        f"there is no checkpoint in {settings.checkpoint_dir}; --checkpoint-dir or HEADRACE_CHECKPOINT_DIR says where"
+    )

@@ -1,0 +1,140 @@
+"""`headrace evaluate`: the honest prequential test, without Kafka, on the learner that the worker runs.
+
+Events in order; each rating and each event of positive weight is ranked before it is learned. The protocol stands in
+docs/quality.md.
+"""
+
+import csv
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consumer.actions import to_model
+from consumer.config import Settings
+from consumer.modelling import make_learner, warm_up
+from consumer.quality import LiveQuality
+from model.interactions import Forget, Interaction
+from model.learner import Step
+from producer import datasets
+from producer.events import Event
+
+Meaning = Interaction | Forget | None
+
+
+class UsageError(ValueError):
+    """Wrong usage of a command."""
+
+
+def run(
+    settings: Settings,
+    *,
+    dataset: str | None = None,
+    events: Path | None = None,
+    limit: int | None = None,
+    allow_repeats: bool = False,
+    strictly_before: bool = False,
+    ranks: Path | None = None,
+) -> dict[str, Any]:
+    """Figures over all ranked events, with the settings that made them; `ranks` names a CSV to write, a line an event.
+
+    The times leave out imports, reading the data and compiling the kernels; `seconds` is the whole command.
+    """
+    began = time.perf_counter()
+    meanings = [_meaning(settings, event) for event in _read(dataset, events, limit)]
+    settings = settings.model_copy(update={"quality_share": 1.0})
+    warm_up(settings)
+    learn = Evaluation(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
+    with _rank_writer(ranks) as write:
+        started = time.perf_counter()
+        for start in range(0, len(meanings), settings.batch_size):
+            batch = meanings[start : start + settings.batch_size]
+            step = learn.learn(batch)
+            if write is not None:
+                write.writerows(rank_rows(start, batch, step))
+        seconds = time.perf_counter() - started
+    figures = learn.quality.total()
+    return {
+        "events": len(meanings),
+        "ranked": figures.ranked,
+        **_ranking(figures.hit_ratio, figures.ndcg),
+        "mrr": _number(figures.mrr),
+        "mae": _number(figures.mae),
+        "rmse": _number(figures.rmse),
+        "mae_median": _number(figures.mae_median),
+        "seconds": round(time.perf_counter() - began, 3),
+        "events_per_second": round(len(meanings) / seconds, 1) if meanings else 0.0,
+        "batch_size": settings.batch_size,
+        "encoder": settings.encoder,
+        "settings": {**settings.shown(), "allow_repeats": allow_repeats, "strictly_before": strictly_before},
+        "baselines": {"popularity": _ranking(figures.popularity_hit_ratio, figures.popularity_ndcg)},
+    }
+
+
+class Evaluation:
+    """A learner and the figures of what it was tested on."""
+
+    def __init__(self, settings: Settings, *, allow_repeats: bool, strictly_before: bool) -> None:
+        self.learner = make_learner(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
+        self.quality = LiveQuality(window=settings.quality_window)
+
+    def learn(self, batch: Sequence[Meaning]) -> Step:
+        step = self.learner.test_then_learn([meaning for meaning in batch if meaning is not None])
+        self.quality.observe(
+            ranked_B=step.ranked_B,
+            ranks_B=step.ranks_B,
+            popularity_ranks_B=step.popularity_ranks_B,
+            ratings_B=step.ratings_B,
+            predictions_B=step.predictions_B,
+            medians_B=step.medians_B,
+        )
+        return step
+
+
+def rank_rows(start: int, batch: Sequence[Meaning], step: Step) -> Iterator[tuple[int, str, str]]:
+    """(index, rank, prediction) of each event of a batch; empty where it was a miss or is not ranked, or has no rating."""
+    place = 0
+    for index, meaning in enumerate(batch, start):
+        if not isinstance(meaning, Interaction):
+            yield index, "", ""
+            continue
+        rank, prediction = step.ranks_B[place], step.predictions_B[place]
+        place += 1
+        yield index, "" if np.isnan(rank) else str(int(rank)), "" if np.isnan(prediction) else repr(float(prediction))
+
+
+def _read(dataset: str | None, events: Path | None, limit: int | None) -> Sequence[Event]:
+    if (dataset is None) == (events is None):
+        raise UsageError("name either a data set (--dataset) or a file of events (--events)")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: expected at least 1, got {limit}")
+    if dataset is not None:
+        return datasets.load(dataset).events[:limit]
+    return list(datasets.load_events_file(events))[:limit] if events is not None else []
+
+
+def _meaning(settings: Settings, event: Event) -> Meaning:
+    return to_model(event, settings.action_weights, settings.default_weight, settings.rating_weight)
+
+
+@contextmanager
+def _rank_writer(path: Path | None) -> Iterator[Any]:
+    if path is None:
+        yield None
+        return
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("index", "rank", "prediction"))
+        yield writer
+
+
+def _ranking(hit_ratio: float, ndcg: float) -> dict[str, float | None]:
+    return {"hr@10": _number(hit_ratio), "ndcg@10": _number(ndcg)}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -1,0 +1,45 @@
+"""Writing that outlives a power failure: what a call here has returned from is on the disk, its name included."""
+
+import os
+from pathlib import Path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make or replace the file's contents. The name of a new file is safe once its folder is synced."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, in several calls where the system takes fewer at once; not synced."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file or folder its new name; the old and the new one lie in the same folder. A file there is replaced."""
+    path.replace(target)
+    sync_folder(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it, where they are missing."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Which names the folder has, and for what, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,264 @@
+"""Which records made up each step, on disk before the step's lists are published.
+
+Gradient steps depend on where batches are cut, and batches are cut by timing. The journal remembers the cuts, so
+that after a crash the steps since the checkpoint are made again from exactly the same records: the same state to
+the last bit, the same lists under the same numbers. One line a step; a new file (segment) with each start and
+each checkpoint.
+"""
+
+import json
+import os
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+
+from consumer import durable
+from consumer.source import Record
+
+MOST_TAKEN_AT_ONCE: Final = 10_000
+"""Records asked for at a time while steps are repeated: the cuts are known, so it only has to be enough."""
+
+log = structlog.get_logger()
+
+
+class JournalMismatch(RuntimeError):
+    """The journaled records are not those of the topic."""
+
+
+class Run(NamedTuple):
+    """Neighbouring records of one partition: offsets from `first` up to, not including, `next`."""
+
+    partition: int
+    first: int
+    next: int
+
+
+class Entry(NamedTuple):
+    step: int
+    runs: list[Run]
+
+
+class Journal:
+    """The cuts of the steps since the oldest checkpoint that is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor: int | None = None
+        self._highest: dict[Path, int] = {}
+        """Last step of each segment of this folder, 0 where it has none."""
+
+    def steps_after(self, step: int) -> list[Entry]:
+        """The steps after `step`, as long as they follow on each other.
+
+        Of a step written twice the last writing counts, and with it what was written after it. A torn line is the
+        last of its run, and the lists of its step were not published. Steps behind an altered line are lost, which
+        is said loudly, since they will be cut anew.
+        """
+        written: dict[int, Entry] = {}
+        newest = step
+        for segment in self._segments():
+            for entry in _entries(segment):
+                if entry.step <= newest:  # a run that went back wrote its own future
+                    written = {number: kept for number, kept in written.items() if number < entry.step}
+                written[entry.step] = entry
+                newest = entry.step
+        following: list[Entry] = []
+        while (step := step + 1) in written:
+            following.append(written[step])
+        if newest > step:
+            log.error(
+                "the journal is damaged: later steps are cut anew, their lists may differ", step=step, last=newest
+            )
+        return following
+
+    def start_segment(self, oldest_step: int) -> None:
+        """Write to a new segment from now on; drop the oldest ones, as long as no step after `oldest_step` is there."""
+        self.close()
+        durable.make_folder(self.folder)
+        segments = list(self._segments())
+        for segment in segments:
+            if segment not in self._highest:
+                self._highest[segment] = max((entry.step for entry in _entries(segment)), default=0)
+        self._path = self.folder / f"{max(map(_number, segments), default=0) + 1:09d}.log"
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        durable.sync_folder(self.folder)
+        self._highest[self._path] = 0
+        # In order: a segment may say that what an older one says of the same steps does not count any more.
+        needed = False
+        for segment in segments:
+            needed = needed or self._highest[segment] > oldest_step
+            if not needed or not self._highest[segment]:
+                segment.unlink()
+                del self._highest[segment]
+
+    def append(self, step: int, runs: Sequence[Run]) -> None:
+        """Remember a step; on disk when this returns."""
+        if self._descriptor is None:
+            raise RuntimeError("start_segment comes before append")
+        body = json.dumps([step, runs], separators=(",", ":")).encode()
+        durable.write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
+        os.fdatasync(self._descriptor)
+        self._highest[self._path] = step
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def clear(self) -> None:
+        """Forget every step: for a start that leaves what was learned behind."""
+        self.close()
+        for segment in list(self._segments()):
+            segment.unlink()
+        self._highest.clear()
+
+    def _segments(self) -> Iterator[Path]:
+        yield from sorted((path for path in self.folder.glob("*.log") if path.stem.isdigit()), key=_number)
+
+
+class Takes(Protocol):
+    """What `consumer.source.Source` does."""
+
+    def take(self, max_records: int, wait_seconds: float) -> list[Record]: ...
+
+    def next_offsets(self) -> dict[int, int]: ...
+
+    def end_offsets(self) -> dict[int, int]: ...
+
+
+class JournaledSource:
+    """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled before it is used."""
+
+    def __init__(self, source: Takes, journal: Journal, step: int, offsets: Mapping[int, int]) -> None:
+        """`step` and `offsets` are the checkpoint's: the journal is followed from there.
+
+        JournalMismatch where the topic cannot hold the journaled records: waiting for them would have no end.
+        """
+        self._source = source
+        self._journal = journal
+        self.step = step
+        """The step handed out last."""
+        self._again = deque(journal.steps_after(step))
+        self._ahead: dict[int, deque[Record]] = defaultdict(deque)
+        self._next = dict(offsets)
+        self.steps_to_repeat = len(self._again)
+        if self._again:
+            self._check_extent(source.end_offsets())
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether journaled steps are still to be handed out again."""
+        return bool(self._again)
+
+    def next_offsets(self) -> dict[int, int]:
+        """Next offset to hand out, per partition: everything below it has been handed out."""
+        return dict(self._next)
+
+    def has_reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether everything below these offsets has been handed out."""
+        if self._again or any(self._ahead.values()):
+            return False
+        taken = self._source.next_offsets()
+        return all(taken.get(partition, 0) >= end for partition, end in ends.items())
+
+    def take(self, max_records: int, wait_seconds: float) -> list[Record]:
+        """The records of the next step; empty where nothing came within `wait_seconds`."""
+        records = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
+        for record in records:
+            self._next[record.partition()] = record.offset() + 1
+        return records
+
+    def _repeat(self, wait_seconds: float) -> list[Record]:
+        step, runs = self._again[0]
+        if not self._holds(runs):
+            for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
+                self._ahead[record.partition()].append(record)
+            if not self._holds(runs):
+                return []
+        self._again.popleft()
+        self.step = step
+        return [record for run in runs for record in self._taken(run)]
+
+    def _fresh(self, max_records: int, wait_seconds: float) -> list[Record]:
+        records: list[Record] = []
+        for waiting in self._ahead.values():  # came while steps were repeated
+            while waiting and len(records) < max_records:
+                records.append(waiting.popleft())
+        if not records:
+            records = self._source.take(max_records, wait_seconds)
+        if records:
+            self._journal.append(self.step + 1, runs_of(records))
+            self.step += 1
+        return records
+
+    def _holds(self, runs: Sequence[Run]) -> bool:
+        """Whether all records of these runs have come."""
+        waiting = self._ahead
+        return all(waiting[run.partition] and waiting[run.partition][-1].offset() >= run.next - 1 for run in runs)
+
+    def _taken(self, run: Run) -> list[Record]:
+        waiting = self._ahead[run.partition]
+        records = []
+        while waiting and waiting[0].offset() < run.next:
+            records.append(waiting.popleft())
+        found = [record.offset() for record in records] or [waiting[0].offset()]
+        if (found[0], found[-1]) != (run.first, run.next - 1):
+            raise self._mismatch(self.step, run, f"the topic has {found[0]} to {found[-1]} there")
+        return records
+
+    def _check_extent(self, ends: Mapping[int, int]) -> None:
+        place = dict(self._next)
+        for step, runs in self._again:
+            for run in runs:
+                if run.first < place.get(run.partition, 0):
+                    raise self._mismatch(step, run, f"the step before it went up to {place[run.partition]}")
+                if run.next > ends.get(run.partition, 0):
+                    raise self._mismatch(step, run, f"the topic ends at {ends.get(run.partition, 0)} there")
+                place[run.partition] = run.next
+
+    def _mismatch(self, step: int, run: Run, found: str) -> JournalMismatch:
+        return JournalMismatch(
+            f"step {step} was made from the records {run.first} to {run.next - 1} of partition {run.partition}, but "
+            f"{found}: the journal in {self._journal.folder} was written for another topic, or the topic lost records. "
+            "For another topic give the worker a HEADRACE_CHECKPOINT_DIR of its own; to go on from the newest "
+            "checkpoint with what the topic has, remove the journal's folder: the lists since then are made anew"
+        )
+
+
+def runs_of(records: Sequence[Record]) -> list[Run]:
+    """The records as runs of one partition, in their order. Gaps, such as transactions leave, lie inside a run."""
+    runs: list[Run] = []
+    for record in records:
+        partition, offset = record.partition(), record.offset()
+        if runs and runs[-1].partition == partition:
+            runs[-1] = runs[-1]._replace(next=offset + 1)
+        else:
+            runs.append(Run(partition, offset, offset + 1))
+    return runs
+
+
+def _entries(segment: Path) -> Iterator[Entry]:
+    """The steps of a segment, torn and altered lines left out."""
+    lines = segment.read_bytes().splitlines(keepends=True)
+    yield from (entry for line in lines if (entry := _read(line)) is not None)
+
+
+def _read(line: bytes) -> Entry | None:
+    checksum, _, body = line.partition(b" ")
+    body = body.removesuffix(b"\n")
+    try:
+        if not line.endswith(b"\n") or int(checksum, 16) != zlib.crc32(body):
+            return None
+        step, runs = json.loads(body)
+        return Entry(step, [Run(*run) for run in runs])
+    except (ValueError, TypeError):
+        return None
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)

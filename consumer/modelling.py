@@ -1,0 +1,74 @@
+"""From the settings to a learner: the one place that knows both."""
+
+import torch
+
+from consumer.config import Settings
+from consumer.environment import SettingsError
+from model.interactions import Interaction
+from model.learner import ENCODERS, Learner, LearnerSettings
+from model.ranking import RankingRates
+from model.ratings import RatingRates
+from model.topk import TopK
+
+
+def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_before: bool = False) -> Learner:
+    """A new learner as the settings ask for it. torch runs on one thread from then on.
+
+    SettingsError where the device is not here, or for an encoder that there is none of.
+    """
+    if settings.encoder not in ENCODERS:
+        raise SettingsError(f"HEADRACE_ENCODER: expected one of {', '.join(ENCODERS)}, got {settings.encoder!r}")
+    torch.set_num_threads(1)  # two threads beside a busy core run many times slower than one
+    return Learner(
+        learner_settings(settings, allow_repeats=allow_repeats, strictly_before=strictly_before),
+        device=choose_device(settings.device),
+    )
+
+
+def warm_up(settings: Settings) -> None:
+    """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait."""
+    learner = make_learner(settings)
+    learner.test_then_learn(
+        [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, settings.rating_min + n % 2) for n in range(32)]
+    )
+    TopK(learner, settings.k)(["user 1"])
+
+
+def learner_settings(
+    settings: Settings, *, allow_repeats: bool = False, strictly_before: bool = False
+) -> LearnerSettings:
+    """What of the settings makes the model."""
+    return LearnerSettings(
+        encoder=settings.encoder,
+        width=settings.embedding_dim,
+        rating_width=settings.rating_dim,
+        window=settings.history_window,
+        depth=max(2 * settings.history_window, 64),
+        most_seen=settings.seen_per_user,
+        rating_min=settings.rating_min,
+        rating_max=settings.rating_max,
+        ranked_share=settings.quality_share,
+        allow_repeats=allow_repeats,
+        strictly_before=strictly_before,
+        seed=settings.seed,
+        ranking=RankingRates(
+            optimizer=settings.optimizer,
+            rate=settings.learning_rate,
+            full_softmax_items=settings.full_softmax_items,
+            negatives=settings.negatives,
+        ),
+        ratings=RatingRates(item_rate=settings.rating_learning_rate),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one. SettingsError says what to set instead."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(
+            f"HEADRACE_DEVICE: {name} is not here (CUDA devices found: {torch.cuda.device_count()}); "
+            "auto takes a GPU where there is one, cpu works everywhere"
+        )
+    return device

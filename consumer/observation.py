@@ -1,0 +1,131 @@
+"""Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from consumer.config import Settings
+from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
+from consumer.quality import LiveQuality
+
+if TYPE_CHECKING:
+    from consumer.decode import Accepted
+    from consumer.lists import Written
+    from consumer.loop import Batch
+    from consumer.progress import Progress
+    from consumer.source import Source
+    from model.learner import Learner
+
+ALIVE_SECONDS: Final = 60.0
+"""A loop that has not come round for this long is stuck."""
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at what need not be looked at in every step: lag, rolling figures, sizes."""
+
+FreshnessListener = Callable[[list[float], bool], None]
+
+
+class Observation:
+    """Turns what `consumer.loop.run` tells into metrics; listeners (a demo's screen) hear the same."""
+
+    def __init__(
+        self, metrics: Metrics, settings: Settings, *, clock: Callable[[], float], now_seconds: Callable[[], float]
+    ) -> None:
+        self.metrics = metrics
+        self.quality = LiveQuality(window=settings.quality_window)
+        self.batch_listeners: list[Callable[[Batch, Written], None]] = []
+        self.freshness_listeners: list[FreshnessListener] = []
+        self._clock = clock
+        self._now_seconds = now_seconds
+        self._learning_rate = settings.learning_rate
+        self._ticked_at: float | None = None
+        self._looked_at = -LOOK_SECONDS
+        self._newest_record_ms = 0
+        self._drifts = 0
+
+    def watch(self, source: "Source", learner: "Learner", progress: "Progress") -> None:
+        """What to look at between steps."""
+        self._source, self._learner, self._progress = source, learner, progress
+        self.metrics.set_learning_rate(self._learning_rate)
+
+    def is_alive(self) -> bool:
+        """Whether the loop came round lately; a start that is still restoring counts as alive."""
+        return self._ticked_at is None or self._clock() - self._ticked_at < ALIVE_SECONDS
+
+    def is_ready(self) -> bool:
+        """Whether the worker has restored and is reading."""
+        return self._ticked_at is not None and self.is_alive()
+
+    def timed(self, stage: Stage) -> AbstractContextManager[None]:
+        """Measures a stage; each take is a heartbeat."""
+        if stage is Stage.TAKE:
+            self._ticked_at = self._clock()
+            if self._ticked_at - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = self._ticked_at
+                self._look()
+        return self.metrics.timed(stage)
+
+    def observe(self, batch: "Batch", written: "Written") -> None:
+        """A step was learned and its lists are on their way."""
+        metrics, step = self.metrics, batch.step
+        metrics.observe_batch(len(batch.records))
+        for outcome, events in ((EventOutcome.LEARNED, batch.learned), (EventOutcome.DUPLICATE, batch.duplicates)):
+            for event_type, count in Counter(map(_type_name, events)).items():
+                metrics.count_events(event_type, outcome, count)
+        for event_type, count in Counter(reject.event_type for reject in batch.rejects).items():
+            metrics.count_events(event_type, EventOutcome.DEAD_LETTER, count)
+        metrics.count_recommendations(ListOutcome.UNCHANGED, written.unchanged)
+        metrics.set_model_version(step.version)
+        metrics.count_samples(int(step.ranked_B.sum()))
+        if step.ranked_B.any():
+            metrics.set_loss("ranking", step.ranking_loss)
+        errors_B = step.predictions_B - step.ratings_B
+        if not np.isnan(errors_B).all():
+            metrics.set_loss("rating", float(np.nanmean(errors_B**2)))
+        self.quality.observe(
+            ranked_B=step.ranked_B,
+            ranks_B=step.ranks_B,
+            popularity_ranks_B=step.popularity_ranks_B,
+            ratings_B=step.ratings_B,
+            predictions_B=step.predictions_B,
+            medians_B=step.medians_B,
+        )
+        self._newest_record_ms = max(record.timestamp()[1] for record in batch.records)
+        for listener in self.batch_listeners:
+            listener(batch, written)
+
+    def list_settled(self, record_times_ms: Iterable[int], published: bool, at_seconds: float | None = None) -> None:
+        """The list that reflects these records was acknowledged (`at_seconds` since 1970), or found unchanged now."""
+        at_seconds = self._now_seconds() if at_seconds is None else at_seconds
+        seconds = [at_seconds - time_ms / 1000 for time_ms in record_times_ms]
+        self.metrics.observe_freshness(seconds)
+        if published:
+            self.metrics.count_recommendations(ListOutcome.PUBLISHED)
+        for listener in self.freshness_listeners:
+            listener(seconds, published)
+
+    def saved(self, progress: "Progress") -> None:
+        """A checkpoint is durable."""
+        self.metrics.checkpoint_saved(progress.save_seconds)
+
+    def _look(self) -> None:
+        lag = self._source.lag()
+        behind = self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
+        self.metrics.set_lag(lag, max(behind, 0.0))
+        figures = self.quality.rolling()
+        self.metrics.set_quality(
+            hit_ratio=figures.hit_ratio,
+            ndcg=figures.ndcg,
+            mae=figures.mae,
+            popularity_hit_ratio=figures.popularity_hit_ratio,
+        )
+        self.metrics.count_drifts(self.quality.drifts - self._drifts)
+        self._drifts = self.quality.drifts
+        self.metrics.set_vocabulary_rows("users", self._learner.users.in_use)
+        self.metrics.set_vocabulary_rows("items", self._learner.items.in_use)
+
+
+def _type_name(accepted: "Accepted") -> str:
+    return str(type(accepted.event).__struct_config__.tag)

@@ -1,0 +1,141 @@
+"""A worker, put together from the settings: `run`, the demo and the tests all start it here.
+
+Order of a start: take the checkpoint folder (and with it an epoch), restore, seek, go. What is wrong stops it before
+anything is read.
+"""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from consumer.actions import to_model
+from consumer.checkpoint import CheckpointStore, Manifest
+from consumer.config import Settings
+from consumer.decode import Accepted, Decoder
+from consumer.duplicates import RecentEventIds
+from consumer.journal import Journal
+from consumer.lists import LastLists, ListWriter
+from consumer.loop import Parts, run
+from consumer.metrics import Metrics
+from consumer.modelling import make_learner, warm_up
+from consumer.observation import Observation
+from consumer.offsets import Reset
+from consumer.progress import Progress
+from consumer.publish import Publisher
+from consumer.source import Source
+from model.interactions import Forget, Interaction
+from model.topk import TopK
+
+FLUSH_SECONDS = 60.0
+"""Longest wait for the broker's acknowledgements before a checkpoint; the client itself gives up later."""
+
+
+class Worker:
+    """Reads, learns, publishes, saves. Use as a context manager; `run` may be called once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reset: Reset | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now_seconds: Callable[[], float] = time.time,
+    ) -> None:
+        """Restores what was saved. Raises what stops a start: CheckpointError, SourceError, SettingsError, ..."""
+        self.settings = settings
+        warm_up(settings)
+        self.learner = make_learner(settings)
+        self.metrics = Metrics(freshness_buckets=settings.freshness_buckets)
+        self.metrics.set_build_info(
+            version=importlib.metadata.version("headrace"), torch=torch.__version__, device=str(self.learner.device)
+        )
+        self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
+        self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept)
+        seen_ids, last_lists = RecentEventIds(), LastLists()
+        self._journal = Journal(settings.checkpoint_dir / "journal")
+        self.progress = Progress(
+            topic=settings.events_topic,
+            store=self.store,
+            journal=self._journal,
+            learner=self.learner,
+            seen_ids=seen_ids,
+            last_lists=last_lists,
+            settings=settings.shown(),
+            every_seconds=settings.checkpoint_seconds,
+            flush_seconds=FLUSH_SECONDS,
+            clock=clock,
+        )
+        self.source = Source(
+            settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
+        )
+        epoch = self.store.acquire()
+        try:
+            journaled = self.progress.restore(self.source, reset)
+            publisher = Publisher(
+                settings.bootstrap_servers,
+                topic=settings.recommendations_topic,
+                dead_letter_topic=settings.dead_letter_topic,
+                epoch=epoch,
+                librdkafka=settings.librdkafka,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.parts = Parts(
+            source=journaled,
+            decode=Decoder(
+                settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
+            ),
+            seen_ids=seen_ids,
+            interpret=partial(interpret, settings),
+            learner=self.learner,
+            top_k=TopK(self.learner, settings.k),
+            publisher=publisher,
+            lists=ListWriter(publisher, last_lists, self.observation.list_settled),
+            observer=self.observation,
+            progress=self.progress,
+        )
+        self.observation.watch(self.source, self.learner, self.progress)
+
+    def end_offsets(self) -> dict[int, int]:
+        """The high watermarks of the events topic now."""
+        return self.source.end_offsets()
+
+    def run(self, stopping: Callable[[], bool], until: Mapping[int, int] | None = None) -> Manifest:
+        """Work until `stopping` says so or everything below `until` is done; the last checkpoint's manifest.
+
+        What a stage raises passes through: nothing of a failed step is saved.
+        """
+        run(
+            self.parts,
+            batch_size=self.settings.batch_size,
+            batch_wait_seconds=self.settings.batch_wait_seconds,
+            stopping=stopping,
+            until=until,
+        )
+        assert self.progress.saved is not None
+        return self.progress.saved
+
+    def close(self) -> None:
+        """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
+        self.source.close()
+        self._journal.close()
+        self.store.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def interpret(settings: Settings, accepted: Accepted) -> Interaction | Forget | None:
+    """What an accepted event means to the model, by the weights of the settings."""
+    return to_model(accepted.event, settings.action_weights, settings.default_weight, settings.rating_weight)
