@@ -1,0 +1,172 @@
+"""`dead-letters list` and `replay`, on the in-process broker and on a real Kafka."""
+
+from typing import NamedTuple
+
+import pytest
+from broker_clients import SECONDS, produce, read
+from confluent_kafka import KafkaError
+from conftest import InProcess
+
+from consumer.broker import PRODUCE
+from consumer.commands import dead_letters
+from consumer.config import Settings
+from consumer.publish import Publisher
+from consumer.source import Reset, Source
+from producer.client import DeliveryFailed
+
+
+class Rejected(NamedTuple):
+    record: object
+    reason: str
+    detail: str
+
+
+@pytest.fixture
+def settings(broker, unique):
+    """Settings whose topics exist: events in two partitions, letters in two."""
+    return Settings(
+        bootstrap_servers=broker.bootstrap_servers,
+        group_id=unique("group"),
+        events_topic=broker.create_topic(unique("events"), 2),
+        dead_letter_topic=broker.create_topic(unique("dlq"), 2),
+    )
+
+
+def reject(settings, broker, unique, values, *, reason="not-json", key=b"u1", headers=()):
+    """Records with these values become dead letters, as the worker makes them."""
+    origin = broker.create_topic(unique("origin"))
+    produce(settings.bootstrap_servers, origin, values, key=key, headers=headers)
+    publisher = Publisher(
+        settings.bootstrap_servers, topic="unused", dead_letter_topic=settings.dead_letter_topic, epoch=1
+    )
+    records = read(settings.bootstrap_servers, origin, len(values))
+    publisher.dead_letter([Rejected(record, reason, f"$: no {reason}") for record in records])
+    publisher.flush(SECONDS)
+    return origin
+
+
+def events(settings):
+    """Key, value and headers of everything on the events topic."""
+    source = Source(settings.bootstrap_servers, settings.events_topic, "tests")
+    source.seek(None, Reset.EARLIEST)
+    count = sum(source.end_offsets().values())
+    found = []
+    while len(found) < count:
+        found += [(record.key(), record.value(), record.headers() or []) for record in source.take(100, SECONDS)]
+    source.close()
+    return found
+
+
+def test_a_letter_is_listed_with_where_it_came_from_why_and_how_it_begins(settings, broker, unique):
+    origin = reject(settings, broker, unique, [b"hello \x1b[31m", None])
+
+    listed = dead_letters.list_letters(settings)
+
+    first, second = listed["letters"]
+    assert (first["source"], first["reason"], first["detail"]) == (f"{origin}[0]@0", "not-json", "$: no not-json")
+    assert (first["key"], first["value"]) == ("u1", "hello \N{REPLACEMENT CHARACTER}[31m")
+    assert (second["source"], second["value"]) == (f"{origin}[0]@1", None)
+    assert listed["reasons"] == {"not-json": 2}
+
+
+def test_the_newest_letters_are_listed_and_all_are_counted(settings, broker, unique):
+    reject(settings, broker, unique, [b"%d" % number for number in range(30)])
+    reject(settings, broker, unique, [b"big"], reason="too-large")
+
+    newest = dead_letters.list_letters(settings, limit=2)
+    of_a_reason = dead_letters.list_letters(settings, reason="too-large")
+
+    assert len(newest["letters"]) == 2
+    assert newest["reasons"] == of_a_reason["reasons"] == {"not-json": 30, "too-large": 1}
+    assert [letter["value"] for letter in of_a_reason["letters"]] == ["big"]
+
+
+def test_no_letters_are_an_empty_list(settings):
+    listed = dead_letters.list_letters(settings)
+
+    assert listed == {"topic": settings.dead_letter_topic, "reasons": {}, "letters": []}
+    assert dead_letters.as_text(listed) == "0 dead letters"
+
+
+def test_a_replayed_letter_is_the_record_that_came(settings, broker, unique):
+    reject(settings, broker, unique, [b"\xff\x00", None], key=b"u\xff", headers=[("trace", b"7"), ("empty", None)])
+
+    answer = dead_letters.replay(settings)
+
+    assert answer == {"replayed": 2, "passed_over": 0, "topic": settings.events_topic}
+    own = [("trace", b"7"), ("empty", None)]
+    assert events(settings) == [(b"u\xff", b"\xff\x00", own), (b"u\xff", None, own)]
+
+
+def test_a_second_replay_sends_only_what_came_since(settings, broker, unique):
+    reject(settings, broker, unique, [b"one", b"two"])
+    dead_letters.replay(settings)
+    reject(settings, broker, unique, [b"three"])
+
+    answers = [dead_letters.replay(settings)["replayed"] for _ in range(2)]
+
+    assert answers == [1, 0]
+    assert sorted(value for _, value, _ in events(settings)) == [b"one", b"three", b"two"]
+
+
+def test_replaying_again_begins_with_the_first(settings, broker, unique):
+    reject(settings, broker, unique, [b"one"])
+    dead_letters.replay(settings)
+
+    answer = dead_letters.replay(settings, again=True)
+
+    assert answer["replayed"] == 1
+    assert len(events(settings)) == 2
+
+
+def test_letters_of_other_reasons_are_passed_over_and_stay_within_reach(settings, broker, unique):
+    reject(settings, broker, unique, [b"one"])
+    reject(settings, broker, unique, [b"big"], reason="too-large")
+
+    answer = dead_letters.replay(settings, reason="too-large")
+    rest = dead_letters.replay(settings, reason="not-json", again=True)
+
+    assert (answer["replayed"], answer["passed_over"]) == (1, 1)
+    assert (rest["replayed"], rest["passed_over"]) == (1, 1)
+
+
+def test_a_letter_that_cannot_be_sent_is_an_error_and_is_sent_next_time(in_process: InProcess, unique):
+    settings = Settings(
+        bootstrap_servers=in_process.bootstrap_servers,
+        events_topic=in_process.create_topic("events"),
+        dead_letter_topic=in_process.create_topic("dlq"),
+    )
+    reject(settings, in_process, unique, [b"one"])
+    in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])
+
+    with pytest.raises(DeliveryFailed):
+        dead_letters.replay(settings)
+
+    assert dead_letters.replay(settings)["replayed"] == 1
+    assert [value for _, value, _ in events(settings)] == [b"one"]
+
+
+def test_letters_that_left_the_topic_unreplayed_are_told(broker, settings, unique):
+    reject(settings, broker, unique, [b"one"])
+    dead_letters.replay(settings)
+    reject(settings, broker, unique, [b"two", b"three"])
+    ends = {letter["partition"]: letter["offset"] + 1 for letter in dead_letters.list_letters(settings)["letters"]}
+    for partition, end in ends.items():
+        broker.delete_records(settings.dead_letter_topic, partition, end)
+
+    with pytest.raises(RuntimeError, match="2 dead letters have left the topic before they were replayed; --again"):
+        dead_letters.replay(settings)
+
+
+def test_people_see_a_letter_in_three_lines():
+    letter = {"partition": 1, "offset": 7, "source": "e[0]@5", "reason": "invalid", "detail": "$: no", "value": "{}"}
+
+    text = dead_letters.as_text({"topic": "dlq", "reasons": {"invalid": 2}, "letters": [letter]})
+
+    assert text == "dlq[1]@7  invalid  from e[0]@5\n    $: no\n    {}\n2 dead letters: 2 invalid"
+
+
+def test_people_see_what_was_replayed():
+    answer = {"replayed": 3, "passed_over": 2, "topic": "recs.events.v1"}
+
+    assert dead_letters.as_text(answer) == "3 dead letters sent to recs.events.v1 again, 2 passed over"

@@ -1,0 +1,322 @@
+"""A worker that dies at any moment ends, after its restarts, where one that never died would have ended.
+
+The real worker on the in-process broker. Oracle: every step, as the dying workers cut it, is given to a fresh learner
+that never stops. Compared are the state to the last bit, the counts, the records that were applied, and the lists.
+"""
+
+import itertools
+import random
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from broker_clients import SECONDS, produce, read
+from confluent_kafka import Consumer, TopicPartition
+from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
+from stream_fakes import places
+from worker_fakes import FakePublisher, Watching
+
+from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
+from consumer.config import load
+from consumer.decode import Decoder
+from consumer.duplicates import RecentEventIds
+from consumer.lists import LastLists, ListWriter
+from consumer.loop import Parts, learn_and_publish
+from consumer.modelling import make_learner
+from consumer.worker import Worker, interpret
+from model.state import state_digest
+from model.topk import TopK
+from producer.events import EPOCH_HEADER, Click, Forget, Impression, Rating, encode
+
+PARTITIONS = 2
+EVENTS, LISTS, DEAD = "events", "lists", "dead"
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    without_waiting(monkeypatch)
+
+
+def payloads(count, seed):
+    """Records of every kind, as a rough stream has them."""
+    draw = random.Random(seed)
+    for number in range(count):
+        user, item = f"u{draw.randrange(9)}", f"i{int(30 * draw.random() ** 2)}"
+        kind = draw.random()
+        if kind < 0.04:
+            yield b"not JSON"
+        elif kind < 0.07:
+            yield encode(Forget(user_id=user, timestamp=number))
+        elif kind < 0.12:
+            yield encode(Impression(user_id=user, recommendation_id="r", items=[item], timestamp=number))
+        elif kind < 0.3:
+            yield encode(Rating(user_id=user, item_id=item, rating=draw.randint(1, 5), timestamp=number))
+        else:
+            action = draw.choice(["click", "view", "skip"])
+            event_id = f"e{draw.randrange(count)}" if kind < 0.6 else None
+            yield encode(Click(user_id=user, item_id=item, timestamp=number, action=action, event_id=event_id))
+
+
+class Site:
+    """A broker with events on it, and a folder: what outlives a worker. It keeps the books that the oracle reads."""
+
+    def __init__(self, broker, folder, count=240, seed=1):
+        self.broker = broker
+        self.settings = load(
+            {
+                "bootstrap_servers": broker.bootstrap_servers,
+                "events_topic": EVENTS,
+                "recommendations_topic": LISTS,
+                "dead_letter_topic": DEAD,
+                "checkpoint_dir": folder,
+                "checkpoint_seconds": 10,  # of a clock that goes on by one whenever it is looked at
+                "batch_size": 8,
+                "k": 3,
+                "embedding_dim": 8,
+                "rating_dim": 4,
+                "history_window": 5,
+                "device": "cpu",
+            },
+            environment={},
+        )
+        self.steps = {}
+        """Step -> its records, as it was handed out first."""
+        self.crashes = 0
+        stream = list(payloads(count, seed))
+        for partition in range(PARTITIONS):
+            produce(broker.bootstrap_servers, EVENTS, stream[partition::PARTITIONS], partition=partition)
+
+    def work(self, prepare=lambda _worker: None):
+        """One process, from its start to its crash or, with everything learned, to its end: its last manifest."""
+        try:
+            worker = Worker(self.settings, clock=itertools.count().__next__)
+        except SimulatedCrash:
+            self.crashes += 1
+            return None
+        try:
+            self._keep_books(worker)
+            prepare(worker)
+            return worker.run(lambda: False, worker.end_offsets())
+        except SimulatedCrash:
+            self.crashes += 1
+            return None
+        finally:
+            # What waits in the client's queue dies with a process; what is on its way may arrive.
+            producer = worker.parts.publisher._producer
+            producer.purge(in_queue=True, in_flight=False)
+            producer.flush(SECONDS)
+            worker.close()
+
+    def _keep_books(self, worker):
+        stream = worker.parts.source
+        take = stream.take
+
+        def noted(*given):
+            records = take(*given)
+            if records:
+                first = self.steps.setdefault(stream.step, records)
+                assert places(first) == places(records), f"step {stream.step} is made from other records than before"
+            return records
+
+        stream.take = noted
+
+    def messages(self):
+        """The recommendations topic: (user, epoch, value) in order."""
+        address = self.broker.bootstrap_servers
+        consumer = Consumer({"bootstrap.servers": address, "group.id": "watching"})
+        _, end = consumer.get_watermark_offsets(TopicPartition(LISTS, 0), timeout=SECONDS)
+        consumer.close()
+        return [
+            (message.key().decode(), int(dict(message.headers())[EPOCH_HEADER]), message.value())
+            for message in read(address, LISTS, end)
+        ]
+
+
+@pytest.fixture
+def site(in_process_broker, tmp_path):
+    return Site(in_process_broker({EVENTS: PARTITIONS, LISTS: 1, DEAD: 1}), tmp_path / "state")
+
+
+def uninterrupted(site):
+    """What a worker that never died makes of the same steps: learner, counts, publisher."""
+    settings, publisher = site.settings, FakePublisher()
+    learner, counted = make_learner(settings), []
+    parts = Parts(
+        source=SimpleNamespace(step=0),
+        decode=Decoder(),
+        seen_ids=RecentEventIds(),
+        interpret=lambda accepted: interpret(settings, accepted),
+        learner=learner,
+        top_k=TopK(learner, settings.k),
+        publisher=publisher,
+        lists=ListWriter(publisher, LastLists(), lambda _times, _sent: None),
+        observer=Watching(),
+        progress=SimpleNamespace(count=counted.append),
+    )
+    for parts.source.step in sorted(site.steps):
+        learn_and_publish(parts, site.steps[parts.source.step])
+    sums = zip(*((one.learned, one.duplicates, one.dead_letters) for one in counted), strict=True)
+    return learner, Counts(*map(sum, sums)), publisher
+
+
+def assert_as_if_never_stopped(site, manifest):
+    learner, counts, publisher = uninterrupted(site)
+    saved, _ = CheckpointStore(site.settings.checkpoint_dir).newest()
+    assert saved == manifest
+
+    # Every record is inside exactly once.
+    applied = Counter(place for records in site.steps.values() for place in places(records))
+    ends = dict.fromkeys(range(PARTITIONS), 120)
+    assert applied == Counter((partition, offset) for partition, end in ends.items() for offset in range(end))
+    assert list(site.steps) == list(range(1, len(site.steps) + 1))
+    assert saved.offsets == {EVENTS: ends}
+    assert saved.counts == counts
+    assert counts.learned + counts.duplicates + counts.dead_letters == 240
+    assert min(counts.duplicates, counts.dead_letters) > 0
+
+    # The state is the same to the last bit.
+    assert saved.state_sha256 == state_digest(learner.state())
+    assert saved.model_version == learner.version
+
+    # The lists are the same, byte for byte, under the same numbers; a repeat comes with a higher epoch only.
+    expected = {(one.user_id, one.model_version): encode(one) for one in publisher.lists}
+    messages = site.messages()
+    epochs = [epoch for _, epoch, _ in messages]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] <= manifest.epoch
+    lists = [(user, value) for user, _, value in messages if value is not None]
+    assert set(lists) == {(user, value) for (user, _), value in expected.items()}
+    tombstones = Counter(user for user, _, value in messages if value is None)
+    assert all(tombstones[user] >= times for user, times in Counter(publisher.tombstones).items())
+    newest = {user: value for user, _, value in messages}
+    in_order = {}
+    for number in sorted(site.steps):
+        in_order |= {user: value for (user, version), value in expected.items() if version == number}
+    still_there = {user: value for user, value in newest.items() if value is not None}
+    assert still_there == {user: in_order[user] for user in still_there}
+
+
+# --- where a worker may die ---
+
+
+def dying(owner, name, at, *, done):
+    """Let the call with this number, counted from 1, be the last thing that happens; `done`: it still does happen."""
+    real, calls = getattr(owner, name), itertools.count(1)
+
+    def last(*given, **named):
+        number = next(calls)
+        if number == at and not done:
+            raise SimulatedCrash
+        result = real(*given, **named)
+        if number == at:
+            raise SimulatedCrash
+        return result
+
+    setattr(owner, name, last)
+
+
+def after_take(worker, at):
+    dying(worker.source, "take", at, done=True)
+
+
+def after_journal(worker, at):
+    dying(worker._journal, "append", at, done=True)
+
+
+def after_dead_letters(worker, at):
+    dying(worker.parts.publisher, "dead_letter", at, done=True)
+
+
+def after_learning(worker, at):
+    dying(worker.learner, "test_then_learn", at, done=True)
+
+
+def before_a_list_is_sent(worker, at):
+    dying(worker.parts.publisher, "send", at, done=False)
+
+
+def after_a_list_was_sent(worker, at):
+    dying(worker.parts.publisher, "send", at, done=True)
+
+
+def after_acknowledgement(worker, at):
+    dying(worker.parts.publisher, "flush", at, done=True)
+
+
+def after_the_checkpoint(worker, at):
+    dying(worker.store, "save", at, done=True)
+
+
+def before_commit(worker, at):
+    dying(worker.source, "commit", at, done=False)
+
+
+def after_commit(worker, at):
+    dying(worker.source, "commit", at, done=True)
+
+
+PLACES = [
+    after_take,
+    after_journal,
+    after_dead_letters,
+    after_learning,
+    before_a_list_is_sent,
+    after_a_list_was_sent,
+    after_acknowledgement,
+    after_the_checkpoint,
+    before_commit,
+    after_commit,
+]
+
+
+def test_a_worker_that_never_died_is_what_the_oracle_says(site):
+    manifest = site.work()
+
+    assert site.crashes == 0
+    assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("die", PLACES, ids=lambda die: die.__name__)
+def test_a_worker_that_dies_there_three_times_ends_as_if_it_had_not(site, die):
+    # While steps are repeated everything that is there comes with the first take.
+    for at in (2, 1, 1) if die is after_take else (3, 2, 1):
+        site.work(lambda worker, at=at: die(worker, at))
+
+    manifest = site.work()
+
+    assert site.crashes == 3
+    assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("power_lost", [False, True], ids=["killed", "power lost"])
+def test_a_worker_that_dies_at_effects_on_the_disk_ends_as_if_it_had_not(site, power_lost):
+    disk = FaultyDisk(site.settings.checkpoint_dir)
+    done = []
+    for at in (3, 9, 12, 15, 17, 23, 40):
+        with disk.watched(fail_at=at):
+            site.work()
+        done.append(disk.effects[-1])
+        if power_lost:
+            disk.lose_power()
+
+    manifest = site.work()
+
+    assert site.crashes == len(done)
+    assert len(set(done)) >= 4, f"the crashes came in different places: {done}"
+    assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_worker_that_dies_here_and_there_and_finds_its_newest_checkpoint_damaged_ends_as_if_it_had_not(site, seed):
+    draw = random.Random(seed)
+    for _ in range(5):
+        die, at = draw.choice(PLACES), draw.randint(1, 4)
+        site.work(lambda worker, die=die, at=at: die(worker, at))
+        checkpoints = list(CheckpointStore(site.settings.checkpoint_dir).paths())
+        if len(checkpoints) > 1 and draw.random() < 0.5:
+            (checkpoints[0] / STATE_FILE).write_bytes(b"")
+
+    manifest = site.work()
+
+    assert site.crashes >= 4
+    assert_as_if_never_stopped(site, manifest)

@@ -1,0 +1,169 @@
+"""An event_id among the last 100,000 of its partition is a duplicate."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumer.decode import Accepted
+from consumer.duplicates import CAPACITY, RecentEventIds
+from producer.events import Click
+
+
+@dataclass
+class Record:
+    number: int
+
+    def partition(self):
+        return self.number
+
+
+def event(event_id, partition=0):
+    return Accepted(Click(user_id="u", item_id="i", timestamp=1, event_id=event_id), Record(partition))
+
+
+def ids(accepted):
+    return [one.event.event_id for one in accepted]
+
+
+def test_an_event_id_that_came_before_is_a_duplicate():
+    recent = RecentEventIds()
+
+    recent.split([event("a"), event("b")])
+    fresh, duplicates = recent.split([event("c"), event("a"), event("d"), event("b")])
+
+    assert ids(fresh) == ["c", "d"]
+    assert ids(duplicates) == ["a", "b"]
+
+
+def test_the_second_of_two_in_one_batch_is_the_duplicate():
+    first, second = event("a"), event("a")
+
+    fresh, duplicates = RecentEventIds().split([first, second])
+
+    assert fresh == [first]
+    assert duplicates[0] is second
+
+
+def test_an_event_without_an_event_id_is_never_a_duplicate():
+    fresh, duplicates = RecentEventIds().split([event(None), event(None)])
+
+    assert len(fresh) == 2
+    assert duplicates == []
+
+
+def test_the_same_id_on_two_partitions_is_two_events():
+    fresh, duplicates = RecentEventIds().split([event("a", 0), event("a", 1)])
+
+    assert len(fresh) == 2
+    assert duplicates == []
+
+
+def test_the_last_100_000_event_ids_are_remembered_and_not_one_more():
+    recent = RecentEventIds()
+
+    recent.split([event(str(number)) for number in range(CAPACITY)])
+    _, remembered = recent.split([event("0")])
+    fresh, _ = recent.split([event("one more"), event("1")])
+
+    assert CAPACITY == 100_000
+    assert ids(remembered) == ["0"]
+    assert ids(fresh) == ["one more", "1"]
+
+
+def test_a_repeat_counts_as_the_newest_so_that_it_is_still_recognised_later():
+    recent = RecentEventIds(capacity=3)
+
+    recent.split([event("a"), event("b"), event("a"), event("c"), event("d")])
+    _, duplicates = recent.split([event("a")])
+
+    assert ids(duplicates) == ["a"]
+
+
+# Machines are shared: how long an example takes says nothing of the code.
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+names = st.sampled_from(["a", "b", "ü", "\x00", "日本", "f" * 256]) | st.none()
+streams = st.lists(st.tuples(names, st.integers(0, 2)), max_size=60)
+
+
+@calm
+@given(streams, st.integers(1, 6))
+def test_the_split_is_that_of_a_plain_list_of_the_newest_ids(stream, capacity):
+    newest = {partition: deque(maxlen=capacity) for partition in range(3)}
+    expected = []
+    for event_id, partition in stream:
+        expected.append(event_id is not None and event_id in newest[partition])
+        if event_id is not None:
+            newest[partition].append(event_id)
+    batch = [event(*one) for one in stream]
+
+    fresh, duplicates = RecentEventIds(capacity).split(batch)
+
+    assert fresh == [one for one, repeated in zip(batch, expected, strict=True) if not repeated]
+    assert duplicates == [one for one, repeated in zip(batch, expected, strict=True) if repeated]
+
+
+@calm
+@given(streams, streams, st.integers(1, 6))
+def test_saved_and_loaded_goes_on_as_if_never_stopped(before, after, capacity):
+    never_stopped, restored = RecentEventIds(capacity), RecentEventIds(capacity)
+    never_stopped.split([event(*one) for one in before])
+    restored.split([event("forgotten by load")])
+
+    restored.load(never_stopped.state())
+
+    batch = [event(*one) for one in after]
+    assert restored.split(batch) == never_stopped.split(batch)
+    assert_same(restored.state(), never_stopped.state())
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], strict=True)
+
+
+def test_the_state_is_plain_arrays_of_bytes_and_lengths():
+    recent = RecentEventIds()
+    recent.split([event("ab", 3), event("ü", 3), event(None, 4)])
+
+    state = recent.state()
+
+    assert list(state) == ["3.bytes", "3.lengths"]
+    assert state["3.bytes"].dtype == np.uint8
+    assert state["3.bytes"].tobytes() == "abü".encode()
+    assert state["3.lengths"].dtype == np.int64
+    assert state["3.lengths"].tolist() == [2, 2]
+
+
+def test_a_smaller_capacity_after_a_restart_keeps_the_newest():
+    recent, smaller = RecentEventIds(4), RecentEventIds(2)
+    recent.split([event(one) for one in "abcd"])
+
+    smaller.load(recent.state())
+
+    assert ids(smaller.split([event("a"), event("b")])[0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"0.bytes": np.zeros(3, np.uint8)},
+        {"0.lengths": np.zeros(3, np.int64)},
+        {"0.bytes": np.zeros(3, np.uint8), "0.lengths": np.array([1], np.int64)},
+        {"0.bytes": np.zeros(3, np.uint8), "0.lengths": np.array([4, -1], np.int64)},
+        {"0.bytes": np.zeros(0, np.uint8), "0.lengths": np.zeros(0, np.int64), "odd": np.zeros(1)},
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(state):
+    with pytest.raises(ValueError, match="event ids"):
+        RecentEventIds().load(state)
+
+
+def test_a_capacity_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="capacity: expected at least 1"):
+        RecentEventIds(0)

@@ -1,0 +1,104 @@
+"""What a call of consumer.durable has returned from is there after a power failure."""
+
+import os
+from pathlib import Path
+
+import pytest
+from faulty_disk import FaultyDisk, SimulatedCrash
+
+from consumer import durable
+
+
+def test_a_file_and_its_name_outlive_a_power_failure_once_the_folder_is_synced(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        durable.write_file(tmp_path / "a", b"whole")
+        durable.sync_folder(tmp_path)
+    disk.lose_power()
+
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_file_that_was_not_synced_is_lost_by_the_disk_of_these_tests(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        descriptor = os.open(tmp_path / "a", os.O_WRONLY | os.O_CREAT)
+        os.write(descriptor, b"whole")
+        os.close(descriptor)
+        durable.sync_folder(tmp_path)
+    disk.lose_power()
+
+    assert (tmp_path / "a").read_bytes() == b"wh"
+
+
+def test_a_name_in_a_folder_that_was_not_synced_is_lost_by_the_disk_of_these_tests(tmp_path):
+    disk = FaultyDisk(tmp_path)
+    (tmp_path / "old").touch()
+
+    with disk.watched():
+        durable.write_file(tmp_path / "new", b"")
+        (tmp_path / "old").rename(tmp_path / "renamed")
+    disk.lose_power()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_writing_a_file_replaces_what_was_there(tmp_path):
+    durable.write_file(tmp_path / "a", b"longer")
+
+    durable.write_file(tmp_path / "a", b"new")
+
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_renaming_outlives_a_power_failure_and_replaces_the_file_that_had_the_name(tmp_path):
+    disk = FaultyDisk(tmp_path)
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "file").write_bytes(b"old")
+
+    with disk.watched():
+        durable.rename(tmp_path / "new", tmp_path / "file")
+    disk.lose_power()
+
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
+
+
+def test_a_folder_and_those_above_it_outlive_a_power_failure(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        durable.make_folder(tmp_path / "a" / "b" / "c")
+    disk.lose_power()
+
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
+def test_making_a_folder_that_is_there_does_nothing(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        durable.make_folder(tmp_path)
+
+    assert disk.effects == []
+
+
+def test_every_byte_is_written_where_the_system_takes_a_few_at_a_time(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+
+    durable.write_file(tmp_path / "a", b"ten bytes.")
+
+    assert (tmp_path / "a").read_bytes() == b"ten bytes."
+
+
+def test_a_file_is_closed_when_writing_it_fails(tmp_path):
+    disk = FaultyDisk(tmp_path)
+    opened = set(Path("/proc/self/fd").iterdir())
+
+    with pytest.raises(SimulatedCrash), disk.watched(fail_at=1):
+        durable.write_file(tmp_path / "a", b"data")
+
+    assert disk.effects == ["open", "write"]
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(opened)

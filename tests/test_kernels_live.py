@@ -1,0 +1,70 @@
+"""The live kernel, compiled and interpreted: the same text, the same bytes."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from model.kernels.compiled import interpreted
+from model.kernels.live import live_pass
+
+USERS, ITEMS, EVENTS, DEPTH, WINDOW = 5, 40, 400, 6, 4
+
+
+def arguments(seed, strictly_before, allow_repeats):
+    draw = np.random.default_rng(seed)
+    room = ITEMS + EVENTS
+    return [
+        draw.integers(USERS, size=EVENTS),
+        draw.integers(ITEMS, size=EVENTS),
+        np.sort(draw.integers(50, size=EVENTS)),
+        draw.random(EVENTS) < 0.8,
+        np.full((USERS, DEPTH), -1, dtype=np.int32),
+        np.zeros((USERS, DEPTH), dtype=np.int64),
+        np.zeros(USERS, dtype=np.int64),
+        np.zeros(USERS * room, dtype=np.int32),
+        np.arange(USERS) * room,
+        np.zeros(USERS, dtype=np.int64),
+        np.zeros(ITEMS, dtype=np.bool_),
+        np.zeros(ITEMS, dtype=np.int64),
+        np.zeros(EVENTS + 2, dtype=np.int64),
+        np.zeros(EVENTS + 2, dtype=np.int64),
+        strictly_before,
+        allow_repeats,
+        np.full((EVENTS, WINDOW), -7, dtype=np.int32),
+        np.zeros(EVENTS, dtype=np.bool_),
+        np.zeros(EVENTS, dtype=np.int64),
+        np.zeros(EVENTS, dtype=np.int64),
+    ]
+
+
+@pytest.mark.parametrize("strictly_before", [False, True])
+@pytest.mark.parametrize("allow_repeats", [False, True])
+def test_compiled_and_interpreted_leave_the_same_bytes(strictly_before, allow_repeats):
+    of_compiled = arguments(11, strictly_before, allow_repeats)
+    of_interpreted = copy.deepcopy(of_compiled)
+
+    live_pass(*of_compiled)
+    interpreted(live_pass)(*of_interpreted)
+
+    for one, other in zip(of_compiled, of_interpreted, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_two_tables_by_count_agree_with_the_counts():
+    given = arguments(12, False, False)
+
+    live_pass(*given)
+
+    known, count, with_count, above_count = given[10:14]
+    for value in range(len(with_count)):
+        assert with_count[value] == (count[known] == value).sum()
+        assert above_count[value] == (count[known] > value).sum()
+
+
+def test_every_place_of_the_windows_is_written():
+    given = arguments(13, True, False)
+
+    live_pass(*given)
+
+    assert given[16].min() == -1

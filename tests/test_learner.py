@@ -1,0 +1,460 @@
+"""The whole step: ranks by the protocol, independent of how the stream is cut; states, forgetting, and odd input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from plain_live import PlainLive
+from streams import SMALL, STILL, click, joined, random_stream, run, small_learner
+
+from model.interactions import Forget, Interaction
+from model.learner import Learner, LearnerSettings
+from model.ranking import RankingRates
+from model.state import state_digest
+from model.topk import TopK
+
+RULES = pytest.mark.parametrize(
+    "rules", [{}, {"allow_repeats": True}, {"strictly_before": True}], ids=["default", "repeats", "strictly-before"]
+)
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+SAMPLED = RankingRates(full_softmax_items=10, negatives=8)
+
+
+def recomputed_ranks(learner, stream, batch_size):
+    """Ranks and popularity ranks by the words of the protocol, from the weights that each batch found."""
+    settings = learner.settings
+    plain = PlainLive(
+        depth=settings.depth,
+        most_seen=settings.most_seen,
+        window=settings.window,
+        allow_repeats=settings.allow_repeats,
+        strictly_before=settings.strictly_before,
+    )
+    ranks, popularity_ranks = [], []
+    for start in range(0, len(stream), batch_size):
+        batch = stream[start : start + batch_size]
+        learner.items.rows([event.item_id for event in batch])  # so that new items have their first embeddings too
+        learner.ranking.grow(len(learner.items))
+        items_ID = learner.ranking.items.values.double().numpy().copy()
+        biases_I = learner.ranking.biases.values[:, 0].double().numpy().copy()
+        popularity = float(learner.ranking.popularity.values[0, 0])
+        for event in batch:
+            own, enters = event.item_id, event.weight > 0 or event.rating is not None
+            ranked = enters and own in plain.counts
+            popularity_ranks.append(plain.popularity_rank(event.user_id, own) if ranked else np.nan)
+            ranks.append(np.nan)
+            if ranked:
+                user_D = np.zeros(items_ID.shape[1])
+                for age, item in enumerate(plain.window(event.user_id, event.timestamp)):
+                    user_D += settings.decay**age * items_ID[learner.items.row(item)]
+                scores = {}
+                for item in plain.candidates(event.user_id, own):
+                    row = learner.items.row(item)
+                    scores[item] = (
+                        user_D @ items_ID[row] + biases_I[row] + popularity * np.log(plain.counts[item] + 0.5)
+                    )
+                own_score = scores.pop(own)
+                ties = sum(abs(score - own_score) < 1e-10 for score in scores.values())
+                ranks[-1] = sum(score > own_score + 1e-10 for score in scores.values()) + ties // 2
+            plain.learn(event.user_id, own, event.timestamp, enters)
+        plain.end_batch()
+        learner.test_then_learn(batch)
+    return ranks, popularity_ranks
+
+
+@RULES
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("rates", [RankingRates(), SAMPLED], ids=["full", "sampled"])
+def test_ranks_are_those_of_the_protocol_at_every_batch_size(rules, batch_size, rates):
+    stream = random_stream(1, events=160)
+    learner, other = (small_learner(dtype=torch.float64, ranking=rates, most_seen=6, **rules) for _ in range(2))
+
+    steps = run(learner, stream, batch_size)
+
+    expected, expected_by_popularity = recomputed_ranks(other, stream, batch_size)
+    np.testing.assert_array_equal(joined(steps, "ranks_B"), expected)
+    np.testing.assert_array_equal(joined(steps, "popularity_ranks_B"), expected_by_popularity)
+    assert np.nanmax(expected) > 10
+
+
+@RULES
+@pytest.mark.parametrize("spread", [0.1, 0.0], ids=["embeddings", "popularity-alone"])
+@pytest.mark.parametrize("batch_size", [7, 64, 300])
+def test_where_only_live_state_moves_the_batch_size_changes_no_rank(rules, spread, batch_size):
+    stream = random_stream(2)
+    still = replace(STILL, spread=spread)
+
+    one_by_one = run(small_learner(dtype=torch.float64, ranking=still, **rules), stream, 1)
+    batched = run(small_learner(dtype=torch.float64, ranking=still, **rules), stream, batch_size)
+
+    np.testing.assert_array_equal(joined(batched, "ranks_B"), joined(one_by_one, "ranks_B"))
+    np.testing.assert_array_equal(joined(batched, "popularity_ranks_B"), joined(one_by_one, "popularity_ranks_B"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_that_knows_popularity_alone_ranks_as_popularity_does_ties_included(dtype):
+    learner = small_learner(dtype=dtype, ranking=replace(STILL, spread=0.0))
+
+    steps = run(learner, random_stream(3), 32)
+
+    np.testing.assert_array_equal(joined(steps, "ranks_B"), joined(steps, "popularity_ranks_B"))
+
+
+def test_ratings_and_positive_weights_are_ranked_and_nothing_else():
+    learner = small_learner()
+    run(learner, [click("u", "a"), click("u", "b")], 2)
+
+    step = learner.test_then_learn(
+        [
+            click("v", "a"),
+            click("v", "b", weight=-1.0),
+            click("v", "b", weight=0.0),
+            click("v", "b", weight=0.0, rating=4.0),
+            click("v", "new"),
+        ]
+    )
+
+    assert step.ranked_B.tolist() == [True, False, False, True, True]
+    assert np.isnan(step.ranks_B).tolist() == [False, True, True, False, True]
+    assert np.isnan(step.predictions_B).tolist() == [True, True, True, False, True]
+    assert step.ratings_B[3] == 4.0
+
+
+def test_an_event_without_weight_makes_its_item_known_and_says_nothing_of_the_user():
+    learner = small_learner()
+    run(learner, random_stream(4, events=50), 10)
+    before = {name: value for name, value in learner.state().items() if name.startswith("ranking.")}
+
+    learner.test_then_learn([click("quiet", "fresh", weight=0.0)])
+    lists = TopK(learner, 100)(["quiet"])
+
+    assert "fresh" in lists[0].item_ids
+    grown = learner.state()
+    assert all(torch.equal(grown[name][: len(value)], value) for name, value in before.items())
+
+
+def test_only_the_share_of_users_that_is_asked_for_is_ranked_and_a_user_always_or_never():
+    stream = [click(f"u{number % 400}", f"i{number % 7}") for number in range(1200)]
+
+    step = small_learner(ranked_share=0.25).test_then_learn(stream)
+
+    of_user = step.ranked_B.reshape(3, 400)
+    assert (of_user == of_user[0]).all()
+    assert 0.15 < of_user[0].mean() < 0.35
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_is_learned_does_not_depend_on_who_is_ranked(optimizer, share):
+    stream = random_stream(5)
+    rates = RankingRates(optimizer=optimizer)
+    all_ranked, some_ranked = small_learner(ranking=rates), small_learner(ranking=rates, ranked_share=share)
+
+    run(all_ranked, stream, 16)
+    run(some_ranked, stream, 16)
+
+    assert state_digest(all_ranked.state()) == state_digest(some_ranked.state())
+
+
+def test_the_reported_loss_is_the_mean_over_the_events_that_had_one():
+    learner = small_learner(ranking=replace(STILL, spread=0.0))
+    run(learner, [click("u", "a"), click("u", "b")], 1)
+
+    step = learner.test_then_learn([click("v", "a"), click("w", "new"), click("x", "a", weight=0.0)])
+
+    assert step.ranking_loss == pytest.approx(np.log(2))
+
+
+# --- the same stream, the same state ---
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
+def test_the_same_seed_and_stream_give_the_same_digest_and_another_seed_another(optimizer, full_softmax_items):
+    rates = RankingRates(optimizer=optimizer, full_softmax_items=full_softmax_items, negatives=8)
+    stream = random_stream(6, forgets=0.03)
+
+    def digest(seed):
+        learner = small_learner(ranking=rates, seed=seed)
+        run(learner, stream, 16)
+        return state_digest(learner.state())
+
+    assert digest(1) == digest(1)
+    assert digest(1) != digest(2)
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("cut", [16, 304])
+@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
+def test_saved_loaded_and_gone_on_equals_never_stopped(optimizer, cut, full_softmax_items):
+    rates = RankingRates(optimizer=optimizer, full_softmax_items=full_softmax_items, negatives=8)
+    stream = random_stream(7, events=600, users=200, items=150, forgets=0.05)  # tables grow past 64 rows on the way
+    never_stopped = small_learner(ranking=rates, most_seen=4)
+    stopped = small_learner(ranking=rates, most_seen=4)
+    expected = run(never_stopped, stream, 16)[cut // 16 :]
+    run(stopped, stream[:cut], 16)
+
+    gone_on = small_learner(ranking=rates, most_seen=4)
+    gone_on.load(stopped.state())
+    steps = run(gone_on, stream[cut:], 16)
+
+    assert state_digest(gone_on.state()) == state_digest(never_stopped.state())
+    assert [step.version for step in steps] == [step.version for step in expected]
+    np.testing.assert_array_equal(joined(steps, "ranks_B"), joined(expected, "ranks_B"))
+    np.testing.assert_array_equal(joined(steps, "medians_B"), joined(expected, "medians_B"))
+
+
+def test_loading_replaces_whatever_was_learned_before():
+    saved, other = small_learner(), small_learner()
+    run(saved, random_stream(8), 16)
+    run(other, random_stream(9, users=40, items=80), 16)
+
+    other.load(saved.state())
+
+    assert state_digest(other.state()) == state_digest(saved.state())
+
+
+def test_a_state_stays_what_it_was_whatever_is_learned_after_saving_or_loading_it():
+    learner, loaded = small_learner(), small_learner()
+    run(learner, random_stream(10), 16)
+    state = learner.state()
+    digest = state_digest(state)
+
+    loaded.load(state)
+    for one in (learner, loaded):
+        run(one, random_stream(11), 16)
+        one.forget("u1")
+
+    assert state_digest(state) == digest
+    assert state_digest(learner.state()) == state_digest(loaded.state()) != digest
+
+
+def test_a_fresh_learner_has_a_state_that_can_be_loaded():
+    loaded = small_learner()
+
+    loaded.load(small_learner().state())
+
+    assert state_digest(loaded.state()) == state_digest(small_learner().state())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 16}, r"width \(saved 8, now 16\)"),
+        ({"rating_width": 2}, r"rating_width \(saved 4, now 2\)"),
+        ({"depth": 9}, r"depth \(saved 8, now 9\)"),
+        ({"seed": 5}, r"seed \(saved 0, now 5\)"),
+        ({"rating_min": 1.0}, r"rating_min \(saved 0.5, now 1.0\)"),
+        ({"rating_max": 10}, r"rating_max \(saved 5.0, now 10.0\)"),
+        ({"ranking": RankingRates(optimizer="sgd")}, r"optimizer \(saved adagrad, now sgd\)"),
+        ({"width": 16, "depth": 9}, r"depth \(saved 8, now 9\), width \(saved 8, now 16\)"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_a_state_of_other_settings_is_refused_by_name_and_nothing_of_it_is_taken(change, message):
+    saved, other = small_learner(), small_learner(**change)
+    run(saved, random_stream(12, events=40), 16)
+    run(other, random_stream(13, events=40), 16)
+    before = state_digest(other.state())
+
+    with pytest.raises(ValueError, match=f"made with other settings: {message}$"):
+        other.load(saved.state())
+
+    assert state_digest(other.state()) == before
+
+
+def test_a_state_may_go_on_under_other_rates():
+    saved, other = small_learner(), small_learner(ranking=RankingRates(rate=0.01), most_seen=3, window=4)
+    run(saved, random_stream(14), 16)
+
+    other.load(saved.state())
+
+    assert torch.equal(other.ranking.items.values, saved.ranking.items.values)
+
+
+@pytest.mark.parametrize("name", ["settings", "ranking.items.squares", "live.seen.items", "users.bytes"])
+def test_a_state_that_lacks_a_part_is_refused(name):
+    learner = small_learner()
+    run(learner, random_stream(15, events=40), 16)
+    state = learner.state()
+    del state[name]
+
+    with pytest.raises(ValueError, match=f"not a whole state of this model: missing or unknown are {name}$"):
+        small_learner().load(state)
+
+
+def test_an_encoder_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(ValueError, match="encoder: expected one of recency.*, got 'oracle'"):
+        Learner(LearnerSettings(encoder="oracle"))
+
+
+# --- what a step says ---
+
+
+def test_an_empty_batch_changes_nothing():
+    learner = small_learner()
+    run(learner, random_stream(16), 16)
+    before = state_digest(learner.state())
+
+    step = learner.test_then_learn([])
+
+    assert state_digest(learner.state()) == before
+    assert (step.version, step.ranks_B.tolist(), step.touched_users) == (learner.version, [], {})
+
+
+def test_steps_are_numbered_from_one_or_as_they_are_told():
+    learner = small_learner()
+
+    versions = [learner.test_then_learn([click("u", "a")], step).version for step in (None, None, 40, None)]
+
+    assert versions == [1, 2, 40, 41]
+
+
+def test_touched_users_come_with_the_place_of_their_newest_event_forgets_counted():
+    learner = small_learner()
+
+    step = learner.test_then_learn(
+        [click("u", "a"), click("v", "a"), Forget("stranger"), click("u", "b"), Forget("v"), click("w", "a")]
+    )
+
+    assert step.touched_users == {"u": 3, "w": 5}
+    assert step.forgotten_users == ["stranger", "v"]
+    assert len(step.ranks_B) == 4
+
+
+def test_a_user_who_comes_back_after_being_forgotten_in_one_batch_is_a_stranger():
+    learner, twin = small_learner(ranking=STILL), small_learner(ranking=STILL)
+    for one in (learner, twin):
+        run(one, random_stream(17), 16)
+
+    back = learner.test_then_learn([click("u1", "i3"), Forget("u1"), click("u1", "i5", rating=3.0)])
+    twin.test_then_learn([click("u1", "i3")])
+    stranger = twin.test_then_learn([click("never seen", "i5", rating=3.0)])
+
+    assert back.touched_users == {"u1": 2}
+    assert back.ranks_B[1] == stranger.ranks_B[0]
+    assert back.predictions_B[1] == stranger.predictions_B[0]
+
+
+# --- forgetting ---
+
+
+def test_forgetting_leaves_nothing_of_the_user_in_any_saved_array():
+    learner = small_learner(most_seen=3)
+    run(learner, random_stream(18), 16)
+    secret = [Interaction("hidden-user", f"only theirs {n}", 987_654_321_000 + n, 1.0, 1.5) for n in range(20)]
+    run(learner, secret, 8)
+    row = learner.users.row("hidden-user")
+    items = learner.items.rows([event.item_id for event in secret])
+    assert learner.state()["live.history.times"].max() > 987_654_321_000
+
+    known = learner.forget("hidden-user")
+
+    state = learner.state()
+    assert known
+    assert b"hidden-user" not in b"".join(value.numpy().tobytes() for value in state.values())
+    assert not any((value.double() >= 987_654_321_000).any() for value in state.values())
+    assert (state["live.history.items"][row] == -1).all()
+    assert state["live.seen.lengths"][row] == 0
+    assert not np.isin(learner.live.history.items_UH, items).any()
+    assert not np.isin(learner.live.seen.pool, items).any()  # in memory too, moved and cut lists included
+    untouched = small_learner()
+    untouched.test_then_learn([click("somebody", "i0", weight=0.0)])
+    for name in ("user_bias", "user_mood", "user_count", "user_factors"):
+        assert torch.equal(state[f"ratings.{name}"][row], untouched.state()[f"ratings.{name}"][0])
+
+
+def test_the_next_user_of_a_row_is_served_like_the_first_of_a_new_row():
+    reused, fresh = small_learner(), small_learner()
+    for learner in (reused, fresh):
+        run(learner, random_stream(19), 16)
+        learner.forget("u2")
+    reused.test_then_learn([click("u1", "i0", weight=0.0)])
+    fresh.test_then_learn([click("placeholder", "i0", weight=0.0)])  # takes the row of u2
+    stay = [click("newcomer", f"i{n}", rating=1.0 + n % 4) for n in (1, 4, 2, 1, 9)]
+
+    steps = [run(learner, stay, 2) for learner in (reused, fresh)]
+    lists = [TopK(learner, 10)(["newcomer"]) for learner in (reused, fresh)]
+
+    assert reused.users.row("newcomer") != fresh.users.row("newcomer")
+    for name in ("ranks_B", "predictions_B", "medians_B"):
+        np.testing.assert_array_equal(joined(steps[0], name), joined(steps[1], name))
+    assert lists[0] == lists[1]
+
+
+def test_forgetting_a_stranger_is_no_error_and_changes_nothing():
+    learner = small_learner()
+    run(learner, random_stream(20), 16)
+    before = state_digest(learner.state())
+
+    known = learner.forget("nobody")
+
+    assert not known
+    assert state_digest(learner.state()) == before
+
+
+def test_users_who_come_and_go_do_not_make_the_tables_grow():
+    learner = small_learner()
+
+    for visit in range(100):
+        learner.test_then_learn([click(f"guest-{visit}", "a"), click(f"guest-{visit}", "b"), Forget(f"guest-{visit}")])
+
+    assert len(learner.users) == 1
+    assert learner.users.in_use == 0
+
+
+# --- odd numbers ---
+
+
+def test_a_loss_that_is_not_finite_raises_with_the_step_and_leaves_the_weights():
+    learner = small_learner()
+    run(learner, random_stream(21), 16)
+    before = {name: value for name, value in learner.state().items() if name.startswith("ranking.")}
+
+    with pytest.raises(FloatingPointError, match="step 77: the ranking loss is inf"):
+        learner.test_then_learn([click("u1", "i3", weight=1e300)], step=77)
+
+    after = learner.state()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_times_at_the_ends_of_the_range_and_out_of_order_are_learned():
+    learner = small_learner(strictly_before=True)
+    times = [2**62, 0, 2**63 - 1, 1, 2**62]
+
+    steps = run(learner, [click("u", f"i{n % 3}", time) for n, time in enumerate(times)], 2)
+
+    assert joined(steps, "ranked_B").all()
+    assert learner.state()["live.history.times"][0, :5].tolist() == times
+
+
+def test_a_user_with_five_thousand_items_keeps_the_newest_4096_as_seen():
+    items = 5_000
+    learner = Learner(LearnerSettings(**SMALL))
+
+    steps = run(learner, [click("collector", f"i{n}") for n in range(items)], 1000)
+    user_list = TopK(learner, 2 * items)(["collector"])[0]
+
+    assert np.isnan(joined(steps, "ranks_B")).all()
+    assert {int(name[1:]) for name in user_list.item_ids} == set(range(items - 4096))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@OPTIMIZERS
+@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
+def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu(optimizer, full_softmax_items):
+    rates = RankingRates(optimizer=optimizer, full_softmax_items=full_softmax_items, negatives=8)
+    stream = random_stream(22, forgets=0.02)
+    on_cpu = small_learner(dtype=torch.float64, ranking=rates)
+    on_gpu = small_learner(dtype=torch.float64, ranking=rates, device="cuda")
+
+    expected, found = run(on_cpu, stream, 16), run(on_gpu, stream, 16)
+    moved = small_learner(dtype=torch.float64, ranking=rates)
+    moved.load(on_gpu.state())
+
+    np.testing.assert_array_equal(joined(found, "ranks_B"), joined(expected, "ranks_B"))
+    for name, value in on_cpu.state().items():
+        torch.testing.assert_close(moved.state()[name], value, rtol=1e-8, atol=1e-10)
+    users = [f"u{n}" for n in range(12)]
+    assert [one.item_ids for one in TopK(on_gpu, 5)(users)] == [one.item_ids for one in TopK(on_cpu, 5)(users)]

@@ -1,0 +1,375 @@
+"""The order of effects, what a failure leaves behind, and that every record is counted once."""
+
+import pytest
+from faulty_disk import without_waiting
+from stream_fakes import TIME_MS, Record, Topic, click, places
+from worker_fakes import FakeWorker
+
+from consumer.decode import Accepted
+from consumer.lists import Written
+from consumer.loop import events_by_user
+from consumer.metrics import Stage
+from consumer.publish import DeliveryFailed
+from producer.events import Click, Forget, Impression, Rating
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    without_waiting(monkeypatch)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts a worker on this test's folder; the one before it ends."""
+    started = []
+
+    def run(topic, **named):
+        for one in started:
+            one.close()
+        started.append(FakeWorker(tmp_path, topic, **named))
+        return started[-1]
+
+    yield run
+
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def topic():
+    """One partition: two users with clicks enough for lists, a record that is no event, a forget."""
+    topic = Topic()
+    topic.append(0, click("u", "a"), click("v", "b"), b"not JSON", click("u", "c"))
+    topic.append(0, Forget(user_id="w", timestamp=TIME_MS))
+    return topic
+
+
+def forget(user):
+    return Forget(user_id=user, timestamp=TIME_MS)
+
+
+# --- the order of effects ---
+
+
+def test_effects_come_in_the_order_that_is_the_guarantee(start, topic):
+    worker = start(topic)
+
+    worker.run()
+
+    assert worker.effects == [
+        "take",
+        "append",  # to the journal
+        "dead_letter",
+        "test_then_learn",
+        "forget",
+        "send",
+        "send",
+        "poll",
+        "flush",
+        "save",
+        "commit",
+    ]
+
+
+def test_the_stages_are_timed_in_their_order(start, topic):
+    worker = start(topic)
+
+    worker.run()
+
+    assert worker.observer.stages == [
+        Stage.TAKE,
+        Stage.DECODE,
+        Stage.LEARN,
+        Stage.TOPK,
+        Stage.PUBLISH,
+        Stage.CHECKPOINT,
+    ]
+
+
+def test_the_observer_hears_each_batch_and_each_save(start, topic):
+    worker = start(topic)
+
+    worker.run(batch_size=3)
+
+    first, second = worker.observer.batches
+    assert places(first.records) == [(0, 0), (0, 1), (0, 2)]
+    assert places(second.records) == [(0, 3), (0, 4)]
+    assert [len(first.learned), len(first.rejects), len(first.duplicates)] == [2, 1, 0]
+    assert (first.step.version, second.step.version) == (1, 2)
+    assert worker.observer.written == [Written(sent=2, unchanged=0), Written(sent=0, unchanged=1)]
+    assert worker.observer.saves == 1
+
+
+def test_a_checkpoint_is_saved_whenever_it_is_due_and_at_the_end(start, topic):
+    worker = start(topic, every_seconds=10)
+    take = worker.source.take
+
+    def slow_take(*given):
+        worker.clock.seconds += 6
+        return take(*given)
+
+    worker.source.take = slow_take
+    worker.run(batch_size=1)
+
+    saves = [place for place, effect in enumerate(worker.effects) if effect == "save"]
+    takes_before = [worker.effects[:place].count("take") for place in saves]
+    assert takes_before == [2, 4, 5]
+    assert worker.effects[-3:] == ["flush", "save", "commit"]
+
+
+def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topic):
+    worker = start(topic)
+    worker.source.arrivals = []
+    asked = iter([False, False, True])
+
+    worker.run(stopping=lambda: next(asked))
+
+    assert worker.effects == ["take", "poll", "take", "poll", "flush"]
+    assert worker.stream.step == 0
+
+
+# --- what a failure leaves behind ---
+
+
+def saved_state(worker):
+    """(step of the newest checkpoint, committed offsets): what the next run starts from."""
+    found = worker.store.newest()
+    return found[0].step, found[0].offsets, worker.source.group
+
+
+@pytest.mark.parametrize("effect", ["dead_letter", "send", "forget", "poll", "flush"])
+def test_a_failed_delivery_saves_nothing_and_commits_nothing(start, topic, effect):
+    worker = start(topic)
+    worker.failing[effect] = DeliveryFailed("refused")
+
+    with pytest.raises(DeliveryFailed):
+        worker.run()
+
+    assert "save" not in worker.effects
+    assert "commit" not in worker.effects
+    assert saved_state(worker) == (0, {"events": {0: 0}}, {})
+
+
+def test_a_failed_step_publishes_nothing_saves_nothing_and_commits_nothing(start, topic):
+    worker = start(topic)
+    worker.failing["test_then_learn"] = FloatingPointError("the loss is nan")
+
+    with pytest.raises(FloatingPointError):
+        worker.run()
+
+    assert worker.publisher.lists == []
+    assert "flush" not in worker.effects
+    assert saved_state(worker) == (0, {"events": {0: 0}}, {})
+
+
+@pytest.mark.parametrize("effect", ["take", "append", "save"])
+def test_a_failed_take_journal_or_checkpoint_commits_nothing(start, topic, effect):
+    worker = start(topic)
+    worker.failing[effect] = OSError("refused")
+
+    with pytest.raises(OSError, match="refused"):
+        worker.run()
+
+    assert saved_state(worker) == (0, {"events": {0: 0}}, {})
+    assert (worker.publisher.lists == []) == (effect != "save")
+
+
+def test_a_failure_after_a_checkpoint_leaves_that_checkpoint(start, topic):
+    worker = start(topic)
+    worker.run()
+    topic.append(0, click("u", "b"))
+
+    worker.failing["send"] = DeliveryFailed("refused")
+    with pytest.raises(DeliveryFailed):
+        worker.run()
+
+    assert saved_state(worker) == (1, {"events": {0: 5}}, {0: 5})
+
+
+def test_the_run_after_a_failure_makes_the_same_lists_again(start, topic):
+    worker = start(topic)
+    worker.failing["flush"] = DeliveryFailed("refused")
+    with pytest.raises(DeliveryFailed):
+        worker.run(batch_size=2)
+    published = worker.messages()
+
+    following = start(topic)
+    following.run(batch_size=100)
+
+    assert following.messages() == published
+    assert following.epoch == worker.epoch + 1
+    assert [len(batch.records) for batch in following.observer.batches] == [2, 2, 1]
+
+
+# --- the end ---
+
+
+def test_a_stop_asked_for_in_the_middle_of_a_batch_finishes_it_saves_and_ends(start, topic):
+    worker = start(topic)
+
+    worker.run(batch_size=3, stopping=lambda: "test_then_learn" in worker.effects)
+
+    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    assert worker.effects.count("take") == 1
+    assert saved_state(worker) == (1, {"events": {0: 3}}, {0: 3})
+
+
+def test_a_stop_before_the_first_batch_takes_nothing(start, topic):
+    worker = start(topic)
+
+    worker.run(stopping=lambda: True)
+
+    assert worker.effects == ["flush"]
+
+
+def test_the_run_ends_when_everything_below_until_is_done(start, topic):
+    worker = start(topic)
+
+    worker.run(batch_size=2, until={0: 3})
+
+    assert saved_state(worker) == (2, {"events": {0: 4}}, {0: 4})
+
+
+def test_a_run_whose_until_is_reached_already_takes_nothing(start, topic):
+    start(topic).run()
+
+    worker = start(topic)
+    worker.run()
+
+    assert "take" not in worker.effects
+
+
+def test_the_run_does_not_end_while_journaled_steps_are_still_to_be_repeated(start, topic):
+    worker = start(topic)
+    worker.failing["flush"] = DeliveryFailed("refused")
+    with pytest.raises(DeliveryFailed):
+        worker.run(batch_size=2)
+
+    following = start(topic)
+    following.run(until={0: 1})
+
+    assert following.progress.counts.learned + following.progress.counts.dead_letters == 5
+
+
+# --- every record is counted once ---
+
+
+def test_every_record_is_learned_or_a_duplicate_or_a_dead_letter(start):
+    topic = Topic(2)
+    topic.append(0, click("u", "a", event_id="1"), click("u", "b", event_id="1"), b"not JSON", None)
+    topic.append(0, Rating(user_id="u", item_id="a", rating=9.0, timestamp=1), click("u", "b", event_id="2"))
+    topic.append(1, Impression(user_id="u", recommendation_id="r", items=["a"], timestamp=1, event_id="1"))
+    topic.append(1, forget("u"), forget("nobody"), click("u", "c", action="skip"))
+    topic.append(1, Rating(user_id="v", item_id="a", rating=4.0, timestamp=1, event_id="1"), b"")
+
+    worker = start(topic)
+    worker.run(batch_size=5)
+
+    counts = worker.store.newest()[0].counts
+    assert (counts.learned, counts.duplicates, counts.dead_letters) == (6, 2, 4)
+    assert counts.learned + counts.duplicates + counts.dead_letters == 12
+    assert places(reject.record for reject in worker.publisher.dead_letters) == [(0, 2), (0, 3), (0, 4), (1, 5)]
+
+
+def test_counts_go_on_over_restarts(start, topic):
+    start(topic).run()
+    topic.append(0, click("u", "b"), b"no")
+
+    worker = start(topic)
+    worker.run()
+
+    counts = worker.progress.counts
+    assert (counts.learned, counts.duplicates, counts.dead_letters) == (5, 0, 2)
+
+
+def test_a_duplicate_changes_no_state_and_makes_no_list(start):
+    topic = Topic()
+    topic.append(0, click("u", "a", event_id="1"), click("v", "b"))
+    once = start(topic)
+    once.run()
+    digest, published = once.progress.saved.state_sha256, len(once.publisher.lists)
+
+    topic.append(0, click("u", "c", event_id="1"))
+    once.run()
+
+    assert once.progress.saved.state_sha256 == digest
+    assert len(once.publisher.lists) == published
+    assert once.progress.saved.counts.duplicates == 1
+
+
+def test_a_batch_of_impressions_is_learned_without_effect(start):
+    topic = Topic()
+    topic.append(0, click("u", "a"))
+    worker = start(topic)
+    worker.run()
+    digest = worker.progress.saved.state_sha256
+
+    topic.append(0, Impression(user_id="u", recommendation_id="r", items=["a"], timestamp=1))
+    worker.run()
+
+    assert worker.progress.saved.counts.learned == 2
+    assert worker.progress.saved.state_sha256 == digest
+    assert (worker.progress.saved.step, worker.progress.saved.model_version) == (2, 1)
+    assert len(worker.publisher.lists) == 1
+
+
+# --- lists ---
+
+
+def test_one_list_a_touched_user_reflects_all_of_the_users_events_in_the_batch(start):
+    topic = Topic()
+    topic.append(0, click("u", "a"), click("v", "b"), click("u", "c"), click("v", "a"), click("v", "d"))
+
+    worker = start(topic)
+    worker.run()
+
+    by_user = {message.user_id: message for message in worker.publisher.lists}
+    assert len(worker.publisher.lists) == 2
+    assert (by_user["u"].source.offset, by_user["v"].source.offset) == (2, 4)
+    assert {message.generated_at for message in worker.publisher.lists} == {TIME_MS + 4}
+    assert {item.item_id for item in by_user["u"].items} == {"b", "d"}
+    assert sorted(worker.fresh) == [([TIME_MS, TIME_MS + 2], True), ([TIME_MS + 1, TIME_MS + 3, TIME_MS + 4], True)]
+
+
+def test_a_forget_in_the_middle_of_a_batch_takes_effect_where_it_stands(start):
+    topic = Topic()
+    topic.append(0, click("v", "b"), click("u", "a"), click("u", "b"), forget("u"), click("u", "c"), click("w", "a"))
+    topic.append(0, forget("w"))
+
+    worker = start(topic)
+    worker.run()
+
+    assert worker.publisher.tombstones == ["u", "w"]
+    by_user = {message.user_id: message for message in worker.publisher.lists}
+    assert by_user.keys() == {"u", "v"}, "a user who is forgotten last has no list"
+    assert {item.item_id for item in by_user["u"].items} == {"a", "b"}, "what was seen before is forgotten"
+    assert by_user["u"].source.offset == 4
+    assert sorted(worker.fresh) == [([TIME_MS], True), ([TIME_MS + 4], True)]
+    assert worker.effects.index("forget") < worker.effects.index("send"), "a tombstone after the list would erase it"
+    assert worker.progress.counts.learned == 7
+
+
+def test_a_user_forgotten_twice_in_a_batch_has_two_tombstones_and_the_last_one_counts(start):
+    topic = Topic()
+    topic.append(0, click("v", "b"), click("u", "a"), forget("u"), click("u", "b"), forget("u"), click("u", "c"))
+
+    worker = start(topic)
+    worker.run()
+
+    assert worker.publisher.tombstones == ["u", "u"]
+    (message,) = [message for message in worker.publisher.lists if message.user_id == "u"]
+    assert {item.item_id for item in message.items} == {"a", "b"}
+
+
+def test_the_events_of_each_user_are_those_after_the_last_forget():
+    def one(event, offset):
+        return Accepted(event, Record(0, offset))
+
+    a, b, c = (one(Click(user_id="u", item_id="i", timestamp=1), offset) for offset in range(3))
+    x = one(Click(user_id="v", item_id="i", timestamp=1), 7)
+    gone = one(forget("u"), 8)
+
+    assert events_by_user([a, x, gone, b, gone, c]) == {"u": [c], "v": [x]}
+    assert events_by_user([a, x, b, gone]) == {"v": [x]}
+    assert events_by_user([gone, a, x, b]) == {"u": [a, b], "v": [x]}
+    assert events_by_user([]) == {}

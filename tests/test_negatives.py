@@ -1,0 +1,87 @@
+"""Sampled negatives: distinct, known, and with the right share."""
+
+import numpy as np
+import pytest
+
+from model.negatives import draw_negatives
+
+POPULAR = np.array([900, 40, 20, 10, 5, 5, 4, 3, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+"""One item has nearly all the counts; eight have none."""
+
+
+def known(items, but=()):
+    flags = np.ones(items, dtype=np.bool_)
+    flags[list(but)] = False
+    return flags
+
+
+def generator(seed=1):
+    return np.random.default_rng(seed)
+
+
+def test_negatives_are_distinct_known_items():
+    draw = generator()
+
+    for _ in range(50):
+        drawn, log_share = draw_negatives(known(20, but=[0, 7]), POPULAR, 12, draw)
+        assert len(set(drawn.tolist())) == len(drawn) == len(log_share)
+        assert 1 <= len(drawn) <= 12
+        assert not {0, 7} & set(drawn.tolist())
+        assert (log_share <= 0).all()
+
+
+@pytest.mark.parametrize("number", [1, 5, 8, 40])
+def test_each_item_is_drawn_as_often_as_its_share_says(number):
+    draw, times, shares = generator(2), np.zeros(20), np.full(20, np.nan)
+
+    for _ in range(6000):
+        drawn, log_share = draw_negatives(known(20), POPULAR, number, draw)
+        times[drawn] += 1
+        shares[drawn] = np.exp(log_share)
+
+    seen = ~np.isnan(shares)
+    errors = (times[seen] / 6000 - shares[seen]) / np.sqrt(shares[seen] * (1 - shares[seen]) / 6000 + 1e-9)
+    assert seen.sum() > 15
+    assert np.abs(errors).max() < 4
+
+
+@pytest.mark.parametrize("number", [4, 8, 30])
+def test_the_corrected_sample_estimates_the_partition_function_without_bias(number):
+    draw = generator(3)
+    scores = draw.normal(size=20) + 0.5 * np.log(POPULAR + 0.5)
+    estimates = []
+
+    for _ in range(6000):
+        drawn, log_share = draw_negatives(known(20), POPULAR, number, draw)
+        estimates.append(np.exp(scores[drawn] - log_share).sum())
+
+    standard_error = np.std(estimates) / np.sqrt(len(estimates))
+    assert abs(np.mean(estimates) - np.exp(scores).sum()) < 4 * standard_error
+    assert standard_error < 0.05 * np.exp(scores).sum()
+
+
+def test_without_counts_all_items_are_drawn_alike():
+    _, log_share = draw_negatives(known(20), np.zeros(20, dtype=np.int64), 10, generator())
+
+    assert np.allclose(np.exp(log_share), 1 - 0.95**10)
+
+
+def test_an_only_item_is_drawn_for_certain():
+    drawn, log_share = draw_negatives(known(3, but=[0, 2]), np.array([0, 4, 0]), 6, generator())
+
+    assert drawn.tolist() == [1]
+    assert np.allclose(log_share, 0)
+
+
+@pytest.mark.parametrize(("flags", "number"), [(known(3, but=[0, 1, 2]), 5), (known(0), 5), (known(3), 0)])
+def test_nothing_to_draw_or_nothing_asked_gives_nothing(flags, number):
+    drawn, log_share = draw_negatives(flags, np.ones(len(flags), dtype=np.int64), number, generator())
+
+    assert drawn.tolist() == log_share.tolist() == []
+
+
+def test_the_same_generator_draws_the_same():
+    one, other, later = (draw_negatives(known(20), POPULAR, 6, generator(seed))[0].tolist() for seed in (4, 4, 5))
+
+    assert one == other
+    assert one != later

@@ -1,0 +1,43 @@
+"""The digest of a state, and the refusal of one that was saved under other settings."""
+
+import pytest
+import torch
+
+from model.state import refuse_other_settings, settings_as_bytes, state_digest
+
+STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2], dtype=torch.int32)}
+
+
+def test_equal_states_have_equal_digests_in_whatever_order_and_layout():
+    same = {"b": STATE["b"].clone(), "a": STATE["a"].T.contiguous().T}
+
+    assert state_digest(same) == state_digest(STATE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**STATE, "a": STATE["a"] + torch.tensor(1e-6)},
+        {**STATE, "a": STATE["a"].reshape(3, 2)},
+        {**STATE, "a": STATE["a"].view(torch.int32)},
+        {"a": STATE["a"], "c": STATE["b"]},
+        {"a": STATE["a"]},
+        {**STATE, "empty": torch.zeros(0)},
+    ],
+    ids=["value", "shape", "type", "name", "missing", "more"],
+)
+def test_any_difference_shows(other):
+    assert state_digest(other) != state_digest(STATE)
+
+
+def test_settings_come_back_and_are_accepted_where_they_are_the_same():
+    saved = torch.from_numpy(settings_as_bytes({"width": 64, "encoder": "recency"}).copy())
+
+    refuse_other_settings(saved, {"encoder": "recency", "width": 64})
+
+
+def test_each_differing_setting_is_named_with_both_values():
+    saved = torch.from_numpy(settings_as_bytes({"width": 64, "encoder": "recency", "old": 1}).copy())
+
+    with pytest.raises(ValueError, match=r"other settings: old \(saved 1, now None\), width \(saved 64, now 32\)$"):
+        refuse_other_settings(saved, {"encoder": "recency", "width": 32})

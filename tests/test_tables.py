@@ -1,0 +1,85 @@
+"""Tables: rows of parameters that start at their first value, grow, and come back from a saved state."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.tables import Table
+
+
+def table(spread=0.1, width=3, dtype=torch.float32, seed=1):
+    return Table("t", width, spread=spread, seed=seed, device=torch.device("cpu"), dtype=dtype)
+
+
+def test_growth_keeps_what_was_learned_and_starts_the_new_rows():
+    grown = table()
+    grown.grow(2)
+    grown.values.fill_(9.0)
+    at_once = table()
+    at_once.grow(500)
+
+    grown.grow(500)
+
+    assert (grown.values[:2] == 9.0).all()
+    assert torch.equal(grown.values[2:], at_once.values[2:])
+    assert grown.values.shape == (500, 3)
+
+
+def test_asking_for_fewer_rows_changes_nothing():
+    small = table()
+    small.grow(4)
+
+    small.grow(2)
+
+    assert small.values.shape == (4, 3)
+
+
+def test_writing_to_the_values_moves_the_parameters():
+    moved = table()
+    moved.grow(2)
+
+    moved.values[1] = 5.0
+
+    assert (moved.values[1] == 5.0).all()
+
+
+def test_a_row_put_back_has_its_first_value_again():
+    used = table()
+    used.grow(3)
+    first = used.values.clone()
+    used.values.fill_(9.0)
+
+    used.reset(1)
+
+    assert torch.equal(used.values[1], first[1])
+    assert (used.values[[0, 2]] == 9.0).all()
+
+
+def test_a_loaded_table_is_a_copy_and_grows_on_as_the_saved_one_would():
+    saved = table()
+    saved.grow(2)
+    values = saved.values.numpy().copy()
+    loaded = table()
+
+    loaded.load(values)
+    values[:] = 7.0
+    loaded.grow(100)
+    saved.grow(100)
+
+    assert torch.equal(loaded.values, saved.values)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (6,)])
+def test_rows_of_another_width_are_refused(shape):
+    with pytest.raises(ValueError, match=r"table t: the saved rows have the shape .*, the settings ask for width 3"):
+        table().load(np.zeros(shape, dtype=np.float32))
+
+
+def test_first_values_are_the_same_numbers_in_double_precision():
+    single, double = table(), table(dtype=torch.float64)
+
+    single.grow(5)
+    double.grow(5)
+
+    assert double.values.dtype == torch.float64
+    assert torch.equal(double.values.float(), single.values)
