@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
+from model.kernels.windows import read_windows
+from model.windows import Windows, empty_windows
 
 State = dict[str, NDArray[np.generic]]
 
@@ -19,34 +21,44 @@ class History:
         self.users = 0
         self.items_UH = np.full((0, depth), -1, dtype=np.int32)
         self.times_UH = np.zeros((0, depth), dtype=np.int64)
+        self.kinds_UH = np.zeros((0, depth), dtype=np.int8)
         self.pushed_U = np.zeros(0, dtype=np.int64)
 
     def grow(self, users: int) -> None:
         """Make room for rows 0 .. users - 1; new rows are empty."""
+        self.kinds_UH = grown(self.kinds_UH, users)
         self.items_UH = grown(self.items_UH, users, fill=-1)
         self.times_UH = grown(self.times_UH, users)
         self.pushed_U = grown(self.pushed_U, users)
         self.users = max(self.users, users)
 
-    def windows(self, users_U: NDArray[np.int64], width: int) -> NDArray[np.int32]:
-        """The last `width` items of each user, newest first, -1 where there are fewer: shape (U, W)."""
-        width = min(width, self.depth)
-        ages_W = np.arange(width)
-        pushed_U1 = self.pushed_U[users_U][:, None]
-        slots_UW = (pushed_U1 - 1 - ages_W) % self.depth
-        windows_UW = np.take_along_axis(self.items_UH[users_U], slots_UW, axis=1)
-        windows_UW[ages_W >= pushed_U1] = -1
-        return windows_UW
+    def windows(self, users_U: NDArray[np.int64], width: int) -> Windows:
+        """The last `width` interactions of each user as they stand now."""
+        windows = empty_windows(len(users_U), width)
+        read_windows(
+            users_U,
+            self.items_UH,
+            self.times_UH,
+            self.kinds_UH,
+            self.pushed_U,
+            windows.items_BW,
+            windows.gaps_BW,
+            windows.kinds_BW,
+            windows.lengths_B,
+        )
+        return windows
 
     def clear(self, user: int) -> None:
         self.items_UH[user] = -1
         self.times_UH[user] = 0
+        self.kinds_UH[user] = 0
         self.pushed_U[user] = 0
 
     def state(self) -> State:
         return {
             "items": self.items_UH[: self.users],
             "times": self.times_UH[: self.users],
+            "kinds": self.kinds_UH[: self.users],
             "pushed": self.pushed_U[: self.users],
         }
 
@@ -58,6 +70,7 @@ class History:
             )
         self.items_UH = state["items"].astype(np.int32)
         self.times_UH = state["times"].astype(np.int64)
+        self.kinds_UH = state["kinds"].astype(np.int8)
         self.pushed_U = state["pushed"].astype(np.int64)
         self.users = len(self.pushed_U)
 

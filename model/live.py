@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from model.counts import ItemCounts
 from model.history import History, SeenItems
 from model.kernels.live import live_pass
+from model.windows import Windows, empty_windows
 
 Ints = NDArray[np.int64]
 
@@ -16,8 +17,10 @@ Ints = NDArray[np.int64]
 class Found:
     """What the events of a batch found, each with everything earlier in the stream already counted."""
 
-    windows_BW: NDArray[np.int32]
-    """The user's last items, newest first, -1 where there are fewer."""
+    windows: Windows
+    """The user's last interactions: what the event is ranked from."""
+    full_items_BW: NDArray[np.int32]
+    """The user's last items: the same, but for `strictly_before`."""
     known_B: NDArray[np.bool_]
     """Whether the event's item had an earlier event."""
     popularity_rank_B: Ints
@@ -50,6 +53,7 @@ class LiveState:
         items_B: Ints,
         times_B: Ints,
         enters_B: NDArray[np.bool_],
+        kinds_B: NDArray[np.int8],
         *,
         window: int,
         strictly_before: bool,
@@ -61,7 +65,8 @@ class LiveState:
         self.counts.reserve(items_B)
         known_I = self.counts.known_I[: self.counts.items].copy()
         count_I = self.counts.count_I[: self.counts.items].copy()
-        windows_BW = np.empty((size, window), dtype=np.int32)
+        windows = empty_windows(size, window)
+        full_items_BW = np.empty_like(windows.items_BW) if strictly_before else windows.items_BW
         known_B = np.empty(size, dtype=np.bool_)
         seen_length_B = np.empty(size, dtype=np.int64)
         popularity_rank_B = np.empty(size, dtype=np.int64)
@@ -70,8 +75,10 @@ class LiveState:
             items_B,
             times_B,
             enters_B,
+            kinds_B,
             self.history.items_UH,
             self.history.times_UH,
+            self.history.kinds_UH,
             self.history.pushed_U,
             self.seen.pool,
             self.seen.start_U,
@@ -82,13 +89,17 @@ class LiveState:
             self.counts.items_above_count,
             strictly_before,
             allow_repeats,
-            windows_BW,
+            windows.items_BW,
+            windows.gaps_BW,
+            windows.kinds_BW,
+            windows.lengths_B,
+            full_items_BW,
             known_B,
             seen_length_B,
             popularity_rank_B,
         )
         return Found(
-            windows_BW, known_B, popularity_rank_B, self.seen.start_U[users_B], seen_length_B, count_I, known_I
+            windows, full_items_BW, known_B, popularity_rank_B, self.seen.start_U[users_B], seen_length_B, count_I, known_I
         )
 
     def clear_user(self, user: int) -> None:

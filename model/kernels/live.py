@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.windows import length_bucket, read_window
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Flags = NDArray[np.bool_]
+Small = NDArray[np.int8]
 
 
 @compiled
@@ -20,8 +22,10 @@ def live_pass(
     items_B: Ints,
     times_B: Ints,
     enters_B: Flags,
+    kinds_B: Small,
     history_items_UH: Rows,
     history_times_UH: Ints,
+    history_kinds_UH: Small,
     history_pushed_U: Ints,
     seen_pool: Rows,
     seen_start_U: Ints,
@@ -32,12 +36,16 @@ def live_pass(
     items_above_count: Ints,
     strictly_before: bool,
     allow_repeats: bool,
-    windows_BW: Rows,
+    items_BW: Rows,
+    gaps_BW: Small,
+    kinds_BW: Small,
+    lengths_B: Small,
+    full_items_BW: Rows,
     known_B: Flags,
     seen_length_B: Ints,
     popularity_rank_B: Ints,
 ) -> None:
-    """Fill the last four arrays with what each event finds; advance history, seen sets and counts.
+    """Fill the arrays from `items_BW` on with what each event finds; advance history, seen sets and counts.
 
     `enters_B` marks the events of positive weight and the ratings: only they enter history, seen set and
     popularity. `items_with_count[c]` is the number of known items with count c, `items_above_count[c]` of those
@@ -45,23 +53,28 @@ def live_pass(
     have been reserved in `seen_pool` and in the two count arrays.
     """
     depth = history_items_UH.shape[1]
-    width = windows_BW.shape[1]
     for event in range(users_B.shape[0]):
         user = users_B[event]
         item = items_B[event]
 
-        filled = 0
         pushed = history_pushed_U[user]
-        for age in range(min(pushed, depth)):
-            if filled == width:
-                break
-            slot = (pushed - 1 - age) % depth
-            if strictly_before and history_times_UH[user, slot] >= times_B[event]:
-                continue
-            windows_BW[event, filled] = history_items_UH[user, slot]
-            filled += 1
-        for empty in range(filled, width):
-            windows_BW[event, empty] = -1
+        before = times_B[event] if strictly_before else np.int64(9223372036854775807)
+        ring_items, ring_times, ring_kinds = history_items_UH[user], history_times_UH[user], history_kinds_UH[user]
+        if strictly_before:
+            read_window(
+                ring_items,
+                ring_times,
+                ring_kinds,
+                pushed,
+                np.int64(9223372036854775807),
+                full_items_BW[event],
+                gaps_BW[event],
+                kinds_BW[event],
+            )
+        read_window(
+            ring_items, ring_times, ring_kinds, pushed, before, items_BW[event], gaps_BW[event], kinds_BW[event]
+        )
+        lengths_B[event] = length_bucket(pushed)
 
         known_B[event] = known_I[item]
         start = seen_start_U[user]
@@ -94,6 +107,7 @@ def live_pass(
         slot = pushed % depth
         history_items_UH[user, slot] = item
         history_times_UH[user, slot] = times_B[event]
+        history_kinds_UH[user, slot] = kinds_B[event]
         history_pushed_U[user] = pushed + 1
         if not has:
             seen_pool[start + length] = item

@@ -1,0 +1,88 @@
+"""Reading a user's ring of interactions into a window."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.kernels.compiled import compiled
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Small = NDArray[np.int8]
+
+
+@compiled
+def read_window(
+    ring_items_H: Rows,
+    ring_times_H: Ints,
+    ring_kinds_H: Small,
+    pushed: int,
+    before: int,
+    items_W: Rows,
+    gaps_W: Small,
+    kinds_W: Small,
+) -> None:
+    """Fill a window with the newest interactions of a ring whose time is below `before`, the newest first."""
+    depth = ring_items_H.shape[0]
+    width = items_W.shape[0]
+    filled = 0
+    newest = 0
+    for age in range(min(pushed, depth)):
+        if filled == width:
+            break
+        slot = (pushed - 1 - age) % depth
+        if ring_times_H[slot] >= before:
+            continue
+        if filled == 0:
+            newest = ring_times_H[slot]
+        seconds = max(newest - ring_times_H[slot], 0) // 1000 + 1
+        bucket = 0
+        while seconds >= 4 and bucket < 13:
+            seconds >>= 2
+            bucket += 1
+        items_W[filled] = ring_items_H[slot]
+        gaps_W[filled] = bucket
+        kinds_W[filled] = ring_kinds_H[slot]
+        filled += 1
+    for empty in range(filled, width):
+        items_W[empty] = -1
+        gaps_W[empty] = 0
+        kinds_W[empty] = 0
+
+
+@compiled
+def length_bucket(pushed: int) -> int:
+    """0 for nothing, then one more for each doubling."""
+    rest = pushed + 1
+    bucket = 0
+    while rest >= 2 and bucket < 9:
+        rest >>= 1
+        bucket += 1
+    return bucket
+
+
+@compiled
+def read_windows(
+    users_U: Ints,
+    ring_items_UH: Rows,
+    ring_times_UH: Ints,
+    ring_kinds_UH: Small,
+    pushed_U: Ints,
+    items_UW: Rows,
+    gaps_UW: Small,
+    kinds_UW: Small,
+    lengths_U: Small,
+) -> None:
+    """The windows of these users as they stand now."""
+    for place in range(users_U.shape[0]):
+        user = users_U[place]
+        read_window(
+            ring_items_UH[user],
+            ring_times_UH[user],
+            ring_kinds_UH[user],
+            pushed_U[user],
+            np.int64(9223372036854775807),
+            items_UW[place],
+            gaps_UW[place],
+            kinds_UW[place],
+        )
+        lengths_U[place] = length_bucket(pushed_U[user])
