@@ -31,12 +31,8 @@ class History:
     def windows(self, users_U: NDArray[np.int64], width: int) -> NDArray[np.int32]:
         """The last `width` items of each user, newest first, -1 where there are fewer: shape (U, W)."""
         width = min(width, self.depth)
-        ages_W = np.arange(width)
-        pushed_U1 = self.pushed_U[users_U][:, None]
-        slots_UW = (pushed_U1 - 1 - ages_W) % self.depth
-        windows_UW = np.take_along_axis(self.items_UH[users_U], slots_UW, axis=1)
-        windows_UW[ages_W >= pushed_U1] = -1
-        return windows_UW
+        slots_UW = (self.pushed_U[users_U][:, None] - 1 - np.arange(width)) % self.depth
+        return np.take_along_axis(self.items_UH[users_U], slots_UW, axis=1)  # slots never pushed to hold -1
 
     def clear(self, user: int) -> None:
         self.items_UH[user] = -1
