@@ -298,9 +298,10 @@ class RankedBatch:
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
     """Number of better candidates + half the ties (whole part); a NaN score ranks behind every candidate."""
     own_B1 = scores_BI.gather(1, targets_B[:, None])
-    better_B = (scores_BI > own_B1).sum(1)
-    ties_B = (scores_BI == own_B1).sum(1) - 1
-    last_B = (scores_BI != -torch.inf).sum(1) - 1
+    holds_BI = torch.empty_like(scores_BI)  # ones and zeros as floats: a sum of booleans takes several times as long
+    better_B = torch.gt(scores_BI, own_B1, out=holds_BI).sum(1)
+    ties_B = torch.eq(scores_BI, own_B1, out=holds_BI).sum(1) - 1
+    last_B = torch.ne(scores_BI, -torch.inf, out=holds_BI).sum(1) - 1
     ranks_B = torch.where(own_B1[:, 0].isnan(), last_B, better_B + torch.div(ties_B, 2, rounding_mode="floor"))
     return ranks_B.double().cpu().numpy()  # CPU-GPU sync point
 

@@ -285,7 +285,7 @@ def test_a_state_that_lacks_a_part_is_refused(name):
 
 
 def test_an_encoder_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(ValueError, match="encoder: expected one of recency.*, got 'oracle'"):
+    with pytest.raises(ValueError, match=r"encoder: expected one of recency.*, got 'oracle'"):
         Learner(LearnerSettings(encoder="oracle"))
 
 
