@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.encoders.interface import Encoder
-from model.encoders.recency import RecencyEncoder
+from model.encoders.choice import ENCODERS, make_encoder
 from model.interactions import Forget, Interaction
 from model.live import LiveState
-from model.ranking import RankedBatch, RankingHead, RankingRates
+from model.batches import RankedBatch
+from model.cooccurrence import Cooccurrence, CooccurrenceSettings
+from model.ranking import RankingHead, RankingRates
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
 from model.vocabulary import Vocabulary
@@ -34,13 +35,14 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class LearnerSettings:
     """What makes two learners different; equal settings, seed and stream give equal states."""
 
-    encoder: str = "recency"
-    width: int = 64
+    encoder: str = "blend"
+    width: int = 96
     """Width of an item embedding."""
     rating_width: int = 16
-    window: int = 20
+    window: int = 50
     """Last items that the encoder reads."""
-    decay: float = 0.8
+    hidden: int = 64
+    """Units of a network's hidden layer."""
     depth: int = 64
     """Last interactions kept a user."""
     most_seen: int = 4096
@@ -54,12 +56,8 @@ class LearnerSettings:
     """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
     seed: int = 0
     ranking: RankingRates = field(default_factory=RankingRates)
+    cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     ratings: RatingRates = field(default_factory=RatingRates)
-
-
-ENCODERS: dict[str, Callable[[LearnerSettings], Encoder]] = {
-    "recency": lambda settings: RecencyEncoder(settings.window, settings.decay),
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,8 @@ class Learner:
         self.live = LiveState(depth=settings.depth, most_seen=settings.most_seen)
         self.ranking = RankingHead(
             settings.width,
-            ENCODERS[settings.encoder](settings),
+            make_encoder(settings, self.device, dtype),
+            Cooccurrence(settings.cooccurrence) if ENCODERS[settings.encoder].counts_pairs else None,
             settings.ranking,
             seed=settings.seed,
             device=self.device,
@@ -157,7 +156,8 @@ class Learner:
         """Scores (U, I) of all items for these user rows now; -inf for unknown items and those the user has seen."""
         live = self.live
         count_I = live.counts.count_I[: live.counts.items]
-        scores_UI = self.ranking.scores(live.history.windows(rows_U, self.settings.window), count_I)
+        windows = live.history.windows(rows_U, self.settings.window)
+        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats)
         if not self.settings.allow_repeats:
             events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
@@ -185,16 +185,17 @@ class Learner:
             items_B,
             times_B,
             enters_B,
+            self._kinds(ratings_B),
             window=self.settings.window,
             strictly_before=self.settings.strictly_before,
             allow_repeats=self.settings.allow_repeats,
         )
         ranked_B = enters_B & self._is_ranked(interactions)
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
-        if ranked_B.any():
-            ranks_B, loss = self.ranking.rank_then_learn(ranked, weights_B, self.version)
-        else:
-            ranks_B, loss = np.full(len(items_B), np.nan), self.ranking.learn(ranked, weights_B, self.version)
+        features = self.ranking.observe(ranked)
+        ranks_B, loss = self.ranking.rank_then_learn(
+            ranked, features, weights_B, self.version, ranks=bool(ranked_B.any())
+        )
         self.live.seen.trim(users_B)
 
         predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
@@ -211,6 +212,13 @@ class Learner:
             loss=loss,
             losses=int((found.known_B & (weights_B != 0)).sum()),
         )
+
+    def _kinds(self, ratings_B: Ranks) -> NDArray[np.int8]:
+        """0 for an action, 1 to 5 for a rating by its fifth of the scale."""
+        settings = self.settings
+        fifths_B = (ratings_B - settings.rating_min) / (settings.rating_max - settings.rating_min) * 5
+        kinds_B = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5)
+        return kinds_B.astype(np.int8)
 
     def _is_ranked(self, interactions: list[Interaction]) -> Flags:
         share = self.settings.ranked_share

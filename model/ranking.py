@@ -1,36 +1,42 @@
 """The ranking head: which item next? A user vector against all item embeddings, learned by softmax cross-entropy.
 
-    score of item i = user . item_i + bias_i + weight * log(count_i + 1/2)
+    score of item i = user . item_i + bias_i + popularity * log(count_i + 1/2) + together * feature_i  (+ repeat)
 
-One table of item embeddings serves twice, as the history that makes the user and as the candidates. The count is
-live; embeddings, biases and the weight of popularity move once a batch.
+One table of item embeddings serves twice, as the history that makes the user and as the candidates. Counts and the
+co-occurrence feature are live; embeddings, biases and the weights of the mix (one for each bucket of the history's
+length) move once a batch. Where the user's seen items stay candidates, `repeat` is a learned bias by their age.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.batches import RankedBatch
+from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
-from model.history import SeenItems
-from model.live import Found
+from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
 from model.negatives import draw_negatives
 from model.optimizers import make_optimizer
+from model.small import SmallParameters
 from model.tables import Table
+from model.windows import LENGTH_BUCKETS, Windows
 
 SCORES_AT_ONCE = 1 << 24
 """Most scores held at a time, in numbers: 64 MB of float32."""
+REPEAT_AGES = 20
+"""Ages of the items in a window that have a repeat bias."""
 
 
 @dataclass(frozen=True)
 class RankingRates:
     optimizer: str = "adagrad"
     rate: float = 0.1
-    popularity_rate: float = 0.01
+    mix_rate: float = 0.1
+    """Of the small parameters that steer the mix."""
     spread: float = 0.1
     """Standard deviation of a new item's embedding."""
     full_softmax_items: int = 4096
@@ -42,111 +48,234 @@ class RankingHead:
     """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
     def __init__(
-        self, width: int, encoder: Encoder, rates: RankingRates, *, seed: int, device: torch.device, dtype: torch.dtype
+        self,
+        width: int,
+        encoder: Encoder,
+        cooccurrence: Cooccurrence | None,
+        rates: RankingRates,
+        *,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.encoder = encoder
+        self.cooccurrence = cooccurrence
         self.rates = rates
         self.device = device
         self._seed = seed
         self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
-        self.popularity = Table("popularity", 1, spread=0, seed=seed, device=device, dtype=dtype)
-        self.popularity.grow(1)
-        self.popularity.values.fill_(1.0)
+        ones_L = torch.ones(LENGTH_BUCKETS, device=device, dtype=dtype)
+        self.mix = SmallParameters(
+            {"popularity": ones_L, "together": ones_L.clone(), "repeat": ones_L.new_zeros(REPEAT_AGES)}, rates.mix_rate
+        )
         self._optimizers = {
-            table.name: make_optimizer(rates.optimizer, table, rate)
-            for table, rate in (
-                (self.items, rates.rate),
-                (self.biases, rates.rate),
-                (self.popularity, rates.popularity_rate),
-            )
+            table.name: make_optimizer(rates.optimizer, table, rates.rate) for table in (self.items, self.biases)
         }
 
     def grow(self, items: int) -> None:
         self.items.grow(items)
         self.biases.grow(items)
+        if self.cooccurrence is not None:
+            self.cooccurrence.grow(items)
 
-    def scores(self, windows_UW: NDArray[np.int32], count_I: NDArray[np.int64]) -> Tensor:
-        """Scores (U, I) of every item row for users with these last items; nothing is left out yet."""
-        users_UD = self.encoder.encode(self._rows(windows_UW), self.items.values)
-        log_counts_I = _log_counts(self._on_device(count_I), self.items.values.dtype)
-        return torch.addmm(self._offsets(slice(None), log_counts_I), users_UD, self.items.values.T)
+    def observe(self, batch: RankedBatch) -> Features:
+        """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
+        if self.cooccurrence is None:
+            return no_features(len(batch.items_B))
+        found = batch.found
+        return self.cooccurrence.features_then_count(
+            found.windows, found.full_items_BW, batch.items_B, batch.enters_B, found.count_I
+        )
 
-    def rank(self, batch: "RankedBatch") -> NDArray[np.float64]:
-        """Rank, from 0, of each event's item among its candidates; NaN where the item was not known."""
-        ranks = [
-            _ranks(self._candidate_scores(batch, rows), self._rows(batch.items_B[rows]))
-            for rows in _chunks(len(batch.items_B), len(batch.found.count_I))
-        ]
-        ranks_B = np.concatenate(ranks) if ranks else np.zeros(0)
-        ranks_B[~batch.found.known_B] = np.nan
-        return ranks_B
-
-    def learn(self, batch: "RankedBatch", weights_B: NDArray[np.float64], step: int) -> float:
-        """One gradient step on the shared parameters; returns the summed loss. Unknown items have no loss yet.
-
-        FloatingPointError when the loss is not finite: nothing was changed then.
-        """
-        weights_B = np.where(batch.found.known_B, weights_B, 0.0)
-        if not weights_B.any():
-            return 0.0
-        if len(batch.found.count_I) <= self.rates.full_softmax_items:
-            return self._learn_from_all(batch, self._on_device(weights_B), step)
-        return self._learn_from_sample(batch, self._on_device(weights_B), step)
+    def scores(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> Tensor:
+        """Scores (U, I) of every item row for users with these windows; nothing is left out yet."""
+        features = no_features(len(windows))
+        if self.cooccurrence is not None:
+            features = self.cooccurrence.features(windows, count_I)
+        scores_UI = self.encoder.encode(windows, self.items.values) @ self.items.values.T
+        lengths_U = self._rows(windows.lengths_B)
+        log_counts_I = _log_counts(self._on_device(count_I), scores_UI.dtype)
+        scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
+        self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
+        return scores_UI
 
     def rank_then_learn(
-        self, batch: "RankedBatch", weights_B: NDArray[np.float64], step: int
+        self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, ranks: bool = True
     ) -> tuple[NDArray[np.float64], float]:
-        """`rank`, then `learn`, from one set of scores where the catalogue allows it."""
-        if len(batch.found.count_I) > self.rates.full_softmax_items:
-            return self.rank(batch), self.learn(batch, weights_B, step)
+        """Rank of each event's item (from 0, NaN where it was not known), and the summed loss of one gradient step.
+
+        Unknown items have no loss yet. `ranks` False leaves the ranks out where that is cheaper. FloatingPointError
+        when loss or gradient is not finite: no weight was changed then.
+        """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
-        scores_BI = self._candidate_scores(batch, slice(None))
-        ranks_B = _ranks(scores_BI, self._rows(batch.items_B))
-        ranks_B[~batch.found.known_B] = np.nan
-        if not weights_B.any():
-            return ranks_B, 0.0
-        return ranks_B, self._learn_from_all(batch, self._on_device(weights_B), step, scores_BI)
+        learns = bool(weights_B.any())
+        if len(batch.found.count_I) <= self.rates.full_softmax_items:
+            if not (ranks or learns):
+                return np.full(len(batch.items_B), np.nan), 0.0
+            return self._from_all(batch, features, weights_B, step, learns=learns)
+        ranks_B = self._rank(batch, features) if ranks else np.full(len(batch.items_B), np.nan)
+        return ranks_B, self._learn_from_sample(batch, features, weights_B, step) if learns else 0.0
 
     # --- the full softmax ---
 
-    def _learn_from_all(
-        self, batch: "RankedBatch", weights_B: Tensor, step: int, scores_BI: Tensor | None = None
-    ) -> float:
-        if scores_BI is None:
-            scores_BI = self._candidate_scores(batch, slice(None))
-        losses_B, gradient_BI = softmax_loss(scores_BI, self._rows(batch.items_B), weights_B.to(scores_BI))
-        windows_BW = self._rows(batch.found.windows_BW)
-        items_ID = self.items.values
-        users_BD = self.encoder.encode(windows_BW, items_ID)
+    def _from_all(
+        self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, learns: bool
+    ) -> tuple[NDArray[np.float64], float]:
+        windows, items_ID = batch.found.windows, self.items.values
+        users_BD = self.encoder.encode(windows, items_ID)
+        scores_BI = users_BD @ items_ID.T
+        turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
+        ranks_B, losses_B = turn(batch, features, scores_BI, weights_B, learns=learns)
+        if not learns:
+            return ranks_B, 0.0
+        gradient_BI = scores_BI
         gradient_ID = gradient_BI.T @ users_BD
-        self.encoder.pull_back(windows_BW, gradient_BI @ items_ID, gradient_ID)
+        self.encoder.pull_back(windows, items_ID, gradient_BI @ items_ID, gradient_ID)
         loss = self._finite_loss(losses_B, gradient_ID, step)
-        gradient_I = gradient_BI.sum(0)
-        log_counts_I = _log_counts(self._on_device(batch.found.count_I), gradient_I.dtype)
-        mentioned_M, log_counts_BM = self._live_log_counts(batch, slice(None))
-        rose_BM = log_counts_BM - log_counts_I[mentioned_M]
-        of_popularity = gradient_I @ log_counts_I + (gradient_BI[:, mentioned_M] * rose_BM).sum()
         self._optimizers["items"].step(None, gradient_ID)
-        self._optimizers["item biases"].step(None, gradient_I[:, None])
-        self._optimizers["popularity"].step(None, of_popularity.reshape(1, 1))
-        return loss
+        self._optimizers["item biases"].step(None, gradient_BI.sum(0)[:, None])
+        self.mix.step()
+        self.encoder.step()
+        return ranks_B, loss
 
-    # --- the sampled softmax ---
+    def _on_cpu(
+        self,
+        batch: RankedBatch,
+        features: Features,
+        scores_BI: Tensor,
+        weights_B: NDArray[np.float64],
+        *,
+        learns: bool,
+        rows: slice = slice(None),
+    ) -> tuple[NDArray[np.float64], Tensor]:
+        """Ranks (B,) and losses (B,); `scores_BI`, user . item on entry, becomes the gradient of the losses by it."""
+        found, scores = batch.found, scores_BI.numpy()
+        windows, lengths_B = found.windows[rows], found.windows.lengths_B[rows]
+        known_I, count_I = batch.before(rows)
+        log_count_I = np.log(count_I + 0.5).astype(scores.dtype)
+        bias_I = self.biases.values[:, 0].numpy()
+        base_I = np.where(known_I, bias_I, np.array(NO_CANDIDATE, dtype=scores.dtype))
+        mix = {name: value.numpy() for name, value in self.mix.values.items()}
+        by = {name: gradient.numpy() for name, gradient in self.mix.gradients.items()}
+        repeats = REPEAT_AGES if batch.allow_repeats else 0
+        ranks_B, losses_B = np.zeros(len(scores)), np.zeros(len(scores))
+        combine_and_rank(
+            scores,
+            batch.items_B[rows],
+            batch.enters_B[rows],
+            lengths_B,
+            base_I,
+            bias_I,
+            count_I.copy(),
+            log_count_I.copy(),
+            mix["popularity"],
+            features.starts_B,
+            features.items_E,
+            features.values_E,
+            mix["together"],
+            windows.items_BW,
+            mix["repeat"][: min(repeats, windows.items_BW.shape[1])],
+            not batch.allow_repeats,
+            batch.seen.pool,
+            found.seen_start_B[rows],
+            found.seen_length_B[rows],
+            ranks_B,
+        )
+        if learns:
+            scores_BI.exp_()
+            soften(
+                scores,
+                batch.items_B[rows],
+                weights_B[rows].astype(scores.dtype),
+                batch.enters_B[rows],
+                lengths_B,
+                count_I,
+                log_count_I,
+                features.starts_B,
+                features.items_E,
+                features.values_E,
+                windows.items_BW,
+                losses_B,
+                by["popularity"],
+                by["together"],
+                by["repeat"][: min(repeats, windows.items_BW.shape[1])],
+            )
+        return ranks_B, torch.from_numpy(losses_B)
 
-    def _learn_from_sample(self, batch: "RankedBatch", weights_B: Tensor, step: int) -> float:
+    def _anywhere(
+        self,
+        batch: RankedBatch,
+        features: Features,
+        scores_BI: Tensor,
+        weights_B: NDArray[np.float64],
+        *,
+        learns: bool,
+        rows: slice = slice(None),
+    ) -> tuple[NDArray[np.float64], Tensor]:
+        """The plain torch twin of `_on_cpu`, for GPUs."""
+        targets_B, lengths_B = self._rows(batch.items_B[rows]), self._rows(batch.found.windows.lengths_B[rows])
+        windows = batch.found.windows[rows]
+        log_counts_I, mentioned_M, log_counts_BM = self._live_log_counts(batch, rows, scores_BI.dtype)
+        popularity_B1 = self.mix["popularity"][lengths_B, None]
+        # whole scores instead of added differences: equal counts must tie, however the batch was cut
+        live_BM = scores_BI[:, mentioned_M] + (
+            self.biases.values[mentioned_M, 0] + popularity_B1 * log_counts_BM
+        )
+        scores_BI += self.biases.values[:, 0] + popularity_B1 * log_counts_I
+        scores_BI[:, mentioned_M] = live_BM
+        self._add_entries(scores_BI, windows, features, allow_repeats=batch.allow_repeats)
+        everything_I = np.arange(scores_BI.shape[1])
+        for events, items in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
+            scores_BI[self._rows(events), self._rows(items)] = -torch.inf
+        scores_BI[:, self._on_device(batch.never_known())] = -torch.inf
+        ranks_B = _ranks(scores_BI, targets_B)
+        ranks_B[~batch.found.known_B[rows]] = np.nan
+        if not learns:
+            return ranks_B, scores_BI.new_zeros(len(scores_BI))
+        losses_B, gradient_BI = softmax_loss(scores_BI, targets_B, self._on_device(weights_B[rows]).to(scores_BI))
+        scores_BI.copy_(gradient_BI)
+        by_popularity_B = gradient_BI @ log_counts_I
+        by_popularity_B += (gradient_BI[:, mentioned_M] * (log_counts_BM - log_counts_I[mentioned_M])).sum(1)
+        self.mix.gradients["popularity"].index_add_(0, lengths_B, by_popularity_B)
+        events_E, items_E, values_E = self._entries(features, scores_BI.dtype)
+        by_feature_E = gradient_BI[events_E, items_E] * values_E
+        self.mix.gradients["together"].index_add_(0, lengths_B[events_E], by_feature_E)
+        if batch.allow_repeats:
+            events, ages, items = _repeats(windows)
+            by_repeat = gradient_BI[self._rows(events), self._rows(items)]
+            self.mix.gradients["repeat"].index_add_(0, self._rows(ages), by_repeat)
+        return ranks_B, losses_B
+
+    # --- larger catalogues: rank in pieces, learn by sampled softmax ---
+
+    def _rank(self, batch: RankedBatch, features: Features) -> NDArray[np.float64]:
+        turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
+        items_ID, nothing_B = self.items.values, np.zeros(len(batch.items_B))
+        ranks = []
+        for rows in _chunks(len(batch.items_B), len(batch.found.count_I)):
+            scores_BI = self.encoder.encode(batch.found.windows[rows], items_ID) @ items_ID.T
+            ranks.append(turn(batch, features[rows], scores_BI, nothing_B, learns=False, rows=rows)[0])
+        return np.concatenate(ranks)
+
+    def _learn_from_sample(
+        self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int
+    ) -> float:
         found = batch.found
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step])))
         drawn_N, log_share_N = draw_negatives(found.known_I, found.count_I, self.rates.negatives, generator)
         drawn, log_share = self._rows(drawn_N), self._on_device(log_share_N)
-        items_ID = self.items.values
-        windows_BW, targets_B = self._rows(found.windows_BW), self._rows(batch.items_B)
-        users_BD = self.encoder.encode(windows_BW, items_ID)
-        own_log_counts_B, log_counts_BN = self._log_counts_of_sample(batch, drawn_N)
-        biases_I, popularity = self.biases.values[:, 0], self.popularity.values[0, 0]
-        own_B = (users_BD * items_ID[targets_B]).sum(-1) + biases_I[targets_B] + popularity * own_log_counts_B
-        others_BN = users_BD @ items_ID[drawn].T + biases_I[drawn] + popularity * log_counts_BN
-        others_BN -= log_share.to(items_ID)
+        items_ID, windows, targets_B = self.items.values, found.windows, self._rows(batch.items_B)
+        lengths_B = self._rows(windows.lengths_B)
+        users_BD = self.encoder.encode(windows, items_ID)
+        own_log_counts_B, log_counts_BN = self._log_counts_of_sample(batch, drawn_N, items_ID.dtype)
+        own_features_B, features_BN = self._features_of_sample(batch, features, drawn_N, items_ID.dtype)
+        popularity_B, together_B = self.mix["popularity"][lengths_B], self.mix["together"][lengths_B]
+        biases_I = self.biases.values[:, 0]
+        own_B = (users_BD * items_ID[targets_B]).sum(-1) + biases_I[targets_B]
+        own_B += popularity_B * own_log_counts_B + together_B * own_features_B
+        others_BN = users_BD @ items_ID[drawn].T + biases_I[drawn] - log_share.to(items_ID)
+        others_BN += popularity_B[:, None] * log_counts_BN + together_B[:, None] * features_BN
         place_I = np.full(len(found.count_I), -1, dtype=np.int64)
         place_I[drawn_N] = np.arange(len(drawn_N))
         rows, columns = batch.not_candidates(place_I)
@@ -156,28 +285,36 @@ class RankingHead:
         others_BN[hit_B, own_place_B[hit_B]] = -torch.inf
 
         logits_BC = torch.cat((own_B[:, None], others_BN), 1)
-        losses_B, gradient_BC = softmax_loss(logits_BC, torch.zeros_like(targets_B), weights_B.to(logits_BC))
+        weights = self._on_device(weights_B).to(logits_BC)
+        losses_B, gradient_BC = softmax_loss(logits_BC, torch.zeros_like(targets_B), weights)
         own_gradient_B, gradient_BN = gradient_BC[:, 0], gradient_BC[:, 1:]
         gradient_ID = torch.zeros_like(items_ID)
         gradient_ID.index_add_(0, targets_B, own_gradient_B[:, None] * users_BD)
         gradient_ID.index_add_(0, drawn, gradient_BN.T @ users_BD)
         by_users_BD = own_gradient_B[:, None] * items_ID[targets_B] + gradient_BN @ items_ID[drawn]
-        self.encoder.pull_back(windows_BW, by_users_BD, gradient_ID)
+        self.encoder.pull_back(windows, items_ID, by_users_BD, gradient_ID)
         gradient_I = items_ID.new_zeros(len(items_ID))
         gradient_I.index_add_(0, targets_B, own_gradient_B)
         gradient_I.index_add_(0, drawn, gradient_BN.sum(0))
-        touched = _distinct(torch.cat((targets_B, drawn, windows_BW[windows_BW >= 0])))
+        read = self._rows(windows.items_BW[windows.items_BW >= 0])
+        touched = _distinct(torch.cat((targets_B, drawn, read)))
         touched_gradient = gradient_ID[touched]
         loss = self._finite_loss(losses_B, touched_gradient, step)
-        of_popularity = own_gradient_B @ own_log_counts_B + (gradient_BN * log_counts_BN).sum()
-        self._optimizers["popularity"].step(None, of_popularity.reshape(1, 1))
+        by_popularity_B = own_gradient_B * own_log_counts_B + (gradient_BN * log_counts_BN).sum(1)
+        by_together_B = own_gradient_B * own_features_B + (gradient_BN * features_BN).sum(1)
+        self.mix.gradients["popularity"].index_add_(0, lengths_B, by_popularity_B)
+        self.mix.gradients["together"].index_add_(0, lengths_B, by_together_B)
         self._optimizers["items"].step(touched, touched_gradient)
         self._optimizers["item biases"].step(touched, gradient_I[touched, None])
+        self.mix.step()
+        self.encoder.step()
         return loss
 
-    def _log_counts_of_sample(self, batch: "RankedBatch", drawn_N: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _log_counts_of_sample(
+        self, batch: RankedBatch, drawn_N: NDArray[np.int64], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         """Log counts as each event found them: of its own item (B,), of the drawn ones (B, N)."""
-        _, log_counts_BM = self._live_log_counts(batch, slice(None))
+        _, _, log_counts_BM = self._live_log_counts(batch, slice(None), dtype)
         own_log_counts_B = log_counts_BM.gather(1, self._rows(batch.mentions.of_event_B)[:, None])[:, 0]
         at_start_N = _log_counts(self._on_device(batch.found.count_I[drawn_N]), log_counts_BM.dtype)
         log_counts_BN = at_start_N.repeat(len(batch.items_B), 1)
@@ -185,43 +322,56 @@ class RankingHead:
         log_counts_BN[:, self._rows(places)] = log_counts_BM[:, self._rows(columns)]
         return own_log_counts_B, log_counts_BN
 
+    def _features_of_sample(
+        self, batch: RankedBatch, features: Features, drawn_N: NDArray[np.int64], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """The co-occurrence feature of each event's own item (B,) and of the drawn ones (B, N)."""
+        size, events_E = len(batch.items_B), features.events_E
+        place_I = np.full(len(batch.found.count_I), -1, dtype=np.int64)
+        place_I[drawn_N] = np.arange(len(drawn_N))
+        places_E = place_I[features.items_E]
+        features_BN = np.zeros((size, len(drawn_N)))
+        is_drawn_E = places_E >= 0
+        features_BN[events_E[is_drawn_E], places_E[is_drawn_E]] = features.values_E[is_drawn_E]
+        own_B = np.zeros(size)
+        is_own_E = features.items_E == batch.items_B[events_E]
+        own_B[events_E[is_own_E]] = features.values_E[is_own_E]
+        return self._on_device(own_B).to(dtype), self._on_device(features_BN).to(dtype)
+
     def _finite_loss(self, losses_B: Tensor, gradient: Tensor, step: int) -> float:
-        loss, square = torch.stack((losses_B.sum(), gradient.square().sum())).tolist()  # CPU-GPU sync point
+        loss, square = float(losses_B.sum()), float(gradient.square().sum())  # CPU-GPU sync points
         if not np.isfinite(loss + square):
+            self.mix.drop_gradients()
             raise FloatingPointError(
                 f"step {step}: the ranking loss is {loss}, the square of its gradient {square}; weights were not "
                 f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
             )
-        return float(loss)
+        return loss
 
-    # --- scores ---
+    # --- parts of scores ---
 
-    def _offsets(self, items: Tensor | slice, log_counts: Tensor) -> Tensor:
-        """What an item scores whoever the user is; log counts (I,) or, of these items, (B, M)."""
-        return self.biases.values[items, 0] + self.popularity.values[0, 0] * log_counts
+    def _add_entries(self, scores_BI: Tensor, windows: Windows, features: Features, *, allow_repeats: bool) -> None:
+        """Add what only some items have: the co-occurrence feature and, where repeats are allowed, their bias."""
+        lengths_B = self._rows(windows.lengths_B)
+        events_E, items_E, values_E = self._entries(features, scores_BI.dtype)
+        added_E = self.mix["together"][lengths_B[events_E]] * values_E
+        scores_BI.index_put_((events_E, items_E), added_E, accumulate=True)
+        if allow_repeats:
+            events, ages, items = _repeats(windows)
+            at = (self._rows(events), self._rows(items))
+            scores_BI.index_put_(at, self.mix["repeat"][self._rows(ages)], accumulate=True)
 
-    def _live_log_counts(self, batch: "RankedBatch", rows: slice) -> tuple[Tensor, Tensor]:
-        """The items that the batch mentions (M,), and their log counts as each of these events found them (B, M)."""
+    def _entries(self, features: Features, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        values_E = self._on_device(features.values_E).to(dtype)
+        return self._rows(features.events_E), self._rows(features.items_E), values_E
+
+    def _live_log_counts(
+        self, batch: RankedBatch, rows: slice, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log counts at the batch's start (I,); the mentioned items (M,) and theirs as each event found them (B, M)."""
+        at_start_I = _log_counts(self._on_device(batch.found.count_I), dtype)
         counts_BM = self._on_device(batch.mentions.counts_BM[rows])
-        return self._rows(batch.mentions.items_M), _log_counts(counts_BM, self.items.values.dtype)
-
-    def _candidate_scores(self, batch: "RankedBatch", rows: slice) -> Tensor:
-        """Scores (B, I) with the counts as each event found them, -inf where an item is no candidate for the event."""
-        found = batch.found
-        users_BD = self.encoder.encode(self._rows(found.windows_BW[rows]), self.items.values)
-        scores_BI = users_BD @ self.items.values.T
-        mentioned_M, log_counts_BM = self._live_log_counts(batch, rows)
-        live_BM = self._offsets(mentioned_M, log_counts_BM) + scores_BI[:, mentioned_M]
-        # whole scores instead of added differences: equal counts must tie, however the batch was cut
-        scores_BI += self._offsets(slice(None), _log_counts(self._on_device(found.count_I), scores_BI.dtype))
-        scores_BI[:, mentioned_M] = live_BM
-        everything_I = np.arange(len(found.count_I))
-        for places in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
-            scores_BI[self._rows(places[0]), self._rows(places[1])] = -torch.inf
-        unknown_I = ~found.known_I
-        unknown_I[batch.items_B] = False  # those of the batch are settled event by event above
-        scores_BI[:, self._on_device(unknown_I)] = -torch.inf
-        return scores_BI
+        return at_start_I, self._rows(batch.mentions.items_M), _log_counts(counts_BM, dtype)
 
     def _rows(self, rows: NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
@@ -232,67 +382,24 @@ class RankingHead:
     # --- keeping ---
 
     def state(self) -> dict[str, Tensor]:
-        tables = {table.name: table.values for table in (self.items, self.biases, self.popularity)}
+        tables = {table.name: table.values for table in (self.items, self.biases)}
         for name, optimizer in self._optimizers.items():
             tables.update({f"{name}.{part}": value for part, value in optimizer.state().items()})
+        tables.update({f"mix.{name}": value for name, value in self.mix.state().items()})
+        tables.update({f"encoder.{name}": value for name, value in self.encoder.state().items()})
+        if self.cooccurrence is not None:
+            pairs = self.cooccurrence.state()
+            tables.update({f"pairs.{name}": torch.from_numpy(np.array(value)) for name, value in pairs.items()})
         return tables
 
     def load(self, state: dict[str, Tensor]) -> None:
-        for table in (self.items, self.biases, self.popularity):
+        for table in (self.items, self.biases):
             table.load(state[table.name].numpy())
-            prefix = f"{table.name}."
-            kept = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            self._optimizers[table.name].load(kept)
-
-
-@dataclass(frozen=True)
-class Mentions:
-    """The items that the events of a batch are about, and what their counts were before each event."""
-
-    items_M: NDArray[np.int64]
-    of_event_B: NDArray[np.int64]
-    """Place of each event's item in `items_M`."""
-    counts_BM: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class RankedBatch:
-    """The events of a batch that are ranked or learned, with what they found."""
-
-    items_B: NDArray[np.int64]
-    enters_B: NDArray[np.bool_]
-    found: Found
-    seen: SeenItems
-    allow_repeats: bool
-
-    @cached_property
-    def mentions(self) -> Mentions:
-        items_M, of_event_B = np.unique(self.items_B, return_inverse=True)
-        counts_BM = np.zeros((len(self.items_B) + 1, len(items_M)), dtype=np.int64)
-        counts_BM[0] = self.found.count_I[items_M]
-        counts_BM[np.arange(len(self.items_B)) + 1, of_event_B] += self.enters_B
-        return Mentions(items_M, of_event_B, np.cumsum(counts_BM, axis=0)[:-1])
-
-    def not_candidates(
-        self, place_I: NDArray[np.int64], rows: slice = slice(None)
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(event, place) pairs of the items each user had seen, where the item has a place; never the event's own."""
-        if self.allow_repeats:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        events, items = self.seen.pairs(self.found.seen_start_B[rows], self.found.seen_length_B[rows])
-        places = place_I[items]
-        counted = (places >= 0) & (items != self.items_B[rows][events])
-        return events[counted], places[counted]
-
-    def not_yet_known(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(event, item) pairs of the items that the batch makes known only at a later event, or at this one."""
-        new_events = np.flatnonzero(~self.found.known_B)
-        new_items, first = np.unique(self.items_B[new_events], return_index=True)
-        first_events = new_events[first]
-        events_B1 = np.arange(len(self.items_B))[rows][:, None]
-        own_BM = self.items_B[rows][:, None] == new_items
-        events, columns = np.nonzero((events_B1 <= first_events) & ~own_BM)
-        return events, new_items[columns]
+            self._optimizers[table.name].load(_under(state, f"{table.name}."))
+        self.mix.load(_under(state, "mix."))
+        self.encoder.load(_under(state, "encoder."))
+        if self.cooccurrence is not None:
+            self.cooccurrence.load({name: value.numpy() for name, value in _under(state, "pairs.").items()})
 
 
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
@@ -319,3 +426,14 @@ def _distinct(rows: Tensor) -> Tensor:
 def _chunks(events: int, items: int) -> list[slice]:
     size = max(1, SCORES_AT_ONCE // max(items, 1))
     return [slice(start, min(start + size, events)) for start in range(0, events, size)]
+
+
+def _repeats(windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """(event, age, item) of the newest interactions of each window."""
+    newest = windows.items_BW[:, :REPEAT_AGES]
+    events, ages = np.nonzero(newest >= 0)
+    return events, ages, newest[events, ages]
+
+
+def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

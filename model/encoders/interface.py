@@ -4,18 +4,29 @@ from typing import Protocol
 
 from torch import Tensor
 
+from model.windows import Windows
+
 
 class Encoder(Protocol):
-    """Turns windows of item rows into user vectors in the space of the item embeddings.
+    """Turns windows of interactions into user vectors in the space of the item embeddings.
 
-    An encoder holds no user state: the windows are live, so two encoders differ only in how they read them.
+    An encoder holds no user state: the windows are live, so two encoders differ only in how they read them. Its own
+    parameters are shared by all users and move once a batch.
     """
 
-    def encode(self, windows_BW: Tensor, items_ID: Tensor) -> Tensor:
-        """User vectors (B, D) from windows (B, W) of item rows, newest first, -1 where there are fewer.
+    def encode(self, windows: Windows, items_ID: Tensor) -> Tensor:
+        """User vectors (B, D). An empty window gives the zero vector, or a learned vector for strangers."""
 
-        An empty window gives the zero vector.
+    def pull_back(self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+        """Take in `gradient_BD`, the loss's gradient by the user vectors.
+
+        What it means for the items is added to `gradient_ID`; what it means for the encoder's own parameters is kept
+        until `step`.
         """
 
-    def pull_back(self, windows_BW: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
-        """Add to `gradient_ID` what `gradient_BD`, the loss's gradient by the user vectors, means for the items."""
+    def step(self) -> None:
+        """Move the encoder's own parameters against the gradients that were kept."""
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load(self, state: dict[str, Tensor]) -> None: ...

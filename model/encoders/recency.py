@@ -1,32 +1,149 @@
-"""The user is the decayed sum of the embeddings of the last items: the newest counts most.
+"""The user is a sum of the embeddings of the last items, on several time scales at once.
 
-No network and no user id: on streams the last few items say more of a user than an id learned over weeks
-(measured: docs/quality.md). Linear, so its gradient is written down instead of traced.
+The columns of the embedding fall into groups; each group has its own decay, so one part of the user vector follows
+the last two or three items and another the last fifty. Weights of lag, of the time since (within the history) and of
+what the interaction was are learned. No network and no user id: on streams the last few items say more of a user than
+an id learned over weeks (measured: docs/quality.md). Its gradient is written down instead of traced.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+
+from model.kernels.bags import pull_bags_back, sum_bags
+from model.small import SmallParameters
+from model.windows import GAP_BUCKETS, KINDS, Windows
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A time scale: where its lag weights start, scale * decay^age over `width` interactions."""
+
+    decay: float
+    scale: float
+    width: int
+
+
+SCALES = (Scale(0.5, 1.0, 10), Scale(0.8, 0.5, 20), Scale(0.97, 0.3, 50))
 
 
 class RecencyEncoder:
-    """user = sum over ages w = 0 .. W - 1 of decay^w times the embedding of the item w steps ago."""
+    """Equal shares of the embedding's columns for each scale; see the module."""
 
-    def __init__(self, window: int, decay: float) -> None:
-        self.window = window
-        self.decay = decay
+    def __init__(
+        self,
+        width: int,
+        window: int,
+        *,
+        rate: float,
+        device: torch.device,
+        dtype: torch.dtype,
+        scales: tuple[Scale, ...] = SCALES,
+    ) -> None:
+        scales = scales[: max(1, min(len(scales), width))]
+        self._starts_G = np.linspace(0, width, len(scales) + 1).round().astype(np.int64)
+        self._widths_G = np.array([min(scale.width, window) for scale in scales], dtype=np.int64)
+        ages_W = torch.arange(window, dtype=torch.float64)
+        lag_GW = torch.stack([np.log(scale.scale) + ages_W * float(np.log(scale.decay)) for scale in scales])
+        groups = len(scales)
+        self.small = SmallParameters(
+            {
+                "lag": lag_GW.to(device, dtype),
+                "gap": torch.zeros((groups, GAP_BUCKETS), device=device, dtype=dtype),
+                "kind": torch.zeros((groups, KINDS), device=device, dtype=dtype),
+            },
+            rate,
+        )
 
-    def encode(self, windows_BW: Tensor, items_ID: Tensor) -> Tensor:
-        if len(items_ID) == 0:
-            return items_ID.new_zeros((len(windows_BW), items_ID.shape[1]))
-        weights_BW = self._weights(windows_BW, items_ID.dtype)
-        return embedding_bag(windows_BW.clamp(min=0), items_ID, mode="sum", per_sample_weights=weights_BW)
+    def encode(self, windows: Windows, items_ID: Tensor) -> Tensor:
+        if items_ID.device.type != "cpu":
+            return self._encode_anywhere(windows, items_ID)
+        users_BD, _ = self._sum(windows, items_ID)
+        return users_BD
 
-    def pull_back(self, windows_BW: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
-        weights_BW = self._weights(windows_BW, gradient_BD.dtype)
-        parts_BWD = weights_BW[:, :, None] * gradient_BD[:, None, :]
-        gradient_ID.index_add_(0, windows_BW.clamp(min=0).flatten(), parts_BWD.flatten(0, 1))
+    def pull_back(self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+        if items_ID.device.type != "cpu":
+            self._pull_back_anywhere(windows, items_ID, gradient_BD, gradient_ID)
+            return
+        _, weights_BGW = self._sum(windows, items_ID)
+        by = {name: gradient.numpy() for name, gradient in self.small.gradients.items()}
+        pull_bags_back(
+            windows.items_BW,
+            windows.gaps_BW,
+            windows.kinds_BW,
+            self._starts_G,
+            self._widths_G,
+            items_ID.numpy(),
+            weights_BGW,
+            gradient_BD.contiguous().numpy(),
+            gradient_ID.numpy(),
+            by["lag"],
+            by["gap"],
+            by["kind"],
+        )
 
-    def _weights(self, windows_BW: Tensor, dtype: torch.dtype) -> Tensor:
-        ages_W = torch.arange(windows_BW.shape[1], device=windows_BW.device, dtype=dtype)
-        return torch.pow(self.decay, ages_W) * (windows_BW >= 0)
+    def step(self) -> None:
+        self.small.step()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.small.state()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.small.load(state)
+
+    def _sum(self, windows: Windows, items_ID: Tensor) -> tuple[Tensor, NDArray[np.floating]]:
+        users_BD = items_ID.new_zeros((len(windows), items_ID.shape[1]))
+        weights_BGW = np.zeros((len(windows), len(self._widths_G), windows.items_BW.shape[1]), users_BD.numpy().dtype)
+        sum_bags(
+            windows.items_BW,
+            windows.gaps_BW,
+            windows.kinds_BW,
+            self._starts_G,
+            self._widths_G,
+            self.small["lag"].numpy(),
+            self.small["gap"].numpy(),
+            self.small["kind"].numpy(),
+            items_ID.numpy(),
+            weights_BGW,
+            users_BD.numpy(),
+        )
+        return users_BD, weights_BGW
+
+    # --- the plain torch twin, for GPUs ---
+
+    def _encode_anywhere(self, windows: Windows, items_ID: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.traced(windows, items_ID, self.small.values)
+
+    def _pull_back_anywhere(
+        self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor
+    ) -> None:
+        items = items_ID.detach().requires_grad_()
+        small = {name: value.detach().requires_grad_() for name, value in self.small.values.items()}
+        users_BD = self.traced(windows, items, small)
+        by_items, *by_small = torch.autograd.grad(users_BD, [items, *small.values()], gradient_BD, allow_unused=True)
+        gradient_ID += by_items
+        for name, gradient in zip(small, by_small, strict=True):
+            self.small.gradients[name] += gradient
+
+    def traced(self, windows: Windows, items_ID: Tensor, small: dict[str, Tensor]) -> Tensor:
+        """The same sums by torch alone, for autograd to follow."""
+        device = items_ID.device
+        rows_BW = torch.from_numpy(windows.items_BW).to(device, torch.int64)
+        gaps_BW = torch.from_numpy(windows.gaps_BW).to(device, torch.int64)
+        kinds_BW = torch.from_numpy(windows.kinds_BW).to(device, torch.int64)
+        parts = []
+        for group, width in enumerate(self._widths_G.tolist()):
+            here_Bw = rows_BW[:, :width]
+            logs_Bw = (
+                small["lag"][group, :width]
+                + small["gap"][group][gaps_BW[:, :width]]
+                + small["kind"][group][kinds_BW[:, :width]]
+            )
+            weights_Bw = logs_Bw.exp() * (here_Bw >= 0)
+            columns = slice(int(self._starts_G[group]), int(self._starts_G[group + 1]))
+            parts.append(torch.einsum("bw,bwd->bd", weights_Bw, items_ID[:, columns][here_Bw.clamp(min=0)]))
+        return torch.cat(parts, 1)

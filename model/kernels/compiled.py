@@ -19,12 +19,21 @@ def compiled(function: F) -> F:
     Floating-point arithmetic is left in the order in which it is written (no fastmath), so that the compiled and
     the interpreted kernel agree.
     """
+    return _compiled(function, fastmath=False)
+
+
+def compiled_loosely(function: F) -> F:
+    """The same, but sums may be taken in another order, so that they use the machine's vectors; NaN keeps its meaning."""
+    return _compiled(function, fastmath={"reassoc", "contract", "arcp", "nsz"})
+
+
+def _compiled(function: F, *, fastmath: bool | set[str]) -> F:
     if numba is None:
         return function
     try:
-        return cast("F", numba.njit(function, cache=True, nogil=True))
+        return cast("F", numba.njit(function, cache=True, nogil=True, fastmath=fastmath))
     except RuntimeError:  # no folder to keep it in: compiled anew by each process
-        return cast("F", numba.njit(function, nogil=True))
+        return cast("F", numba.njit(function, nogil=True, fastmath=fastmath))
 
 
 def interpreted(function: F) -> F:

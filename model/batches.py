@@ -1,0 +1,74 @@
+"""The events of a batch as the ranking head sees them: what each found, who is a candidate, what was known when."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.history import SeenItems
+from model.live import Found
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """The items that the events of a batch are about, and what their counts were before each event."""
+
+    items_M: NDArray[np.int64]
+    of_event_B: NDArray[np.int64]
+    """Place of each event's item in `items_M`."""
+    counts_BM: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RankedBatch:
+    """The events of a batch that are ranked or learned, with what they found."""
+
+    items_B: NDArray[np.int64]
+    enters_B: NDArray[np.bool_]
+    found: Found
+    seen: SeenItems
+    allow_repeats: bool
+
+    @cached_property
+    def mentions(self) -> Mentions:
+        items_M, of_event_B = np.unique(self.items_B, return_inverse=True)
+        counts_BM = np.zeros((len(self.items_B) + 1, len(items_M)), dtype=np.int64)
+        counts_BM[0] = self.found.count_I[items_M]
+        counts_BM[np.arange(len(self.items_B)) + 1, of_event_B] += self.enters_B
+        return Mentions(items_M, of_event_B, np.cumsum(counts_BM, axis=0)[:-1])
+
+    def before(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Known items and counts as the first of these events found them."""
+        known_I, count_I = self.found.known_I.copy(), self.found.count_I.copy()
+        earlier = slice(0, rows.start or 0)
+        known_I[self.items_B[earlier]] = True
+        np.add.at(count_I, self.items_B[earlier], self.enters_B[earlier])
+        return known_I, count_I
+
+    def never_known(self) -> NDArray[np.bool_]:
+        """Items without an event up to the batch's end (I,)."""
+        unknown_I = ~self.found.known_I
+        unknown_I[self.items_B] = False
+        return unknown_I
+
+    def not_candidates(
+        self, place_I: NDArray[np.int64], rows: slice = slice(None)
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(event, place) pairs of the items each user had seen, where the item has a place; never the event's own."""
+        if self.allow_repeats:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        events, items = self.seen.pairs(self.found.seen_start_B[rows], self.found.seen_length_B[rows])
+        places = place_I[items]
+        counted = (places >= 0) & (items != self.items_B[rows][events])
+        return events[counted], places[counted]
+
+    def not_yet_known(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(event, item) pairs of the items that the batch makes known only at a later event, or at this one."""
+        new_events = np.flatnonzero(~self.found.known_B)
+        new_items, first = np.unique(self.items_B[new_events], return_index=True)
+        first_events = new_events[first]
+        events_B1 = np.arange(len(self.items_B))[rows][:, None]
+        own_BM = self.items_B[rows][:, None] == new_items
+        events, columns = np.nonzero((events_B1 <= first_events) & ~own_BM)
+        return events, new_items[columns]

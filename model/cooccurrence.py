@@ -1,0 +1,164 @@
+"""Which items go together: live counts of pairs in users' histories, sparse and bounded, as a feature of the score.
+
+Two items of one history add decay^distance to their pair. A window speaks for item j by the sum over its items h,
+newest first, of age decay^age * count_h^-power * strength(h, j); the feature is the log of how much larger j's share
+of these sums is than its share of all events:
+
+    feature_j = log(1 + share_j / (prior * popularity_j)), 0 for items that the window says nothing of
+
+so that items without a pair need no entry. Each item keeps at most `neighbours` pairs, the strongest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.growth import grown
+from model.kernels.cooccurrence import score_then_count
+from model.windows import Windows
+
+Rows = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CooccurrenceSettings:
+    neighbours: int = 256
+    """Pairs kept an item, 8 bytes each."""
+    distance_decay: float = 0.95
+    age_decay: float = 0.9
+    read: int = 30
+    """Newest items of a window that are read."""
+    pairs: int = 30
+    """Newest items of a history that an event makes pairs with."""
+    count_power: float = -0.6
+    prior: float = 0.1
+
+
+@dataclass(frozen=True)
+class Features:
+    """Sparse features of B events: items and values from `starts_B[b]` to `starts_B[b + 1]` are of event b."""
+
+    starts_B: NDArray[np.int64]
+    items_E: Rows
+    values_E: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice) -> "Features":
+        starts = self.starts_B[rows.start : rows.stop + 1]
+        return Features(starts - starts[0], self.items_E[starts[0] : starts[-1]], self.values_E[starts[0] : starts[-1]])
+
+    @property
+    def events_E(self) -> NDArray[np.int64]:
+        """The event of each entry."""
+        return np.repeat(np.arange(len(self.starts_B) - 1), np.diff(self.starts_B))
+
+
+def no_features(events: int) -> Features:
+    return Features(np.zeros(events + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
+
+
+class Cooccurrence:
+    """The pairs of all items."""
+
+    def __init__(self, settings: CooccurrenceSettings) -> None:
+        self.settings = settings
+        self.items = 0
+        self.neighbours_IN = np.full((0, settings.neighbours), -1, dtype=np.int32)
+        self.strengths_IN = np.zeros((0, settings.neighbours), dtype=np.float32)
+        self.length_I = np.zeros(0, dtype=np.int64)
+
+    def grow(self, items: int) -> None:
+        self.neighbours_IN = grown(self.neighbours_IN, items, fill=-1)
+        self.strengths_IN = grown(self.strengths_IN, items)
+        self.length_I = grown(self.length_I, items)
+        self.items = max(self.items, items)
+
+    def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
+        """What these windows speak for now; counts nothing."""
+        nothing = np.zeros(len(windows), dtype=np.int64)
+        return self._pass(windows.items_BW, windows.items_BW, nothing, nothing.astype(np.bool_), count_I, counts=False)
+
+    def features_then_count(
+        self,
+        windows: Windows,
+        full_items_BW: Rows,
+        items_B: NDArray[np.int64],
+        enters_B: NDArray[np.bool_],
+        count_I: NDArray[np.int64],
+    ) -> Features:
+        """What each event's window speaks for, with everything earlier counted; `count_I` as of the batch's start."""
+        return self._pass(windows.items_BW, full_items_BW, items_B, enters_B, count_I, counts=True)
+
+    def _pass(
+        self,
+        windows_BW: Rows,
+        full_items_BW: Rows,
+        items_B: NDArray[np.int64],
+        enters_B: NDArray[np.bool_],
+        count_I: NDArray[np.int64],
+        *,
+        counts: bool,
+    ) -> Features:
+        settings, width = self.settings, windows_BW.shape[1]
+        ages_W = np.arange(width, dtype=np.float32)
+        age_weights_W = np.float32(settings.age_decay) ** ages_W
+        pair_weights_W = np.float32(settings.distance_decay) ** ages_W
+        count_I = count_I.copy()
+        sums_I, found_I = np.zeros(len(count_I), dtype=np.float32), np.zeros(len(count_I) + 1, dtype=np.int32)
+        room = max(len(count_I) * min(len(windows_BW), 64), 1)
+        items_E, ratios_E = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
+        starts_B = np.zeros(len(windows_BW) + 1, dtype=np.int64)
+        parts: list[Features] = []
+        first = 0
+        while first < len(windows_BW):
+            here = starts_B[first:]
+            done = score_then_count(
+                windows_BW[first:],
+                full_items_BW[first:, : settings.pairs],
+                items_B[first:],
+                enters_B[first:],
+                min(settings.read, width),
+                self.neighbours_IN,
+                self.strengths_IN,
+                self.length_I,
+                count_I,
+                age_weights_W,
+                pair_weights_W,
+                settings.count_power,
+                settings.prior,
+                counts,
+                sums_I,
+                found_I,
+                here,
+                items_E,
+                ratios_E,
+            )
+            entries = here[done]
+            parts.append(Features(here[: done + 1].copy(), items_E[:entries].copy(), np.log(1 + ratios_E[:entries])))
+            first += done
+        return _joined(parts, len(windows_BW))
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        return {
+            "neighbours": self.neighbours_IN[: self.items],
+            "strengths": self.strengths_IN[: self.items],
+            "lengths": self.length_I[: self.items],
+        }
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        self.neighbours_IN = state["neighbours"].astype(np.int32)
+        self.strengths_IN = state["strengths"].astype(np.float32)
+        self.length_I = state["lengths"].astype(np.int64)
+        self.items = len(self.neighbours_IN)
+
+
+def _joined(parts: list[Features], events: int) -> Features:
+    if not parts:
+        return no_features(events)
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([0, *(part.starts_B[-1] for part in parts)])
+    starts_B = np.concatenate([part.starts_B[:-1] + end for part, end in zip(parts, ends, strict=False)] + [ends[-1:]])
+    return Features(
+        starts_B, np.concatenate([part.items_E for part in parts]), np.concatenate([part.values_E for part in parts])
+    )

@@ -1,0 +1,166 @@
+"""Scores to ranks and softmax gradients on the CPU: one pass over each row of scores instead of a dozen.
+
+`model.ranking` has the same in plain torch, for GPUs; a test holds the two against each other.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.kernels.compiled import compiled_loosely
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+
+NO_CANDIDATE = -1e30
+FLOOR = -30.0
+"""Scores this far below the best one count as e^-30: smaller numbers would be denormal, and slow."""
+
+
+@compiled_loosely
+def combine_and_rank(
+    scores_BI: Floats,
+    targets_B: Ints,
+    enters_B: Flags,
+    lengths_B: NDArray[np.int8],
+    base_I: Floats,
+    bias_I: Floats,
+    count_I: Ints,
+    log_count_I: Floats,
+    popularity_L: Floats,
+    feature_starts_B: Ints,
+    feature_items_E: Rows,
+    feature_values_E: Floats,
+    feature_weight_L: Floats,
+    repeat_items_BW: Rows,
+    repeat_bias_W: Floats,
+    hides_seen: bool,
+    seen_pool: Rows,
+    seen_start_B: Ints,
+    seen_length_B: Ints,
+    ranks_B: Doubles,
+) -> None:
+    """Turn user . item products into scores, rank each target, and leave scores minus the row's best, cut at FLOOR.
+
+    `base_I` is the bias of known items and NO_CANDIDATE for others; `base_I`, `count_I` and `log_count_I` are as of the
+    batch's start and follow the events here. A target without an earlier event ranks NaN.
+    """
+    items = scores_BI.shape[1]
+    for event in range(scores_BI.shape[0]):
+        row = scores_BI[event]
+        target = targets_B[event]
+        length = lengths_B[event]
+        popularity = popularity_L[length]
+        is_known = base_I[target] > NO_CANDIDATE / 2
+        own_product = row[target]
+        for item in range(items):
+            row[item] += base_I[item] + popularity * log_count_I[item]
+        if not is_known:
+            row[target] = own_product + bias_I[target] + popularity * log_count_I[target]
+        weight = feature_weight_L[length]
+        for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
+            row[feature_items_E[entry]] += weight * feature_values_E[entry]
+        if hides_seen:
+            own = row[target]
+            for place in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
+                row[seen_pool[place]] = NO_CANDIDATE
+            row[target] = own
+        else:
+            for age in range(repeat_bias_W.shape[0]):
+                if repeat_items_BW[event, age] >= 0:
+                    row[repeat_items_BW[event, age]] += repeat_bias_W[age]
+
+        own = row[target]
+        better = 0
+        for item in range(items):
+            better += row[item] > own
+        ties = -1
+        for item in range(items):
+            ties += row[item] == own
+        best = row[0]
+        for item in range(items):
+            best = max(best, row[item])
+        ranks_B[event] = better + ties // 2
+        if own != own:  # NaN: behind every candidate
+            candidates = 0
+            for item in range(items):
+                candidates += not row[item] < NO_CANDIDATE / 2
+            ranks_B[event] = candidates - 1
+        if not is_known:
+            ranks_B[event] = np.nan
+        for item in range(items):
+            row[item] = max(row[item] - best, FLOOR)
+
+        if not is_known:
+            base_I[target] = bias_I[target]
+        if enters_B[event]:
+            count_I[target] += 1
+            log_count_I[target] = np.log(count_I[target] + 0.5)
+
+
+@compiled_loosely
+def soften(
+    exponentials_BI: Floats,
+    targets_B: Ints,
+    weights_B: Floats,
+    enters_B: Flags,
+    lengths_B: NDArray[np.int8],
+    count_I: Ints,
+    log_count_I: Floats,
+    feature_starts_B: Ints,
+    feature_items_E: Rows,
+    feature_values_E: Floats,
+    repeat_items_BW: Rows,
+    losses_B: Doubles,
+    popularity_gradient_L: Floats,
+    feature_gradient_L: Floats,
+    repeat_gradient_W: Floats,
+) -> None:
+    """Turn e^(score - best) into the gradient of `model.losses.softmax_loss` by the scores, in place.
+
+    Also its losses, and the gradient by the weights of popularity, features and repeats, added to the last arrays.
+    """
+    items = exponentials_BI.shape[1]
+    smallest = np.exp(FLOOR) * 1.001
+    for event in range(exponentials_BI.shape[0]):
+        row = exponentials_BI[event]
+        target = targets_B[event]
+        weight = weights_B[event]
+        if weight == 0:
+            for item in range(items):
+                row[item] = 0
+        else:
+            whole = row[0] - row[0]
+            for item in range(items):
+                value = row[item] if row[item] > smallest else row[item] - row[item]
+                row[item] = value
+                whole += value
+            own = max(row[target], smallest) / whole
+            if weight > 0:
+                losses_B[event] = -weight * np.log(own)
+                pull = weight
+            else:
+                own = min(own, 1 - 1e-6)
+                losses_B[event] = weight * np.log1p(-own)
+                pull = weight * own / (1 - own)
+            scale = pull / whole
+            for item in range(items):
+                row[item] *= scale
+            row[target] -= pull
+            length = lengths_B[event]
+            by_popularity = row[0] - row[0]
+            for item in range(items):
+                by_popularity += row[item] * log_count_I[item]
+            popularity_gradient_L[length] += by_popularity
+            by_feature = row[0] - row[0]
+            for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
+                by_feature += row[feature_items_E[entry]] * feature_values_E[entry]
+            feature_gradient_L[length] += by_feature
+            for age in range(repeat_gradient_W.shape[0]):
+                if repeat_items_BW[event, age] >= 0:
+                    repeat_gradient_W[age] += row[repeat_items_BW[event, age]]
+        if enters_B[event]:
+            count_I[target] += 1
+            log_count_I[target] = np.log(count_I[target] + 0.5)
