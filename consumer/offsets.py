@@ -74,7 +74,7 @@ def start_offsets(
         return _readable_or_raise(topic, {**firsts, **_only(group, extents)}, extents)
 
     wanted = {**dict.fromkeys(extents, 0), **{p: offset for p, offset in saved.items() if p in extents or offset > 0}}
-    gone = {partition: offset for partition, offset in wanted.items() if not _readable(offset, extents.get(partition))}
+    gone = {partition: offset for partition, offset in wanted.items() if not readable(offset, extents.get(partition))}
     if reset is None or not gone:
         return _readable_or_raise(topic, wanted, extents)
     _log.warning("%s; accepted by --reset %s", out_of_retention(topic, gone, extents), reset)
@@ -96,12 +96,13 @@ def dropped_before(expected: int, offsets: Iterable[int], first: int) -> tuple[i
     return None
 
 
-def _readable(offset: int, extent: Extent | None) -> bool:
+def readable(offset: int, extent: Extent | None) -> bool:
+    """Whether reading can go on at `offset`: there is a record, or the next one will get it."""
     return extent is not None and extent.first <= offset <= extent.end
 
 
 def _readable_or_raise(topic: str, wanted: Mapping[int, int], extents: Mapping[int, Extent]) -> dict[int, int]:
-    gone = {partition: offset for partition, offset in wanted.items() if not _readable(offset, extents.get(partition))}
+    gone = {partition: offset for partition, offset in wanted.items() if not readable(offset, extents.get(partition))}
     if gone:
         raise out_of_retention(topic, gone, extents)
     return dict(wanted)
@@ -124,7 +125,7 @@ def out_of_retention(topic: str, gone: Mapping[int, int], extents: Mapping[int, 
             missing += extent.first - offset
             lines.append(f"{where} the topic now begins at {extent.first}: {extent.first - offset} events are missing")
         else:
-            lines.append(f"{where} the topic ends at {extent.end}, {offset - extent.end} before it: was it made anew?")
+            lines.append(f"{where} the topic ends at {extent.end}, {offset - extent.end} before it (was it made anew?)")
     return OffsetsOutOfRetention(f"{'; '.join(lines)}. {ACCEPT_LOSS}", missing)
 
 

@@ -29,6 +29,7 @@ from consumer.offsets import (
     SourceError,
     dropped_before,
     out_of_retention,
+    readable,
     start_offsets,
 )
 
@@ -142,6 +143,7 @@ class Source:
         self._next: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._broken: SourceError | None = None
+        self._errors: list[tuple[KafkaError, int]] = []
         self._topic_in_doubt = False
         self._last_trouble: str | None = None
         self._consumer = _consumer(bootstrap_servers, group_id, librdkafka or {}, self._on_error)
@@ -158,7 +160,8 @@ class Source:
         self._next = start_offsets(self._topic, self._group_id, extents, offsets, self._committed, reset)
         self._ends = {partition: extent.end for partition, extent in extents.items()}
         self._broken = None
-        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+        self._errors.clear()
+        self._read_on()
 
     def take(self, max_records: int, wait_seconds: float) -> list[Record]:
         """The next records, in offset order within a partition: as soon as there are any, after `wait_seconds` none.
@@ -171,17 +174,14 @@ class Source:
             raise RuntimeError("seek() comes before take()")
         deadline = time.monotonic() + wait_seconds
         while True:
-            if self._topic_in_doubt:
-                self._confirm_topic()
-            if self._broken is not None:
-                raise self._broken
+            self._face_errors()
             # Asking for more than one would wait out the whole time unless that many arrive.
             wait = min(_NOTICE_SECONDS, max(0.0, deadline - time.monotonic()))
             batch = self._consumer.consume(1, wait)
             if batch and max_records > 1:
                 batch += self._consumer.consume(max_records - 1, 0)
             records = self._in_order(batch)
-            if records or (self._broken is None and time.monotonic() >= deadline):
+            if records or (time.monotonic() >= deadline and not self._errors and self._broken is None):
                 return records
 
     def next_offsets(self) -> dict[int, int]:
@@ -214,6 +214,10 @@ class Source:
         """Leave the broker. Closing twice does nothing."""
         self._consumer.close()
 
+    def _read_on(self) -> None:
+        """Let the client fetch from our next offsets; what it held of the past is dropped."""
+        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+
     def _in_order(self, batch: list[Message]) -> list[Record]:
         """The records of a batch, once it is sure that none is missing before or between them."""
         ends: dict[int, int] = {}
@@ -236,7 +240,7 @@ class Source:
         return cast(list[Record], batch)
 
     def _without_errors(self, batch: list[Message]) -> tuple[list[Message], dict[int, int]]:
-        """The records, and where partitions were read to their end; an error that stays is kept for the next call."""
+        """The records, and where partitions were read to their end; errors that stay are kept for the next call."""
         records: list[Message] = []
         ends: dict[int, int] = {}
         for message in batch:
@@ -247,24 +251,42 @@ class Source:
                 ends[cast(int, message.partition())] = cast(int, message.offset())
             elif error.code() in _MENDED_BY_THE_CLIENT:
                 self._note(error)
-            elif self._broken is None:
-                self._broken = self._judge(error, message.partition())
+            else:
+                self._errors.append((error, cast(int, message.partition())))
         return records, ends
 
-    def _judge(self, error: KafkaError, partition: int | None) -> SourceError:
-        """What an error that the client will not mend means for us."""
-        where = self._topic if partition is None or partition < 0 else f"{self._topic}[{partition}]"
+    def _face_errors(self) -> None:
+        """Raise what stops us, now that every record before it is handed out."""
+        errors, self._errors = self._errors, []
+        for error, partition in errors:
+            self._broken = self._broken or self._judge(error, partition)
+        if self._topic_in_doubt:
+            self._confirm_topic()
+        if self._broken is not None:
+            raise self._broken
+
+    def _judge(self, error: KafkaError, partition: int) -> SourceError | None:
+        """What an error that the client will not mend means for us; None where reading goes on."""
+        where = f"{self._topic}[{partition}]"
         if error.code() in _TOPIC_GONE:
             return TopicMissing(f"{where} on {self._address} is gone: {error.str()}. {_CREATE}")
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._next:
-            expected = self._next[partition]
-            try:
-                return out_of_retention(self._topic, {partition: expected}, {partition: self._extent(partition)})
-            except SourceError:  # the broker left meanwhile: tell what is known
-                return OffsetsOutOfRetention(
-                    f"{where}: offset {expected} is not in the topic any more. {ACCEPT_LOSS}", 0
-                )
+            return self._judge_position(partition)
         return ReadFailed(f"reading {where} from {self._address} failed: {error.name()}: {error.str()}")
+
+    def _judge_position(self, partition: int) -> SourceError | None:
+        """The client found no record where it wanted to read on."""
+        expected = self._next[partition]
+        try:
+            extent = self._extent(partition)
+        except SourceError as unreachable:
+            return unreachable
+        if not readable(expected, extent):
+            return out_of_retention(self._topic, {partition: expected}, {partition: extent})
+        # It speaks of a place from before the last seek(): such errors outlive it in the client's queue. And should
+        # it speak of this one, the client has stopped there and has to be sent on.
+        self._read_on()
+        return None
 
     def _check_gaps(self, partition: int, offsets: list[int]) -> None:
         """Raise where a gap was left by dropped records."""
@@ -342,7 +364,9 @@ class Source:
     def _on_error(self, error: KafkaError) -> None:
         """Called by the client, inside its calls: what it cannot mend is raised by the next `take()`."""
         if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._broken = self._broken or self._judge(error, None)
+            self._broken = self._broken or ReadFailed(
+                f"reading {self._topic} from {self._address} failed: {error.name()}: {error.str()}"
+            )
         else:
             self._topic_in_doubt = self._topic_in_doubt or error.code() in _TOPIC_GONE
             self._note(error)

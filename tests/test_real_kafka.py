@@ -226,7 +226,7 @@ def test_a_topic_made_anew_is_not_mistaken_for_the_old_one(kafka: Kafka, unique:
     kafka.admin.delete_topics([topic])[topic].result()
     _create_when_gone(kafka, topic)
 
-    with pytest.raises(OffsetsOutOfRetention, match=r"the topic ends at 0, 10 before it: was it made anew\?"):
+    with pytest.raises(OffsetsOutOfRetention, match=r"the topic ends at 0, 10 before it \(was it made anew\?\)"):
         source.seek({0: 10})
 
 

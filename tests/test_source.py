@@ -306,6 +306,17 @@ def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InP
     assert [record.value() for record in take_until(source, 50)] == numbers(0, 50)
 
 
+def test_a_position_that_the_broker_wrongly_denies_is_read_from_again(in_process: InProcess, open_source: Open) -> None:
+    topic = in_process.create_topic("events")
+    produce(in_process.bootstrap_servers, topic, numbers(0, 50))
+    source = open_source(in_process, topic)
+    in_process.faults.fail_next_requests(FETCH, [KafkaError.OFFSET_OUT_OF_RANGE])
+
+    source.seek({0: 20})
+
+    assert [record.value() for record in take_until(source, 30)] == numbers(20, 50)
+
+
 def test_an_error_that_stays_is_raised_after_the_records_before_it(in_process: InProcess, open_source: Open) -> None:
     topic = in_process.create_topic("events")
     produce(in_process.bootstrap_servers, topic, numbers(0, 5))
