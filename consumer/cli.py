@@ -218,10 +218,14 @@ def _evaluate(
         typer.Option(help="What of a user's history ranks an event: all before it, or all before its millisecond."),
     ] = "live",
     ranks: Annotated[Path | None, typer.Option(help="Write index,rank,prediction of every event to this CSV.")] = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Learn also from what the data set's catalogue says of items.")
+    ] = False,
     limit: LimitOption = None,
 ) -> Invocation:
     """The honest test, without Kafka: every event is ranked before it is learned."""
     options = {"allow_repeats": allow_repeats, "strictly_before": history == "strictly-before", "ranks": ranks}
+    options["content"] = content
     return Invocation("evaluate", "evaluate", {**_one_source(dataset, events), **options, "limit": limit})
 
 

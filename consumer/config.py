@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     """Longest wait for the first event of a step."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Length of a recommendation list."""
+    cold_items: bool = True
+    """Whether lists may hold items of the catalogue that had no event yet, where their content says so."""
     max_event_bytes: Count = 1_000_000
     """Longest accepted value of a record; librdkafka's own message.max.bytes by default."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0
@@ -157,7 +159,7 @@ class Settings(BaseSettings):
     """How a user's last items become the user's vector."""
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 64
     """Numbers in an item embedding."""
-    rating_dim: Annotated[int, Field(ge=1, le=4096)] = 16
+    rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating head."""
     history_window: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Last items of a user that the encoder reads."""
@@ -167,6 +169,8 @@ class Settings(BaseSettings):
     """How rows of embeddings move."""
     learning_rate: Positive = 0.1
     """Rate of the ranking head."""
+    drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
+    """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
     rating_learning_rate: Positive = 0.111
     """Rate of the rating head's item factors."""
     negatives: Count = 512

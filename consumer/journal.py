@@ -2,10 +2,12 @@
 
 Gradient steps depend on where batches are cut, and batches are cut by timing. The journal remembers the cuts, so
 that after a crash the steps since the checkpoint are made again from exactly the same records: the same state to
-the last bit, the same lists under the same numbers. One line a step; a new file (segment) with each start and
+the last bit, the same lists under the same numbers. What the catalogue said before a step stands in its line. One
+line a step; a new file (segment) with each start and
 each checkpoint.
 """
 
+import base64
 import json
 import os
 import zlib
@@ -37,9 +39,18 @@ class Run(NamedTuple):
     next: int
 
 
+class Change(NamedTuple):
+    """A new value of an item of the catalogue; None: it was removed."""
+
+    item_id: str
+    value: bytes | None
+
+
 class Entry(NamedTuple):
     step: int
     runs: list[Run]
+    changes: Sequence[Change] = ()
+    """What was taken in of the catalogue before the step."""
 
 
 class Journal:
@@ -95,11 +106,12 @@ class Journal:
                 segment.unlink()
                 del self._highest[segment]
 
-    def append(self, step: int, runs: Sequence[Run]) -> None:
+    def append(self, step: int, runs: Sequence[Run], changes: Sequence[Change] = ()) -> None:
         """Remember a step; on disk when this returns."""
         if self._descriptor is None:
             raise RuntimeError("start_segment comes before append")
-        body = json.dumps([step, runs], separators=(",", ":")).encode()
+        entry = [step, runs, _packed(changes)] if changes else [step, runs]
+        body = json.dumps(entry, separators=(",", ":")).encode()
         durable.write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
         os.fdatasync(self._descriptor)
         self._highest[self._path] = step
@@ -131,11 +143,26 @@ class Takes(Protocol):
     def end_offsets(self) -> dict[int, int]: ...
 
 
+class Changes(Protocol):
+    """What `consumer.catalogue.Catalogue` does for a source."""
+
+    def take(self) -> list[Change]: ...
+
+
 class JournaledSource:
     """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled before it is used."""
 
-    def __init__(self, source: Takes, journal: Journal, step: int, offsets: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        source: Takes,
+        journal: Journal,
+        step: int,
+        offsets: Mapping[int, int],
+        catalogue: Changes | None = None,
+    ) -> None:
         """`step` and `offsets` are the checkpoint's: the journal is followed from there.
+
+        What `catalogue` has to say goes into new steps, and from the journal into those that are made again.
 
         JournalMismatch where the topic cannot hold the journaled records: waiting for them would have no end.
         """
@@ -143,6 +170,9 @@ class JournaledSource:
         self._journal = journal
         self.step = step
         """The step handed out last."""
+        self.changes: Sequence[Change] = ()
+        """What that step takes in of the catalogue, before its events."""
+        self._catalogue = catalogue
         self._again = deque(journal.steps_after(step))
         self._ahead: dict[int, deque[Record]] = defaultdict(deque)
         self._next = dict(offsets)
@@ -174,14 +204,14 @@ class JournaledSource:
         return records
 
     def _repeat(self, wait_seconds: float) -> list[Record]:
-        step, runs = self._again[0]
+        step, runs, changes = self._again[0]
         if not self._holds(runs):
             for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._ahead[record.partition()].append(record)
             if not self._holds(runs):
                 return []
         self._again.popleft()
-        self.step = step
+        self.step, self.changes = step, changes
         return [record for run in runs for record in self._taken(run)]
 
     def _fresh(self, max_records: int, wait_seconds: float) -> list[Record]:
@@ -192,7 +222,8 @@ class JournaledSource:
         if not records:
             records = self._source.take(max_records, wait_seconds)
         if records:
-            self._journal.append(self.step + 1, runs_of(records))
+            self.changes = [] if self._catalogue is None else self._catalogue.take()
+            self._journal.append(self.step + 1, runs_of(records), self.changes)
             self.step += 1
         return records
 
@@ -213,7 +244,7 @@ class JournaledSource:
 
     def _check_extent(self, ends: Mapping[int, int]) -> None:
         place = dict(self._next)
-        for step, runs in self._again:
+        for step, runs, _ in self._again:
             for run in runs:
                 if run.first < place.get(run.partition, 0):
                     raise self._mismatch(step, run, f"the step before it went up to {place[run.partition]}")
@@ -254,10 +285,21 @@ def _read(line: bytes) -> Entry | None:
     try:
         if not line.endswith(b"\n") or int(checksum, 16) != zlib.crc32(body):
             return None
-        step, runs = json.loads(body)
-        return Entry(step, [Run(*run) for run in runs])
-    except (ValueError, TypeError):
+        step, runs, *packed = json.loads(body)
+        return Entry(step, [Run(*run) for run in runs], _unpacked(*packed) if packed else ())
+    except (ValueError, TypeError, zlib.error):
         return None
+
+
+def _packed(changes: Sequence[Change]) -> str:
+    """Values are JSON in UTF-8, often hundreds of them alike, so they are compressed."""
+    text = json.dumps([(item_id, None if value is None else value.decode()) for item_id, value in changes])
+    return base64.b64encode(zlib.compress(text.encode(), 1)).decode()
+
+
+def _unpacked(packed: str) -> list[Change]:
+    rows = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return [Change(item_id, None if value is None else value.encode()) for item_id, value in rows]
 
 
 def _number(path: Path) -> int:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from consumer.catalogue import Catalogue
 from consumer.checkpoint import Counts
 from consumer.decode import Accepted, Decoder, Reject
 from consumer.duplicates import RecentEventIds
@@ -25,7 +26,7 @@ from consumer.publish import Publisher
 from consumer.source import Record
 from model.interactions import Forget, Interaction
 from model.learner import Learner, Step
-from model.topk import TopK
+from model.topk import TopK, UserList
 from producer.events import Forget as ForgetEvent
 
 
@@ -48,6 +49,8 @@ class Batch:
     duplicates: Sequence[Accepted]
     learned: Sequence[Accepted]
     step: Step
+    lists: Sequence[UserList]
+    """The touched users' new lists."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Parts:
     source: JournaledSource
     decode: Decoder
     seen_ids: RecentEventIds
+    catalogue: Catalogue
     interpret: Callable[[Accepted], Interaction | Forget | None]
     learner: Learner
     top_k: TopK
@@ -106,6 +110,7 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
 
     with timed(Stage.LEARN):
         interpreted = [(one, meaning) for one in fresh if (meaning := parts.interpret(one)) is not None]
+        parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn([meaning for _, meaning in interpreted], parts.source.step)
     with timed(Stage.TOPK):
         lists = parts.top_k(list(step.touched_users))
@@ -114,7 +119,7 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
         behind = events_by_user([one for one, _ in interpreted])
         written = parts.lists.write(lists, behind, step.version, max(record.timestamp()[1] for record in records))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
-    return Batch(records, rejects, duplicates, fresh, step), written
+    return Batch(records, rejects, duplicates, fresh, step, lists), written
 
 
 def events_by_user(accepted: Sequence[Accepted]) -> dict[str, list[Accepted]]:

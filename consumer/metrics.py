@@ -135,13 +135,26 @@ class Metrics:
         self._mae.set(mae)
         self._popularity_hit_ratio.set(popularity_hit_ratio)
 
+    def set_cohort_quality(self, cohort: str, measures: Mapping[str, float]) -> None:
+        """The rolling figures of a cohort (all, cold, warm), by name of the measure."""
+        for measure, value in measures.items():
+            self._quality.labels(measure, cohort).set(value)
+
     def count_samples(self, count: int) -> None:
         """`count` events were ranked before they were learned."""
         self._samples.inc(count)
 
     def count_drifts(self, count: int = 1) -> None:
-        """The detector found the hit ratio changed, `count` times."""
+        """The watch over drift found a cohort's error risen for good, `count` times."""
         self._drifts.inc(count)
+
+    def count_refused_step(self) -> None:
+        """A step's gradient was not finite, so that no weight was moved."""
+        self._refused_steps.inc()
+
+    def count_catalogue_rows(self, outcome: str, count: int) -> None:
+        """`count` records of the catalogue came to this end: taken, unchanged or rejected."""
+        self._catalogue_rows.labels(outcome).inc(count)
 
     def set_loss(self, kind: str, value: float) -> None:
         """Mean loss of the newest step; kind is ranking or rating."""
@@ -203,8 +216,19 @@ class Metrics:
         )
         self._drifts = self._counter(
             "drift",
-            "Times the hit ratio changed for good, by ADWIN. Bad: more than a few a day; look at the hit ratio, "
-            "whether it rose or fell.",
+            "Times a cohort's error rose for good; the log says whose and by how much. Bad: more than a few a day; "
+            "what people do keeps changing, or the events changed their meaning.",
+        )
+        self._refused_steps = self._counter(
+            "refused_steps",
+            "Steps whose ranking loss or gradient was not finite: counted and ranked, but no weight was moved. "
+            "Bad: anything but 0; lower HEADRACE_LEARNING_RATE or the weights of actions.",
+        )
+        self._catalogue_rows = self._counter(
+            "catalogue_rows",
+            "Records of the items topic by what became of them. Bad: rejected grows; a producer of the catalogue sends "
+            "what is not an item, and the log says which.",
+            ["outcome"],
         )
         self._evicted = self._counter(
             "evicted_rows",
@@ -255,10 +279,20 @@ class Metrics:
         )
         for gauge in (self._hit_ratio, self._ndcg, self._mae, self._popularity_hit_ratio):
             gauge.set(float("nan"))  # 0 would say that everything is wrong before anything was judged
+        self._quality = self._gauge(
+            "quality",
+            "Rolling figures by measure, for all, for cold users (fewer than 5 earlier events) and for warm ones. "
+            "Bad: hit_ratio at or below popularity_hit_ratio in any cohort, or coverage that falls.",
+            ["measure", "cohort"],
+        )
         self._loss = self._gauge(
             "loss", "Mean loss of the newest step. Bad: rises for long, or is not finite.", ["kind"]
         )
-        self._learning_rate = self._gauge("learning_rate", "Rate of the ranking head. Bad: not what you set.")
+        self._learning_rate = self._gauge(
+            "learning_rate",
+            "Rate of the items' embeddings in the newest step. Bad: above what you set for hours; drift raises it, "
+            "and it comes back within some thousand events of the last alarm.",
+        )
         self._rows = self._gauge(
             "vocabulary_rows",
             "Users and items that have a row. Bad: grows without end; memory grows with it.",

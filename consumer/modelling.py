@@ -4,8 +4,10 @@ import torch
 
 from consumer.config import Settings
 from consumer.environment import SettingsError
+from model.drift import DriftSettings
+from model.encoders.choice import ENCODERS
 from model.interactions import Interaction
-from model.learner import ENCODERS, Learner, LearnerSettings
+from model.learner import Learner, LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
 from model.topk import TopK
@@ -57,6 +59,7 @@ def learner_settings(
             full_softmax_items=settings.full_softmax_items,
             negatives=settings.negatives,
         ),
+        drift=DriftSettings(boost=settings.drift_boost),
         ratings=RatingRates(item_rate=settings.rating_learning_rate),
     )
 

@@ -1,15 +1,16 @@
 """Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import structlog
 
 from consumer.config import Settings
 from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
-from consumer.quality import LiveQuality
+from consumer.quality import COLD_EVENTS, LiveQuality
 
 if TYPE_CHECKING:
     from consumer.decode import Accepted
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from consumer.progress import Progress
     from consumer.source import Source
     from model.learner import Learner
+    from model.topk import UserList
+
+log = structlog.get_logger()
 
 ALIVE_SECONDS: Final = 60.0
 """A loop that has not come round for this long is stuck."""
@@ -40,10 +44,10 @@ class Observation:
         self._clock = clock
         self._now_seconds = now_seconds
         self._learning_rate = settings.learning_rate
+        self._drift_boost = settings.drift_boost
         self._ticked_at: float | None = None
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
-        self._drifts = 0
 
     def watch(self, source: "Source", learner: "Learner", progress: "Progress") -> None:
         """What to look at between steps."""
@@ -81,6 +85,23 @@ class Observation:
         metrics.count_samples(int(step.ranked_B.sum()))
         if step.ranked_B.any():
             metrics.set_loss("ranking", step.ranking_loss)
+        if step.refused is not None:
+            metrics.count_refused_step()
+            log.error(
+                "a step was refused; going on without it",
+                why=step.refused,
+                remedy=f"lower HEADRACE_LEARNING_RATE (now {self._learning_rate}) or the weights of actions",
+            )
+        for alarm in step.alarms:
+            metrics.count_drifts()
+            log.warning(
+                "drift: the live error rose for good",
+                cohort=alarm.cohort,
+                rise_nats=round(alarm.rise, 3),
+                step=step.version,
+                learns_faster=self._drift_boost > 1,
+            )
+        metrics.set_learning_rate(self._learning_rate * step.pace)
         errors_B = step.predictions_B - step.ratings_B
         if not np.isnan(errors_B).all():
             metrics.set_loss("rating", float(np.nanmean(errors_B**2)))
@@ -91,7 +112,11 @@ class Observation:
             ratings_B=step.ratings_B,
             predictions_B=step.predictions_B,
             medians_B=step.medians_B,
+            losses_B=step.losses_B,
+            earlier_events_B=step.earlier_events_B,
+            user_means_B=step.user_means_B,
         )
+        self._observe_lists(batch.lists)
         self._newest_record_ms = max(record.timestamp()[1] for record in batch.records)
         for listener in self.batch_listeners:
             listener(batch, written)
@@ -110,9 +135,21 @@ class Observation:
         """A checkpoint is durable."""
         self.metrics.checkpoint_saved(progress.save_seconds)
 
+    def _observe_lists(self, lists: "Sequence[UserList]") -> None:
+        if not lists:
+            return
+        live = self._learner.live
+        rows_U = self._learner.users.rows([one.user_id for one in lists])  # all known: they have a list
+        is_cold_U = live.history.pushed_U[rows_U] < COLD_EVENTS
+        self.quality.observe_lists(
+            [one.item_rows for one in lists], is_cold_U, live.counts.count_I[: live.counts.items]
+        )
+
     def _look(self) -> None:
         lag = self._source.lag()
-        behind = self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
+        behind = (
+            self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
+        )
         self.metrics.set_lag(lag, max(behind, 0.0))
         figures = self.quality.rolling()
         self.metrics.set_quality(
@@ -121,8 +158,9 @@ class Observation:
             mae=figures.mae,
             popularity_hit_ratio=figures.popularity_hit_ratio,
         )
-        self.metrics.count_drifts(self.quality.drifts - self._drifts)
-        self._drifts = self.quality.drifts
+        known_items = int(self._learner.live.counts.known_I.sum())
+        for cohort, measures in self.quality.by_cohort(known_items).items():
+            self.metrics.set_cohort_quality(cohort, measures._asdict())
         self.metrics.set_vocabulary_rows("users", self._learner.users.in_use)
         self.metrics.set_vocabulary_rows("items", self._learner.items.in_use)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Snapshot
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
@@ -47,6 +48,7 @@ class Progress:
         learner: Learner,
         seen_ids: RecentEventIds,
         last_lists: LastLists,
+        catalogue: Catalogue,
         settings: dict[str, Any],
         every_seconds: float,
         flush_seconds: float,
@@ -59,7 +61,8 @@ class Progress:
         self._store = store
         self._journal = journal
         self._learner = learner
-        self._holders: dict[str, HoldsArrays] = {"ids": seen_ids, "lists": last_lists}
+        self._holders: dict[str, HoldsArrays] = {"ids": seen_ids, "lists": last_lists, "catalogue": catalogue}
+        self._catalogue = catalogue
         self._settings = settings
         self._every_seconds = every_seconds
         self._flush_seconds = flush_seconds
@@ -91,7 +94,8 @@ class Progress:
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
         if not stays:
             self._journal.clear()  # its steps cannot be made again from here
-        self._source, self._topic_source = JournaledSource(source, self._journal, step, offsets), source
+        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue)
+        self._topic_source = source
         if not stays:
             self._write()
         self._journal.start_segment(self._store.oldest_step())

@@ -1,24 +1,31 @@
 """Live figures: how well the newest events, and all of this process, were ranked before they were learned.
 
 Rolling figures look back on a window of the newest events and are worked out when they are read: ranks are what is
-kept, so they follow `model.evaluation` to the letter and a NaN leaves with its event. (river.utils.Rolling would
-walk through every event in Python for each figure.) Drift is River's: ADWIN over the hit ratio.
+kept, so they follow `model.evaluation` to the letter and a NaN leaves with its event. River has most of these metrics,
+one event at a time: its rolling accuracy, precision, recall, F1 and MAE for three cohorts would take longer than a step
+of learning. They are the judges in tests/test_quality.py instead.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from river.drift import ADWIN
 
 from model import evaluation
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
-DRIFT_BLOCK: Final = 32
-"""Ranked events whose mean hit is one observation of the drift detector, wherever steps were cut."""
+COLD_EVENTS: Final = 5
+"""A user with fewer earlier events is cold, else warm."""
+COHORTS: Final = ("all", "cold", "warm")
+EVENTS_AT_ONCE: Final = 512
+LISTS_AT_ONCE: Final = 128
+NEWEST_LISTS: Final = 1000
+"""Lists that coverage and novelty look back on."""
 
 
 class Figures(NamedTuple):
@@ -39,20 +46,65 @@ class Figures(NamedTuple):
     """MAE of the predictions read at the median instead of the mean."""
 
 
+class Measures(NamedTuple):
+    """One cohort's rolling figures, at k where a list's length matters; NaN where there is nothing to judge by."""
+
+    hit_ratio: float
+    ndcg: float
+    mrr: float
+    precision: float
+    recall: float
+    f1: float
+    popularity_hit_ratio: float
+    popularity_ndcg: float
+    popularity_mrr: float
+    log_loss: float
+    """Mean -log of the probability that the model gave the item, in nats."""
+    mae: float
+    rmse: float
+    mae_median: float
+    liked_accuracy: float
+    """Of "this rating will be above the user's mean so far", where the user had ratings."""
+    liked_precision: float
+    liked_recall: float
+    liked_f1: float
+    coverage: float
+    """Share of the known items that stand in any of the newest lists."""
+    novelty: float
+    """Mean -log2 of the recommended items' shares of all events, in bits."""
+
+
+class _Events(NamedTuple):
+    ranked_B: Flags
+    ranks_B: Doubles
+    popularity_ranks_B: Doubles
+    ratings_B: Doubles
+    predictions_B: Doubles
+    medians_B: Doubles
+    losses_B: Doubles
+    user_means_B: Doubles
+    earlier_events_B: Ints
+
+
 class LiveQuality:
     """Rolling and total figures at `k`; predictions are judged clipped to the scale, where one is given."""
 
     def __init__(
         self, *, window: int, k: int = 10, rating_min: float = -math.inf, rating_max: float = math.inf
     ) -> None:
-        self.drifts = 0
-        """Times the hit ratio changed for good."""
         self._k = k
         self._scale = (rating_min, rating_max)
-        self._ranks = _Newest(window, columns=2)
-        self._ratings = _Newest(window, columns=3)
+        self._ranks = _Newest(window, columns=4)
+        self._ratings = _Newest(window, columns=5)
+        self._lists = _Newest(NEWEST_LISTS, columns=2)
+        self._listed: _Newest | None = None
         self._totals = _Totals()
-        self._drift = _DriftDetector()
+        # Small steps are taken in together: the cost of a call, not of an event, is what counts there.
+        self._waiting: list[_Events] = []
+        self._waiting_events = 0
+        self._waiting_lists: list[Sequence[int]] = []
+        self._waiting_cold: list[bool] = []
+        self._count_I = np.zeros(0, dtype=np.int64)
 
     def observe(
         self,
@@ -63,27 +115,108 @@ class LiveQuality:
         ratings_B: Doubles,
         predictions_B: Doubles,
         medians_B: Doubles,
+        losses_B: Doubles | None = None,
+        earlier_events_B: Ints | None = None,
+        user_means_B: Doubles | None = None,
     ) -> None:
         """One step's events (B) in stream order.
 
         `ranked_B` says which were ranked; among those a NaN rank is a miss. `ratings_B` is NaN where no rating came;
-        the predictions count where one did.
+        the predictions count where one did. `earlier_events_B` tells the cohorts; without it everybody is warm.
         """
-        ranks_R2 = np.column_stack((ranks_B, popularity_ranks_B))[ranked_B]
-        rated_B = ~np.isnan(ratings_B)
-        predictions_R2 = np.column_stack((predictions_B, medians_B))[rated_B].clip(*self._scale)
-        ratings_R3 = np.column_stack((ratings_B[rated_B], predictions_R2))
-        self._ranks.append(ranks_R2)
-        self._ratings.append(ratings_R3)
-        self._totals.add(ranks_R2, ratings_R3, self._k)
-        self.drifts += self._drift.update(evaluation.hits(ranks_R2[:, 0], self._k))
+        nothing_B = np.full(len(ranks_B), np.nan)
+        self._waiting.append(
+            _Events(
+                ranked_B,
+                ranks_B,
+                popularity_ranks_B,
+                ratings_B,
+                predictions_B,
+                medians_B,
+                nothing_B if losses_B is None else losses_B,
+                nothing_B if user_means_B is None else user_means_B,
+                np.full(len(ranks_B), COLD_EVENTS) if earlier_events_B is None else earlier_events_B,
+            )
+        )
+        self._waiting_events += len(ranks_B)
+        if self._waiting_events >= EVENTS_AT_ONCE:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take in what waits."""
+        self._settle_lists()
+        if not self._waiting:
+            return
+        columns = [np.concatenate(parts) for parts in zip(*self._waiting, strict=True)]
+        self._waiting.clear()
+        self._waiting_events = 0
+        all_B = _Events(*columns)
+        is_cold_B = (all_B.earlier_events_B < COLD_EVENTS).astype(np.float64)
+        ranks_B4 = np.column_stack((all_B.ranks_B, all_B.popularity_ranks_B, all_B.losses_B, is_cold_B))
+        ranks_R4: Doubles = ranks_B4[all_B.ranked_B]
+        predictions_B2 = np.column_stack((all_B.predictions_B, all_B.medians_B)).clip(*self._scale)
+        ratings_B5 = np.column_stack((all_B.ratings_B, predictions_B2, all_B.user_means_B, is_cold_B))
+        ratings_R5: Doubles = ratings_B5[~np.isnan(all_B.ratings_B)]
+        self._ranks.append(ranks_R4)
+        self._ratings.append(ratings_R5)
+        self._totals.add(ranks_R4[:, :2], ratings_R5[:, :3], self._k)
+
+    def observe_lists(self, item_rows: Sequence[Sequence[int]], is_cold_U: Flags, count_I: Ints) -> None:
+        """The lists of a step as rows of items, best first, and whether each one's user is cold.
+
+        `count_I` says how often each item was chosen, and is looked at now or a little later. Rows below 0 are items
+        without an event: they count for nothing.
+        """
+        self._waiting_lists.extend(item_rows)
+        self._waiting_cold.extend(is_cold_U.tolist())
+        self._count_I = count_I
+        if len(self._waiting_lists) >= LISTS_AT_ONCE:
+            self._settle_lists()
+
+    def _settle_lists(self) -> None:
+        item_rows, is_cold_U, count_I = self._waiting_lists, np.array(self._waiting_cold), self._count_I
+        self._waiting_lists, self._waiting_cold = [], []
+        longest = max(map(len, item_rows), default=0)
+        if not longest:
+            return
+        items_UK = np.array([[*rows, *[-1] * (longest - len(rows))] for rows in item_rows], dtype=np.float64)
+        rows_UK, listed_UK = items_UK.astype(np.int64), items_UK >= 0
+        bits_UK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[rows_UK] + 0.5)
+        listed_U = listed_UK.sum(1)
+        novelty_U = np.divide(
+            (bits_UK * listed_UK).sum(1), listed_U, out=np.full(len(rows_UK), np.nan), where=listed_U > 0
+        )
+        if self._listed is None or self._listed.columns < longest:
+            self._lists, self._listed = _Newest(NEWEST_LISTS, columns=2), _Newest(NEWEST_LISTS, columns=longest)
+        missing = self._listed.columns - longest
+        self._lists.append(np.column_stack((novelty_U, is_cold_U)))
+        self._listed.append(np.pad(items_UK, ((0, 0), (0, missing)), constant_values=-1))
 
     def rolling(self) -> Figures:
         """The figures of the newest `window` ranked events and ratings."""
-        return _figures(self._ranks.rows(), self._ratings.rows(), self._k)
+        self._settle()
+        return _figures(self._ranks.rows()[:, :2], self._ratings.rows()[:, :3], self._k)
+
+    def by_cohort(self, known_items: int = 0) -> dict[str, Measures]:
+        """The rolling figures of all, of cold and of warm users; coverage is of so many known items."""
+        self._settle()
+        ranks, ratings, lists = self._ranks.rows(), self._ratings.rows(), self._lists.rows()
+        listed = np.zeros((0, 0)) if self._listed is None else self._listed.rows()
+        measures = {}
+        for cohort in COHORTS:
+            ranks_R4, ratings_R5 = _of(cohort, ranks, ranks), _of(cohort, ratings, ratings)
+            novelty_L, items_LK = _of(cohort, lists, lists)[:, 0], _of(cohort, lists, listed)
+            measures[cohort] = Measures(
+                **_ranking_measures(ranks_R4, self._k),
+                **_rating_measures(ratings_R5),
+                coverage=_coverage(items_LK, known_items),
+                novelty=_mean(novelty_L[~np.isnan(novelty_L)]),
+            )
+        return measures
 
     def total(self) -> Figures:
         """The figures of all events since the start."""
+        self._settle()
         return self._totals.figures()
 
 
@@ -93,6 +226,7 @@ class _Newest:
     def __init__(self, window: int, columns: int) -> None:
         if window < 1:
             raise ValueError(f"window: expected at least 1 event, got {window}")
+        self.columns = columns
         self._rows = np.zeros((window, columns))
         self._written = 0
 
@@ -151,23 +285,57 @@ class _Totals:
         )
 
 
-class _DriftDetector:
-    """ADWIN (Bifet and Gavalda 2007) over the mean hit of each block of ranked events."""
+def _of(cohort: str, judged: Doubles, rows: Doubles) -> Doubles:
+    """The rows whose place in `judged`, by its last column, is of the cohort."""
+    if cohort == "all":
+        return rows
+    chosen: Doubles = rows[(judged[:, -1] != 0) == (cohort == "cold")]
+    return chosen
 
-    def __init__(self) -> None:
-        self._adwin = ADWIN()  # type: ignore[no-untyped-call]  # river has no types here
-        self._waiting = np.zeros(0)
 
-    def update(self, hits_R: Doubles) -> int:
-        """How many times these hits made the detector see a change."""
-        hits_R = np.concatenate((self._waiting, hits_R))
-        blocks = len(hits_R) // DRIFT_BLOCK
-        self._waiting = hits_R[blocks * DRIFT_BLOCK :]
-        found = 0
-        for mean in hits_R[: blocks * DRIFT_BLOCK].reshape(blocks, DRIFT_BLOCK).mean(1).tolist():
-            self._adwin.update(mean)  # type: ignore[no-untyped-call]
-            found += self._adwin.drift_detected
-        return found
+def _ranking_measures(ranks_R4: Doubles, k: int) -> dict[str, float]:
+    ranks_R, popularity_R, losses_R, _ = ranks_R4.T
+    return {
+        "hit_ratio": evaluation.hit_rate(ranks_R, k),
+        "ndcg": evaluation.ndcg(ranks_R, k),
+        "mrr": evaluation.mrr(ranks_R),
+        "precision": evaluation.precision(ranks_R, k),
+        "recall": evaluation.recall(ranks_R, k),
+        "f1": evaluation.f1(ranks_R, k),
+        "popularity_hit_ratio": evaluation.hit_rate(popularity_R, k),
+        "popularity_ndcg": evaluation.ndcg(popularity_R, k),
+        "popularity_mrr": evaluation.mrr(popularity_R),
+        "log_loss": _mean(losses_R[~np.isnan(losses_R)]),
+    }
+
+
+def _rating_measures(ratings_R5: Doubles) -> dict[str, float]:
+    ratings_R, predictions_R, medians_R, means_R, _ = ratings_R5.T
+    judged_R = ~np.isnan(means_R)
+    liked_R, said_R = ratings_R[judged_R] > means_R[judged_R], predictions_R[judged_R] > means_R[judged_R]
+    both, liked, said = int((liked_R & said_R).sum()), int(liked_R.sum()), int(said_R.sum())
+    return {
+        "mae": evaluation.mean_absolute_error(predictions_R, ratings_R),
+        "rmse": evaluation.root_mean_squared_error(predictions_R, ratings_R),
+        "mae_median": evaluation.mean_absolute_error(medians_R, ratings_R),
+        "liked_accuracy": _mean((liked_R == said_R).astype(np.float64)),
+        "liked_precision": _share(both, said),
+        "liked_recall": _share(both, liked),
+        "liked_f1": _share(2 * both, said + liked),
+    }
+
+
+def _coverage(items_LK: Doubles, known_items: int) -> float:
+    listed = items_LK[items_LK >= 0].astype(np.int64)
+    return _share(int((np.bincount(listed) > 0).sum()) if len(listed) else 0, known_items if len(items_LK) else 0)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _mean(values: Doubles) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _divided(sums: Doubles, count: int) -> list[float]:

@@ -11,9 +11,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+import structlog
 import torch
 
 from consumer.actions import to_model
+from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
 from consumer.decode import Accepted, Decoder
@@ -27,12 +29,15 @@ from consumer.observation import Observation
 from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
-from consumer.source import Source
+from consumer.source import Source, TopicMissing
 from model.interactions import Forget, Interaction
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
 """Longest wait for the broker's acknowledgements before a checkpoint; the client itself gives up later."""
+
+
+log = structlog.get_logger()
 
 
 class Worker:
@@ -57,6 +62,7 @@ class Worker:
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept)
         seen_ids, last_lists = RecentEventIds(), LastLists()
+        self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
         self._journal = Journal(settings.checkpoint_dir / "journal")
         self.progress = Progress(
             topic=settings.events_topic,
@@ -65,6 +71,7 @@ class Worker:
             learner=self.learner,
             seen_ids=seen_ids,
             last_lists=last_lists,
+            catalogue=self.catalogue,
             settings=settings.shown(),
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
@@ -73,9 +80,13 @@ class Worker:
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
         )
+        self._items_source = Source(
+            settings.bootstrap_servers, settings.items_topic, settings.group_id, librdkafka=settings.librdkafka
+        )
         epoch = self.store.acquire()
         try:
             journaled = self.progress.restore(self.source, reset)
+            self._read_catalogue()
             publisher = Publisher(
                 settings.bootstrap_servers,
                 topic=settings.recommendations_topic,
@@ -92,9 +103,10 @@ class Worker:
                 settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
             ),
             seen_ids=seen_ids,
+            catalogue=self.catalogue,
             interpret=partial(interpret, settings),
             learner=self.learner,
-            top_k=TopK(self.learner, settings.k),
+            top_k=TopK(self.learner, settings.k, cold_items=settings.cold_items),
             publisher=publisher,
             lists=ListWriter(publisher, last_lists, self.observation.list_settled),
             observer=self.observation,
@@ -124,8 +136,18 @@ class Worker:
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
         self.source.close()
+        self._items_source.close()
         self._journal.close()
         self.store.release()
+
+    def _read_catalogue(self) -> None:
+        try:
+            # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
+            self._items_source.seek(None, Reset.EARLIEST)
+        except TopicMissing as missing:
+            log.warning("no catalogue: items are learned from events alone", why=str(missing))
+            return
+        self.catalogue.read(self._items_source)
 
     def __enter__(self) -> Self:
         return self

@@ -15,8 +15,6 @@ class Mentions:
     """The items that the events of a batch are about, and what their counts were before each event."""
 
     items_M: NDArray[np.int64]
-    of_event_B: NDArray[np.int64]
-    """Place of each event's item in `items_M`."""
     counts_BM: NDArray[np.int64]
 
 
@@ -32,18 +30,23 @@ class RankedBatch:
 
     @cached_property
     def mentions(self) -> Mentions:
-        items_M, of_event_B = np.unique(self.items_B, return_inverse=True)
+        items_M = np.unique(self.items_B)
+        return Mentions(items_M, self.live_counts(items_M))
+
+    def live_counts(self, items_M: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Counts (B, M) of these items of the batch, distinct and ascending, as each event found them."""
+        events = np.flatnonzero(self.enters_B & np.isin(self.items_B, items_M))
         counts_BM = np.zeros((len(self.items_B) + 1, len(items_M)), dtype=np.int64)
         counts_BM[0] = self.found.count_I[items_M]
-        counts_BM[np.arange(len(self.items_B)) + 1, of_event_B] += self.enters_B
-        return Mentions(items_M, of_event_B, np.cumsum(counts_BM, axis=0)[:-1])
+        counts_BM[events + 1, np.searchsorted(items_M, self.items_B[events])] += 1
+        return np.cumsum(counts_BM, axis=0)[:-1]
 
     def before(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Known items and counts as the first of these events found them."""
         known_I, count_I = self.found.known_I.copy(), self.found.count_I.copy()
         earlier = slice(0, rows.start or 0)
         known_I[self.items_B[earlier]] = True
-        np.add.at(count_I, self.items_B[earlier], self.enters_B[earlier])
+        np.add.at(count_I, self.items_B[earlier][self.enters_B[earlier]], 1)
         return known_I, count_I
 
     def never_known(self) -> NDArray[np.bool_]:
@@ -53,8 +56,8 @@ class RankedBatch:
         return unknown_I
 
     def not_candidates(
-        self, place_I: NDArray[np.int64], rows: slice = slice(None)
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        self, place_I: NDArray[np.integer], rows: slice = slice(None)
+    ) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
         """(event, place) pairs of the items each user had seen, where the item has a place; never the event's own."""
         if self.allow_repeats:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

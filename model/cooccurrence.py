@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
-from model.kernels.cooccurrence import score_then_count
+from model.kernels.cooccurrence import pick, score_then_count
 from model.windows import Windows
 
 Rows = NDArray[np.int32]
+
+ENTRIES_AT_ONCE = 1 << 20
+"""Entries of features gathered at a time, 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Features:
         """The event of each entry."""
         return np.repeat(np.arange(len(self.starts_B) - 1), np.diff(self.starts_B))
 
+    def of_sample(
+        self, items_B: NDArray[np.int64], column_I: Rows, columns: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The feature of each event's own item (B,), and of the items that have a column (B, columns)."""
+        own_B, values_BN = np.zeros(len(items_B), np.float32), np.zeros((len(items_B), columns), np.float32)
+        pick(self.starts_B, self.items_E, self.values_E, items_B, column_I, own_B, values_BN)
+        return own_B, values_BN
+
 
 def no_features(events: int) -> Features:
     return Features(np.zeros(events + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -66,12 +77,19 @@ class Cooccurrence:
         self.neighbours_IN = np.full((0, settings.neighbours), -1, dtype=np.int32)
         self.strengths_IN = np.zeros((0, settings.neighbours), dtype=np.float32)
         self.length_I = np.zeros(0, dtype=np.int64)
+        self._sums_I = np.zeros(0, dtype=np.float32)
+        self._items_E, self._ratios_E = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
 
     def grow(self, items: int) -> None:
         self.neighbours_IN = grown(self.neighbours_IN, items, fill=-1)
         self.strengths_IN = grown(self.strengths_IN, items)
         self.length_I = grown(self.length_I, items)
+        self._sums_I = grown(self._sums_I, items)
         self.items = max(self.items, items)
+
+    def fade(self, keep: float) -> None:
+        """What was counted so far weighs `keep` of what it did against what comes."""
+        self.strengths_IN *= np.float32(keep)
 
     def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
         """What these windows speak for now; counts nothing."""
@@ -104,9 +122,10 @@ class Cooccurrence:
         age_weights_W = np.float32(settings.age_decay) ** ages_W
         pair_weights_W = np.float32(settings.distance_decay) ** ages_W
         count_I = count_I.copy()
-        sums_I, found_I = np.zeros(len(count_I), dtype=np.float32), np.zeros(len(count_I) + 1, dtype=np.int32)
-        room = max(len(count_I) * min(len(windows_BW), 64), 1)
-        items_E, ratios_E = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
+        read = min(settings.read, width)
+        most = max(min(len(count_I), read * settings.neighbours), 1)
+        found_I = np.empty(most + 1, dtype=np.int32)
+        items_E, ratios_E = self._room(max(most, min(most * len(windows_BW), ENTRIES_AT_ONCE)))
         starts_B = np.zeros(len(windows_BW) + 1, dtype=np.int64)
         parts: list[Features] = []
         first = 0
@@ -117,7 +136,7 @@ class Cooccurrence:
                 full_items_BW[first:, : settings.pairs],
                 items_B[first:],
                 enters_B[first:],
-                min(settings.read, width),
+                read,
                 self.neighbours_IN,
                 self.strengths_IN,
                 self.length_I,
@@ -126,8 +145,9 @@ class Cooccurrence:
                 pair_weights_W,
                 settings.count_power,
                 settings.prior,
+                most,
                 counts,
-                sums_I,
+                self._sums_I,
                 found_I,
                 here,
                 items_E,
@@ -138,18 +158,38 @@ class Cooccurrence:
             first += done
         return _joined(parts, len(windows_BW))
 
+    def _room(self, entries: int) -> tuple[Rows, NDArray[np.float32]]:
+        if len(self._items_E) < entries:
+            self._items_E, self._ratios_E = np.empty(entries, dtype=np.int32), np.empty(entries, dtype=np.float32)
+        return self._items_E, self._ratios_E
+
     def state(self) -> dict[str, NDArray[np.generic]]:
+        """The pairs laid end to end, and how many each item has."""
+        is_pair_IN = self._is_pair()
         return {
-            "neighbours": self.neighbours_IN[: self.items],
-            "strengths": self.strengths_IN[: self.items],
+            "neighbours": self.neighbours_IN[: self.items][is_pair_IN],
+            "strengths": self.strengths_IN[: self.items][is_pair_IN],
             "lengths": self.length_I[: self.items],
         }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        self.neighbours_IN = state["neighbours"].astype(np.int32)
-        self.strengths_IN = state["strengths"].astype(np.float32)
+        """Replaces everything by what `state` returned; ValueError where more pairs were kept an item."""
+        longest, neighbours = int(state["lengths"].max(initial=0)), self.settings.neighbours
+        if longest > neighbours:
+            raise ValueError(
+                f"the saved co-occurrence keeps {longest} pairs an item, the settings ask for {neighbours}"
+            )
         self.length_I = state["lengths"].astype(np.int64)
-        self.items = len(self.neighbours_IN)
+        self.items = len(self.length_I)
+        self.neighbours_IN = np.full((self.items, neighbours), -1, dtype=np.int32)
+        self.strengths_IN = np.zeros((self.items, neighbours), dtype=np.float32)
+        is_pair_IN = self._is_pair()
+        self.neighbours_IN[is_pair_IN] = state["neighbours"]
+        self.strengths_IN[is_pair_IN] = state["strengths"]
+        self._sums_I = np.zeros(self.items, dtype=np.float32)
+
+    def _is_pair(self) -> NDArray[np.bool_]:
+        return np.arange(self.settings.neighbours) < self.length_I[: self.items, None]
 
 
 def _joined(parts: list[Features], events: int) -> Features:

@@ -7,7 +7,7 @@ batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,15 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.batches import RankedBatch
+from model.cohorts import UserMeans
+from model.content import Content, ContentSettings
+from model.cooccurrence import Cooccurrence, CooccurrenceSettings
+from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
+from model.entries import ItemContent
 from model.interactions import Forget, Interaction
 from model.live import LiveState
-from model.batches import RankedBatch
-from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.ranking import RankingHead, RankingRates
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
 from model.vocabulary import Vocabulary
+
+CONTENT = "content."
+"""Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -58,6 +65,8 @@ class LearnerSettings:
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     ratings: RatingRates = field(default_factory=RatingRates)
+    content: ContentSettings = field(default_factory=ContentSettings)
+    drift: DriftSettings = field(default_factory=DriftSettings)
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,18 @@ class Step:
     touched_users: dict[str, int]
     """Users of the batch's interactions -> position in the batch (forgets counted) of their newest one."""
     forgotten_users: list[str]
+    losses_B: Ranks
+    """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
+    earlier_events_B: NDArray[np.int64]
+    """How many earlier events the user had: ratings and positive weights."""
+    user_means_B: Ranks
+    """The mean of the user's earlier ratings; NaN where there were none."""
+    alarms: list[Alarm]
+    """Rises of the live error that the watch over drift saw in this step."""
+    pace: float
+    """What the items' rate was multiplied by, for drift."""
+    refused: str | None = None
+    """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
 
 
 class Learner:
@@ -114,6 +135,8 @@ class Learner:
         self.ratings = RatingHead(
             settings.rating_width, settings.rating_min, settings.rating_max, seed=settings.seed, rates=settings.ratings
         )
+        self.means = UserMeans()
+        self.drift = Drift(settings.drift)
 
     def test_then_learn(self, batch: Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -121,7 +144,8 @@ class Learner:
         An empty batch changes nothing.
 
         A forget takes effect where it stands: what comes before it is learned first, what comes after meets a
-        stranger. FloatingPointError when a loss is not finite; the learner must not be saved after that.
+        stranger. Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they
+        were, live state and counts move on, and the next batch is learned as ever.
         """
         if not batch:
             return _joined([], self.version, {}, [])
@@ -143,6 +167,17 @@ class Learner:
             start = stop + 1
         return _joined(parts, self.version, touched, forgotten)
 
+    def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
+        """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
+
+        Items of the catalogue are not known by it: they are ranked from their first event on, as without a catalogue.
+        """
+        if not changes:
+            return
+        if self.ranking.content is None:
+            self.ranking.content = self._new_content()
+        self.ranking.content.describe(changes, self.items)
+
     def forget(self, user_id: str) -> bool:
         """Erase the user's history, seen set, rating state and row; False where the user was not known."""
         if self.users.row(user_id) is None:
@@ -150,10 +185,13 @@ class Learner:
         row = self.users.remove(user_id)
         self.live.clear_user(row)
         self.ratings.clear_user(row)
+        self.means.clear_user(row)
         return True
 
     def scores(self, rows_U: NDArray[np.int64]) -> Tensor:
-        """Scores (U, I) of all items for these user rows now; -inf for unknown items and those the user has seen."""
+        """Scores (U, I) of all items for these user rows now; -inf for those the user has seen and for items that are
+        unknown or not available.
+        """
         live = self.live
         count_I = live.counts.count_I[: live.counts.items]
         windows = live.history.windows(rows_U, self.settings.window)
@@ -164,7 +202,19 @@ class Learner:
             scores_UI[at] = -torch.inf
         unknown_I = torch.from_numpy(~live.counts.known_I[: live.counts.items])
         scores_UI[:, unknown_I.to(self.device)] = -torch.inf
+        if self.ranking.content is not None:
+            unavailable = torch.from_numpy(self.ranking.content.unavailable_items())
+            scores_UI[:, unavailable.to(self.device)] = -torch.inf
         return scores_UI
+
+    def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
+        """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""
+        content = self.ranking.content
+        if content is None:
+            raise ValueError("there is no catalogue: nothing was described")
+        windows = self.live.history.windows(rows_U, self.settings.window)
+        count_I = self.live.counts.count_I[: self.live.counts.items]
+        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X))
 
     def _learn_interactions(self, interactions: list[Interaction]) -> "_Part":
         users_B = self.users.rows([entry.user_id for entry in interactions])
@@ -176,10 +226,14 @@ class Learner:
         )
         self.live.grow(len(self.users), len(self.items))
         self.ranking.grow(len(self.items))
+        if self.ranking.content is not None:
+            self.ranking.content.follow(self.items)
         self.ratings.grow(len(self.users), len(self.items))
+        self.means.grow(len(self.users))
 
         rated_B = ~np.isnan(ratings_B)
         enters_B = (weights_B > 0) | rated_B
+        earlier_B, means_B = self.means.find_then_count(users_B, enters_B, ratings_B, self.live.history.pushed_U)
         found = self.live.pass_over(
             users_B,
             items_B,
@@ -193,23 +247,34 @@ class Learner:
         ranked_B = enters_B & self._is_ranked(interactions)
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
         features = self.ranking.observe(ranked)
-        ranks_B, loss = self.ranking.rank_then_learn(
-            ranked, features, weights_B, self.version, ranks=bool(ranked_B.any())
-        )
+        pace = self.drift.pace
+        self.ranking.set_pace(pace)
+        turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=bool(ranked_B.any()))
         self.live.seen.trim(users_B)
+        losses_B = _unweighted(turn.losses_B, np.where(found.known_B, weights_B, 0.0))
+        popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.count_I)
+        alarms, keep = self.drift.update(losses_B - popularity_losses_B, earlier_B)
+        if keep < 1:
+            self.ranking.fade(keep)
 
         predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
         predictions_B[rated_B], medians_B[rated_B] = self.ratings.predict_then_learn(
-            users_B[rated_B], items_B[rated_B], ratings_B[rated_B]
+            users_B[rated_B], items_B[rated_B], times_B[rated_B], ratings_B[rated_B]
         )
         return _Part(
             ranked_B=ranked_B,
-            ranks_B=np.where(ranked_B, ranks_B, np.nan),
+            ranks_B=np.where(ranked_B, turn.ranks_B, np.nan),
             popularity_ranks_B=np.where(ranked_B & found.known_B, found.popularity_rank_B, np.nan),
             ratings_B=ratings_B,
             predictions_B=predictions_B,
             medians_B=medians_B,
-            loss=loss,
+            losses_B=losses_B,
+            earlier_events_B=earlier_B,
+            user_means_B=means_B,
+            alarms=alarms,
+            pace=pace,
+            loss=turn.loss,
+            refused=turn.refused,
             losses=int((found.known_B & (weights_B != 0)).sum()),
         )
 
@@ -238,10 +303,14 @@ class Learner:
             ("items", self.items),
             ("live", self.live),
             ("ratings", self.ratings),
+            ("means", self.means),
+            ("drift", self.drift),
         ):
             arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
         state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
+        if self.ranking.content is not None:
+            state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -251,7 +320,9 @@ class Learner:
         """
         if "settings" in state:
             refuse_other_settings(state["settings"], self._settings_that_bind())
-        if differing := sorted(self.state().keys() ^ state.keys()):
+        described = _under(state, CONTENT)
+        ours = {name for name in self.state() if not name.startswith(CONTENT)}
+        if differing := sorted(ours ^ {name for name in state if not name.startswith(CONTENT)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(_under(state, "ranking."))
         for part, holder in (
@@ -259,9 +330,18 @@ class Learner:
             ("items", self.items),
             ("live", self.live),
             ("ratings", self.ratings),
+            ("means", self.means),
+            ("drift", self.drift),
         ):
             holder.load({name: value.numpy() for name, value in _under(state, f"{part}.").items()})
+        self.ranking.content = self._new_content() if described else None
+        if self.ranking.content is not None:
+            self.ranking.content.load(described)
         self.version = int(state["version"])
+
+    def _new_content(self) -> Content:
+        values = self.ranking.items.values
+        return Content(self.settings.width, self.settings.content, device=self.device, dtype=values.dtype)
 
     def _settings_that_bind(self) -> dict[str, object]:
         """The settings without which a saved state has no meaning."""
@@ -271,6 +351,8 @@ class Learner:
             "width": settings.width,
             "rating_width": settings.rating_width,
             "depth": settings.depth,
+            "window": settings.window,
+            "hidden": settings.hidden,
             "rating_min": float(settings.rating_min),
             "rating_max": float(settings.rating_max),
             "seed": settings.seed,
@@ -287,9 +369,15 @@ class _Part:
     ratings_B: Ranks
     predictions_B: Ranks
     medians_B: Ranks
+    losses_B: Ranks
+    earlier_events_B: NDArray[np.int64]
+    user_means_B: Ranks
+    alarms: list[Alarm]
+    pace: float
     loss: float
     """Sum of the ranking losses of `losses` interactions."""
     losses: int
+    refused: str | None
 
 
 def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
@@ -305,10 +393,22 @@ def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten
         ratings_B=join([part.ratings_B for part in parts], np.float64),
         predictions_B=join([part.predictions_B for part in parts], np.float64),
         medians_B=join([part.medians_B for part in parts], np.float64),
+        losses_B=join([part.losses_B for part in parts], np.float64),
+        earlier_events_B=join([part.earlier_events_B for part in parts], np.int64),
+        user_means_B=join([part.user_means_B for part in parts], np.float64),
+        alarms=[alarm for part in parts for alarm in part.alarms],
+        pace=parts[-1].pace if parts else 1.0,
         ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
         touched_users=touched,
         forgotten_users=forgotten,
+        refused=next((part.refused for part in parts if part.refused is not None), None),
     )
+
+
+def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:
+    """Losses for a weight of 1; NaN where the weight is not above 0, or nothing was learned."""
+    nothing_B = np.full(len(weights_B), np.nan)
+    return nothing_B if losses_B is None else np.divide(losses_B, weights_B, out=nothing_B, where=weights_B > 0)
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

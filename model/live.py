@@ -23,6 +23,8 @@ class Found:
     """The user's last items: the same, but for `strictly_before`."""
     known_B: NDArray[np.bool_]
     """Whether the event's item had an earlier event."""
+    counts_B: Ints
+    """How often the event's item had been chosen."""
     popularity_rank_B: Ints
     """Rank of the event's item by count among the candidates, from 0; -1 where the item was not known."""
     seen_start_B: Ints
@@ -68,6 +70,7 @@ class LiveState:
         windows = empty_windows(size, window)
         full_items_BW = np.empty_like(windows.items_BW) if strictly_before else windows.items_BW
         known_B = np.empty(size, dtype=np.bool_)
+        counts_B = np.empty(size, dtype=np.int64)
         seen_length_B = np.empty(size, dtype=np.int64)
         popularity_rank_B = np.empty(size, dtype=np.int64)
         live_pass(
@@ -95,11 +98,20 @@ class LiveState:
             windows.lengths_B,
             full_items_BW,
             known_B,
+            counts_B,
             seen_length_B,
             popularity_rank_B,
         )
         return Found(
-            windows, full_items_BW, known_B, popularity_rank_B, self.seen.start_U[users_B], seen_length_B, count_I, known_I
+            windows,
+            full_items_BW,
+            known_B,
+            counts_B,
+            popularity_rank_B,
+            self.seen.start_U[users_B],
+            seen_length_B,
+            count_I,
+            known_I,
         )
 
     def clear_user(self, user: int) -> None:

@@ -17,6 +17,8 @@ TINY = 1e-10
 
 
 class RowOptimizer(Protocol):
+    rate: float
+
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
         """Move the given rows (each at most once; None: all) against a gradient of shape (rows, width).
 
@@ -25,6 +27,9 @@ class RowOptimizer(Protocol):
 
     def reset(self, row: int) -> None:
         """Forget what was gathered of one row."""
+
+    def fade(self, keep: float) -> None:
+        """What was gathered so far counts `keep` of what it did: rows move more freely again, where it held them."""
 
     def state(self) -> dict[str, Tensor]: ...
 
@@ -46,6 +51,9 @@ class Sgd:
             self.table.values.index_add_(0, rows, move)
 
     def reset(self, row: int) -> None:
+        pass
+
+    def fade(self, keep: float) -> None:
         pass
 
     def state(self) -> dict[str, Tensor]:
@@ -97,6 +105,9 @@ class Adagrad:
     def reset(self, row: int) -> None:
         self._squares.values[row] = 0
 
+    def fade(self, keep: float) -> None:
+        self._squares.values.mul_(keep)
+
     def state(self) -> dict[str, Tensor]:
         return {"squares": self._squares.values}
 
@@ -132,6 +143,9 @@ class Adam:
     def reset(self, row: int) -> None:
         self._means.values[row] = 0
         self._squares_and_steps.values[row] = 0
+
+    def fade(self, keep: float) -> None:
+        pass  # its moments forget by themselves
 
     def state(self) -> dict[str, Tensor]:
         return {"means": self._means.values, "squares_and_steps": self._squares_and_steps.values}

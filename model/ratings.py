@@ -1,8 +1,21 @@
-"""The rating head: biases, the user's mood and factors, with the user's side and all running means live.
+"""The rating head: each user a Kalman filter, items by bias, mood and factors, neighbours, and a stack of it all.
 
-Biased matrix factorisation (Koren, Bell and Volinsky 2009) learned by squared error. A user's bias, mood (decayed
-mean of the recent residuals) and factors move at each event; item factors move once a batch, by Adagrad per row.
-Ratings are brought to a scale of length 4 inside, so that the rates below fit any scale.
+- A user's state (bias, offset of the session, share of the item's bias, taste for the popular, factors) is the exact
+  posterior of a linear model given the item's side: a Kalman filter (Kalman 1960; for recommenders Lu, Agarwal and
+  Dhillon 2009), moved event by event. The session's offset fades with the time between two ratings (Koren 2010,
+  temporal dynamics, in a closed form).
+- Items have a live bias and a live mood (decayed mean of residuals). Their factors (Koren, Bell and Volinsky 2009)
+  move once a batch along the gradient of the squared error, by Adagrad per row (Duchi, Hazan and Singer 2011).
+- The residuals of the user's last ratings vote by item-item similarity (Bell and Koren 2007, see `model.pairs`).
+- The parts are weighted by recursive least squares (stacking, Wolpert 1992), live: a part that does not help on this
+  stream loses its weight.
+
+Nothing depends on the scale: inside, ratings lie between 0 and 1 and errors count in standard deviations of all
+ratings so far. All ratings at one time is a stream like another: the sessions then just never end.
+
+A user takes 1,400 bytes at 16 factors, 50 remembered ratings and up to 8 values of ratings (`bytes_per_user`), 1,848
+with 64 values or more. 840 of them are the covariance, one triangle in float32, which grows with the square of the
+factors. However much a user rates, it stays at that.
 """
 
 from dataclasses import dataclass
@@ -10,179 +23,256 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown, normal_rows
-from model.kernels.ratings import predict_then_learn, read_at_median
+from model.columns import Columns
+from model.growth import normal_rows
+from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, predict_then_learn
+from model.median import MedianTable
+from model.pairs import PairTable
 
+Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
-LENGTH = 4.0
-MEDIAN_BINS = 64
-MEDIAN_LEVELS = 91
-"""Levels of the table that medians are read from: steps of 0.05 on the scale from 0.5 to 5."""
+REMEMBERED = 50
+"""Last ratings of a user that vote on the next one and make pairs with it."""
+PAIR_BITS = 18
+"""The table of pairs has 2 ** 18 slots: 4 MiB."""
+START_SPREAD = 0.02
+ITEM_SPREAD = 0.055
+FIRST_SQUARE = 0.0016
+"""Adagrad's sum before an item's first step: it bounds that step."""
+FIRST_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+STACK_PRIOR = (0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.002, 0.02, 0.002, 2.0)
+"""How far each weight of the stack may be from its first value: variances, relative to the noise of a rating."""
 
 
 @dataclass(frozen=True)
 class RatingRates:
-    """How fast each part moves; found on the first half of MovieLens-100K, see docs/quality.md."""
+    """How fast each part moves; found on the first half of MovieLens-100K, and flat: twice or half costs little.
 
-    user_prior: float = 10.7
-    """Ratings' worth of doubt in a user's bias: the n-th rating moves it by 1 / (n + user_prior) of the error."""
-    user_floor: float = 0.0227
-    """The least rate of a user's bias, so that it follows slow change."""
-    item_prior: float = 5.0
-    item_floor: float = 0.009
-    mood_rate: float = 0.232
-    mood_weight: float = 0.303
-    factor_rate: float = 0.123
-    factor_pull: float = 0.0716
-    """Pull of a user's factors back to the common start."""
-    slowdown: float = 33.0
-    """A user's factors move at factor_rate / sqrt(1 + ratings so far / slowdown)."""
-    shrink: float = 0.024
-    item_rate: float = 0.111
+    Variances are relative to the noise of a rating.
+    """
+
+    bias_variance: float = 0.15
+    session_variance: float = 0.15
+    slope_variance: float = 0.17
+    popularity_variance: float = 0.03
+    factor_variance: float = 0.1
+    bias_drift: float = 0.01
+    """What a rating adds to the variance of its user's bias, as a share of `bias_variance`."""
+    taste_drift: float = 0.004
+    """How much of slope, popularity and factors a rating makes forget."""
+    session_power: float = 1.5
+    """The session's offset keeps (1 + minutes since the last rating) ** -session_power."""
+    item_prior: float = 4.5
+    """Ratings' worth of doubt in an item's bias: the n-th rating moves it by 1 / (n + item_prior) of the error."""
+    item_floor: float = 0.005
+    """The least rate of an item's bias, so that it follows slow change."""
+    mood_rate: float = 0.1
+    item_rate: float = 0.115
+    shrink: float = 0.0015
+    """Pull of an item's factors to 0."""
+    pair_shrinkage: float = 160.0
+    """Ratings' worth of doubt in the similarity of two items."""
 
     def live(self) -> Doubles:
         """What the kernel unpacks, in its order."""
         return np.array(
             [
-                self.user_prior,
-                self.user_floor,
+                self.bias_drift,
+                self.taste_drift,
+                self.session_power,
                 self.item_prior,
                 self.item_floor,
                 self.mood_rate,
-                self.mood_weight,
-                self.factor_rate,
-                self.factor_pull,
-                self.slowdown,
                 self.shrink,
+                self.pair_shrinkage,
             ]
         )
+
+    def variances(self, factors: int) -> Doubles:
+        """Prior variances of a user's state, shape (D,)."""
+        own = [self.bias_variance, self.session_variance, self.slope_variance, self.popularity_variance]
+        return np.array([*own, *[self.factor_variance] * factors])
 
 
 class RatingHead:
     """Predicts each rating before it learns it. Rows grow with the vocabularies."""
 
     def __init__(
-        self, factors: int, lowest: float, highest: float, *, seed: int, rates: RatingRates | None = None
+        self,
+        factors: int,
+        lowest: float,
+        highest: float,
+        *,
+        seed: int,
+        rates: RatingRates | None = None,
+        remembered: int = REMEMBERED,
+        pair_bits: int = PAIR_BITS,
     ) -> None:
         self.lowest = lowest
         self.highest = highest
+        self.factors = factors
         self.rates = rates or RatingRates()
         self._live_rates = self.rates.live()
+        self._variances_D = self.rates.variances(factors)
         self._seed = seed
-        self._start_F = normal_rows("rating start", seed, 0, 1, factors, 0.039)[0]
-        self.users = 0
-        self.items = 0
-        self.overall = np.array([0.0, 0.0, LENGTH / 2])
-        self.user_bias_U = np.zeros(0)
-        self.user_mood_U = np.zeros(0)
-        self.user_count_U = np.zeros(0, dtype=np.int64)
-        self.user_factors_UF = np.zeros((0, factors), dtype=np.float32)
-        self.item_bias_I = np.zeros(0)
-        self.item_count_I = np.zeros(0, dtype=np.int64)
-        self.item_factors_IF = np.zeros((0, factors), dtype=np.float32)
-        self.item_squares_I = np.zeros(0)
-        self.median_table = np.zeros((MEDIAN_BINS, MEDIAN_LEVELS))
+        self._start_D = np.zeros(FACTORS + factors, dtype=np.float32)
+        self._start_D[FACTORS:] = normal_rows("rating start", seed, 0, 1, factors, START_SPREAD)[0]
+        self.overall = np.zeros(7)
+        self.overall[RESIDUAL_VARIANCE] = 1.0
+        self.stack_weights_S = np.array(FIRST_WEIGHTS)
+        self.stack_covariance_SS = np.diag(STACK_PRIOR)
+        self.users = Columns(
+            {
+                "mean": self._start_D,
+                "covariance": _packed(np.diag(self._variances_D)),
+                "time": np.array(0, dtype=np.int64),
+                "count": np.array(0, dtype=np.int64),
+                "items": np.full(remembered, -1, dtype=np.int32),
+                "residuals": np.zeros(remembered, dtype=np.float32),
+            }
+        )
+        self.items = Columns(
+            {
+                "bias": np.array(0.0),
+                "mood": np.array(0.0),
+                "count": np.array(0, dtype=np.int64),
+                "factors": np.zeros(factors, dtype=np.float32),
+                "squares": np.array(FIRST_SQUARE),
+            }
+        )
+        self.pairs = PairTable(pair_bits)
+        self.median = MedianTable(lowest, highest)
+
+    @property
+    def bytes_per_user(self) -> int:
+        return self.users.bytes_per_row + self.median.users.bytes_per_row
 
     def grow(self, users: int, items: int) -> None:
-        self.user_bias_U = grown(self.user_bias_U, users)
-        self.user_mood_U = grown(self.user_mood_U, users)
-        self.user_count_U = grown(self.user_count_U, users)
-        self.user_factors_UF = grown(self.user_factors_UF, users)
-        if users > self.users:
-            self.user_factors_UF[self.users : users] = self._start_F
-            self.users = users
-        self.item_bias_I = grown(self.item_bias_I, items)
-        self.item_count_I = grown(self.item_count_I, items)
-        self.item_squares_I = grown(self.item_squares_I, items)
-        self.item_factors_IF = grown(self.item_factors_IF, items)
-        if items > self.items:
-            width = self.item_factors_IF.shape[1]
-            first = normal_rows("rating items", self._seed, self.items, items, width, 0.13)
-            self.item_factors_IF[self.items : items] = first
-            self.items = items
+        self.users.grow(users)
+        self.median.users.grow(users)
+        first = self.items.rows
+        self.items.grow(items)
+        if items > first:
+            self.items["factors"][first:items] = normal_rows(
+                "rating items", self._seed, first, items, self.factors, ITEM_SPREAD
+            )
 
     def predict_then_learn(
-        self, users_B: NDArray[np.int64], items_B: NDArray[np.int64], ratings_B: Doubles
+        self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles
     ) -> tuple[Doubles, Doubles]:
         """Predictions made before each rating was learned, on the scale: at the mean and at the median, shape (B,).
 
-        FloatingPointError for a rating that is not finite: nothing was changed then.
+        Times in milliseconds; one before the user's last is taken as no time later. A rating beyond the scale is
+        learned as its end. FloatingPointError for a rating that is not finite, or where rates are so high that a
+        prediction or a factor is not: nothing was changed then.
         """
-        predictions_B = np.zeros(len(ratings_B))
-        medians_B = np.zeros(len(ratings_B))
         if len(ratings_B) == 0:
-            return predictions_B, medians_B
+            return np.zeros(0), np.zeros(0)
         if not np.isfinite(ratings_B).all():
             raise FloatingPointError(f"ratings have to be finite, got {ratings_B[~np.isfinite(ratings_B)][0]}")
-        rows, items_here_B = np.unique(items_B, return_inverse=True)
-        factors_IF = self.item_factors_IF[rows]
-        gradient_IF = np.zeros_like(factors_IF)
-        bias_I, count_I = self.item_bias_I[rows], self.item_count_I[rows]
-        unit = LENGTH / (self.highest - self.lowest)
-        predict_then_learn(
-            users_B,
-            items_here_B,
-            (ratings_B - self.lowest) * unit,
-            self._live_rates,
-            self.overall,
-            self.user_bias_U,
-            self.user_mood_U,
-            self.user_count_U,
-            self.user_factors_UF,
-            bias_I,
-            count_I,
-            factors_IF,
-            self._start_F,
-            gradient_IF,
-            predictions_B,
-        )
-        if not np.isfinite(predictions_B).all():
-            raise FloatingPointError("the rating head has diverged: a prediction is not finite; lower its rates")
-        self.item_bias_I[rows], self.item_count_I[rows] = bias_I, count_I
-        squares = self.item_squares_I[rows] + np.square(gradient_IF, dtype=np.float64).mean(1)
-        self.item_squares_I[rows] = squares
-        move_IF = gradient_IF * (self.rates.item_rate / np.sqrt(squares + 1e-8))[:, None]
-        self.item_factors_IF[rows] = factors_IF + move_IF.astype(np.float32)
+        ratings_B = np.clip(ratings_B, self.lowest, self.highest)
+        predictions_B = self._pass_over(users_B, items_B, times_B, ratings_B)
+        return predictions_B, self.median.read_then_learn(users_B, predictions_B, ratings_B)
 
-        np.clip(predictions_B / unit + self.lowest, self.lowest, self.highest, out=predictions_B)
-        read_at_median(predictions_B, ratings_B, self.lowest, self.highest, self.median_table, medians_B)
-        return predictions_B, medians_B
+    def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
+        """Predict and learn at the mean; all or nothing: what the kernel may move is kept, to be put back."""
+        user_rows, (item_rows, items_here_B) = np.unique(users_B), np.unique(items_B, return_inverse=True)
+        users_before, items_before = self.users.copy_of(user_rows), self.items.copy_of(item_rows)
+        overall, weights_S = self.overall.copy(), self.stack_weights_S.copy()
+        covariance_SS = self.stack_covariance_SS.copy()
+        journal = self.pairs.journal(len(users_B) * self.users["items"].shape[1])
+        gradient_HF = np.zeros((len(item_rows), self.factors), dtype=np.float32)
+        predictions_B = np.zeros(len(users_B))
+        length = self.highest - self.lowest
+        learned, changes = predict_then_learn(
+            users_B,
+            items_B,
+            times_B,
+            (ratings_B - self.lowest) / length,
+            items_here_B,
+            self._live_rates,
+            overall,
+            self._start_D,
+            self._variances_D,
+            self.users["mean"],
+            self.users["covariance"],
+            self.users["time"],
+            self.users["count"],
+            self.users["items"],
+            self.users["residuals"],
+            self.items["bias"],
+            self.items["mood"],
+            self.items["count"],
+            self.items["factors"],
+            self.pairs.keys,
+            self.pairs.sums,
+            self.pairs.counts,
+            self.pairs.shift,
+            weights_S,
+            covariance_SS,
+            np.array(STACK_PRIOR),
+            gradient_HF,
+            predictions_B,
+            journal.slots,
+            journal.keys,
+            journal.sums,
+            journal.counts,
+        )
+        squares_H = items_before["squares"] + np.square(gradient_HF, dtype=np.float64).mean(1)
+        steps_HF = gradient_HF * (self.rates.item_rate / np.sqrt(squares_H))[:, None]
+        factors_HF = (items_before["factors"] + steps_HF).astype(np.float32)
+        if learned < len(users_B) or not np.isfinite(factors_HF).all():
+            self.users.restore(user_rows, users_before)
+            self.items.restore(item_rows, items_before)
+            self.pairs.undo(journal, changes)
+            raise FloatingPointError("the rating head has diverged: a number is not finite; lower its rates")
+        self.items["squares"][item_rows], self.items["factors"][item_rows] = squares_H, factors_HF
+        self.overall, self.stack_weights_S, self.stack_covariance_SS = overall, weights_S, covariance_SS
+        return np.clip(self.lowest + predictions_B * length, self.lowest, self.highest)
 
     def clear_user(self, user: int) -> None:
-        self.user_bias_U[user] = 0
-        self.user_mood_U[user] = 0
-        self.user_count_U[user] = 0
-        self.user_factors_UF[user] = self._start_F
+        """Make the row a stranger's and take the user out of the pairs, as far as `PairTable.forget` goes.
+
+        What stays is what the user's ratings moved together with everybody's: running means, items, the stack, and
+        the table of medians. None of it names a user.
+        """
+        held = min(int(self.users["count"][user]), self.users["items"].shape[1])
+        self.pairs.forget(self.users["items"][user, :held], self.users["residuals"][user, :held])
+        self.users.clear(user)
+        self.median.users.clear(user)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        return {
+        own: dict[str, NDArray[np.generic]] = {
             "overall": self.overall,
-            "user_bias": self.user_bias_U[: self.users],
-            "user_mood": self.user_mood_U[: self.users],
-            "user_count": self.user_count_U[: self.users],
-            "user_factors": self.user_factors_UF[: self.users],
-            "item_bias": self.item_bias_I[: self.items],
-            "item_count": self.item_count_I[: self.items],
-            "item_factors": self.item_factors_IF[: self.items],
-            "item_squares": self.item_squares_I[: self.items],
-            "median_table": self.median_table,
+            "stack_weights": self.stack_weights_S,
+            "stack_covariance": self.stack_covariance_SS,
         }
+        parts = {f"{part}_{name}": array for part, held in self._parts() for name, array in held.state().items()}
+        return own | parts
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        if state["item_factors"].shape[1] != self.item_factors_IF.shape[1]:
-            raise ValueError(
-                f"the saved rating factors have width {state['item_factors'].shape[1]}, "
-                f"the settings ask for {self.item_factors_IF.shape[1]}"
-            )
+        self._refuse_other_shapes(state)
         self.overall = state["overall"].astype(np.float64)
-        self.user_bias_U = state["user_bias"].astype(np.float64)
-        self.user_mood_U = state["user_mood"].astype(np.float64)
-        self.user_count_U = state["user_count"].astype(np.int64)
-        self.user_factors_UF = state["user_factors"].astype(np.float32)
-        self.item_bias_I = state["item_bias"].astype(np.float64)
-        self.item_count_I = state["item_count"].astype(np.int64)
-        self.item_factors_IF = state["item_factors"].astype(np.float32)
-        self.item_squares_I = state["item_squares"].astype(np.float64)
-        self.median_table = state["median_table"].astype(np.float64)
-        self.users, self.items = len(self.user_bias_U), len(self.item_bias_I)
+        self.stack_weights_S = state["stack_weights"].astype(np.float64)
+        self.stack_covariance_SS = state["stack_covariance"].astype(np.float64)
+        for part, held in self._parts():
+            start = f"{part}_"
+            held.load({name.removeprefix(start): array for name, array in state.items() if name.startswith(start)})
+
+    def _parts(self) -> "list[tuple[str, Columns | PairTable | MedianTable]]":
+        return [("user", self.users), ("item", self.items), ("pair", self.pairs), ("median", self.median)]
+
+    def _refuse_other_shapes(self, state: dict[str, NDArray[np.generic]]) -> None:
+        for what, name, ours in (
+            ("rating factors have width", "item_factors", self.factors),
+            ("ratings remembered a user are", "user_items", self.users["items"].shape[1]),
+            ("parts of the rating stack are", "stack_weights", PARTS),
+        ):
+            if (theirs := state[name].shape[-1]) != ours:
+                raise ValueError(f"the saved {what} {theirs}, the settings ask for {ours}")
+
+
+def _packed(matrix_DD: Doubles) -> NDArray[np.float32]:
+    """The lower triangle, row after row."""
+    return matrix_DD[np.tril_indices(len(matrix_DD))].astype(np.float32)

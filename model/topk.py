@@ -1,12 +1,17 @@
-"""Top-k lists for the touched users: the best of all known items, less the seen ones."""
+"""Top-k lists for the touched users: the best of all known items, less the seen and the unavailable ones.
+
+With `cold_items` also available items of the catalogue that had no event yet, where their content says so.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from model.content import cold_code
 from model.learner import Learner
 
 SCORES_AT_ONCE = 1 << 24
@@ -17,6 +22,7 @@ class UserList(NamedTuple):
 
     user_id: str
     item_rows: list[int]
+    """Row numbers; below 0 for items that the catalogue knew before their first event (`Content.list_codes`)."""
     item_ids: list[str]
     scores: list[float]
 
@@ -24,26 +30,43 @@ class UserList(NamedTuple):
 class TopK:
     """Makes the lists of a learner as it stands now."""
 
-    def __init__(self, learner: Learner, k: int) -> None:
+    def __init__(self, learner: Learner, k: int, *, cold_items: bool = False) -> None:
         self.learner = learner
         self.k = k
+        self.cold_items = cold_items
 
     def __call__(self, user_ids: Sequence[str]) -> list[UserList]:
         """One list for each of these users, in their order; users that are not known are left out."""
         learner = self.learner
         known = [(user_id, row) for user_id in user_ids if (row := learner.users.row(user_id)) is not None]
-        size = max(1, SCORES_AT_ONCE // max(len(learner.items), 1))
+        content = learner.ranking.content
+        cold_X = content.cold_rows() if content is not None and self.cold_items else np.zeros(0, dtype=np.int64)
+        size = max(1, SCORES_AT_ONCE // max(len(learner.items) + len(cold_X), 1))
         lists: list[UserList] = []
         for start in range(0, len(known), size):
             users = known[start : start + size]
-            scores_UI = learner.scores(np.array([row for _, row in users], dtype=np.int64))
+            rows_U = np.array([row for _, row in users], dtype=np.int64)
+            scores_UI = learner.scores(rows_U)
+            if len(cold_X):
+                scores_UI = torch.cat((scores_UI, learner.cold_scores(rows_U, cold_X)), 1)
             values_UK, items_UK = best(scores_UI, self.k)
             for (user_id, _), values, items in zip(users, values_UK.tolist(), items_UK.tolist(), strict=True):
                 kept = [place for place, value in enumerate(values) if value != -np.inf]
-                rows = [items[place] for place in kept]
-                ids = [learner.items.name(row) for row in rows]
+                rows, ids = self._named([items[place] for place in kept], cold_X)
                 lists.append(UserList(user_id, rows, ids, [round(values[place], 6) for place in kept]))
         return lists
+
+    def _named(self, columns: list[int], cold_X: NDArray[np.int64]) -> tuple[list[int], list[str]]:
+        """The rows and the ids of columns of scores: first all items, then the cold ones of the catalogue."""
+        items, content = self.learner.items, self.learner.ranking.content
+        if content is None:
+            return columns, [items.name(column) for column in columns]
+        known = len(items)
+        codes = iter(content.list_codes([column for column in columns if column < known]))
+        cold = {column: int(cold_X[column - known]) for column in columns if column >= known}
+        rows = [cold_code(cold[column]) if column in cold else next(codes) for column in columns]
+        ids = [content.ids.name(cold[column]) if column in cold else items.name(column) for column in columns]
+        return rows, ids
 
 
 def best(scores_UI: Tensor, k: int) -> tuple[Tensor, Tensor]:

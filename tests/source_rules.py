@@ -96,10 +96,12 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     # The loop names the types of its parts, in the order of the flow; that it makes none of them: `loop_makes_no_part`.
     ("consumer.loop", ("consumer.source", "consumer.journal", "consumer.decode", "consumer.duplicates",
                        "model.interactions", "model.learner", "model.topk", "consumer.lists", "consumer.publish",
-                       "consumer.metrics", "consumer.progress", "consumer.checkpoint", "producer.events")),
+                       "consumer.metrics", "consumer.progress", "consumer.checkpoint", "consumer.catalogue",
+                       "producer.events")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
-                           "consumer.publish", "consumer.source", "model.learner", "model.state")),
+                           "consumer.publish", "consumer.source", "consumer.catalogue", "model.learner",
+                           "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
     ("consumer.modelling", ("consumer.config", "model.*")),
     ("consumer.observation", ("consumer.config", "consumer.metrics", "consumer.quality")),
@@ -108,6 +110,9 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     # Stages that stand on the stage before, and halves of one thing.
     ("consumer.source", ("consumer.offsets",)),
     ("consumer.journal", ("consumer.source", "consumer.durable")),
+    ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
+                            "model.packing")),
+    ("consumer.cold", ("model.evaluation", "model.interactions")),
     ("consumer.checkpoint", ("consumer.durable",)),  # how bytes get onto a disk for good
     ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
     ("consumer.decode", ("producer.events", "consumer.reasons")),

@@ -10,8 +10,8 @@ from model.ranking import RankingRates
 torch.set_num_threads(1)  # the tensors of these tests are small: threads would only wait for each other
 
 SMALL = {"width": 8, "rating_width": 4, "window": 5, "depth": 8}
-STILL = RankingRates(optimizer="sgd", rate=0.0, popularity_rate=0.0)
-"""Rates at which nothing but live state moves."""
+STILL = RankingRates(optimizer="sgd", rate=0.0, mix_rate=0.0)
+"""Rates at which nothing moves but live state (and a network: `still`)."""
 
 
 def click(user, item, timestamp=0, weight=1.0, rating=None):
@@ -32,6 +32,50 @@ def random_stream(seed, events=300, users=12, items=30, forgets=0.0):
         rating = float(draw.integers(1, 11)) / 2 if draw.random() < 0.5 else None
         stream.append(Interaction(user, item, 1_000 * (number // 3), weight, rating))
     return stream
+
+
+def sessions(seed, events, users=400, items=300, clusters=12, repeats=0.25):
+    """Short sessions, each in one cluster, many at a time; repeats of what the user just had; items that enter late.
+
+    Inside a cluster an item is mostly followed by one of its two successors, otherwise by a popular one.
+    """
+    draw = np.random.default_rng(seed)
+    successors = draw.integers(items // clusters, size=(items, 2))
+    recent = [[] for _ in range(users)]
+    open_sessions = []
+    stream = []
+    for number in range(events):
+        if len(open_sessions) < 20:
+            user = int(draw.integers(users))
+            cluster = user % clusters if draw.random() < 0.7 else int(draw.integers(clusters))
+            open_sessions.append([user, cluster, int(draw.integers(2, 7))])
+        place = int(draw.integers(len(open_sessions)))
+        user, cluster, _ = open_sessions[place]
+        entered = max(2, int(items // clusters * min(1.0, 0.4 + number / events)))
+        if recent[user] and draw.random() < repeats:
+            item = recent[user][-1 - int(draw.integers(min(4, len(recent[user]))))]
+        elif recent[user] and recent[user][-1] % clusters == cluster and draw.random() < 0.6:
+            item = int(successors[recent[user][-1], draw.integers(2)]) % entered * clusters + cluster
+        else:
+            item = int(entered * draw.random() ** 2) * clusters + cluster
+        recent[user].append(item)
+        stream.append(click(f"u{user}", f"i{item}", 1_000 * number))
+        open_sessions[place][2] -= 1
+        if open_sessions[place][2] == 0:
+            del open_sessions[place]
+    return stream
+
+
+def still(learner):
+    """The learner with every rate at 0 that its settings do not reach."""
+    if hasattr(learner.ranking.encoder, "layers"):
+        learner.ranking.encoder.layers.rate = 0.0
+    return learner
+
+
+def hit_ratio(steps, first=0, name="ranks_B"):
+    ranks = joined(steps, name)[first:]
+    return float((ranks < 10).sum() / joined(steps, "ranked_B")[first:].sum())
 
 
 def small_learner(*, dtype=None, device="cpu", **settings):

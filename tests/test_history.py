@@ -36,29 +36,32 @@ def test_a_window_is_newest_first_and_padded():
 
     windows = made.windows(np.array([1, 0]), 3)
 
-    assert windows.tolist() == [[7, -1, -1], [6, 5, -1]]
+    assert windows.items_BW.tolist() == [[7, -1, -1], [6, 5, -1]]
 
 
 def test_the_oldest_items_leave_the_ring():
     made = history([(0, item) for item in range(10)])
 
-    assert made.windows(np.array([0]), 3).tolist() == [[9, 8, 7]]
-    assert made.windows(np.array([0]), 99).tolist() == [[9, 8, 7, 6]]
+    assert made.windows(np.array([0]), 3).items_BW.tolist() == [[9, 8, 7]]
+    assert made.windows(np.array([0]), 99).items_BW.tolist() == [[9, 8, 7, 6] + [-1] * 95]
 
 
 def test_no_users_have_no_windows():
-    assert history([]).windows(np.zeros(0, dtype=np.int64), 3).shape == (0, 3)
+    assert history([]).windows(np.zeros(0, dtype=np.int64), 3).items_BW.shape == (0, 3)
 
 
 def test_a_cleared_user_has_an_empty_window_and_leaves_nothing():
     made = history([(0, 5), (1, 7)])
     made.times_UH[0] = 99
+    made.kinds_UH[0] = 5
 
     made.clear(0)
 
-    assert made.windows(np.array([0, 1]), 2).tolist() == [[-1, -1], [7, -1]]
+    assert made.windows(np.array([0, 1]), 2).items_BW.tolist() == [[-1, -1], [7, -1]]
     assert 99 not in made.state()["times"]
     assert 5 not in made.state()["items"]
+    assert not made.state()["kinds"].any()
+    assert made.windows(np.array([0]), 2).lengths_B.tolist() == [0]
 
 
 def test_a_history_of_another_depth_is_refused():

@@ -19,8 +19,10 @@ def arguments(seed, strictly_before, allow_repeats):
         draw.integers(ITEMS, size=EVENTS),
         np.sort(draw.integers(50, size=EVENTS)),
         draw.random(EVENTS) < 0.8,
+        draw.integers(6, size=EVENTS).astype(np.int8),
         np.full((USERS, DEPTH), -1, dtype=np.int32),
         np.zeros((USERS, DEPTH), dtype=np.int64),
+        np.zeros((USERS, DEPTH), dtype=np.int8),
         np.zeros(USERS, dtype=np.int64),
         np.zeros(USERS * room, dtype=np.int32),
         np.arange(USERS) * room,
@@ -31,10 +33,22 @@ def arguments(seed, strictly_before, allow_repeats):
         np.zeros(EVENTS + 2, dtype=np.int64),
         strictly_before,
         allow_repeats,
+        *unwritten(),
+    ]
+
+
+def unwritten():
+    """What the pass fills, with values that it never writes."""
+    return [
+        np.full((EVENTS, WINDOW), -7, dtype=np.int32),
+        np.full((EVENTS, WINDOW), -7, dtype=np.int8),
+        np.full((EVENTS, WINDOW), -7, dtype=np.int8),
+        np.full(EVENTS, -7, dtype=np.int8),
         np.full((EVENTS, WINDOW), -7, dtype=np.int32),
         np.zeros(EVENTS, dtype=np.bool_),
-        np.zeros(EVENTS, dtype=np.int64),
-        np.zeros(EVENTS, dtype=np.int64),
+        np.full(EVENTS, -7, dtype=np.int64),
+        np.full(EVENTS, -7, dtype=np.int64),
+        np.full(EVENTS, -7, dtype=np.int64),
     ]
 
 
@@ -56,15 +70,23 @@ def test_the_two_tables_by_count_agree_with_the_counts():
 
     live_pass(*given)
 
-    known, count, with_count, above_count = given[10:14]
+    known, count, with_count, above_count = given[12:16]
     for value in range(len(with_count)):
         assert with_count[value] == (count[known] == value).sum()
         assert above_count[value] == (count[known] > value).sum()
 
 
-def test_every_place_of_the_windows_is_written():
+def test_every_place_of_what_is_found_is_written():
     given = arguments(13, True, False)
 
     live_pass(*given)
 
-    assert given[16].min() == -1
+    assert all((array != -7).all() for array in given[18:])
+
+
+def test_without_strictly_before_the_full_windows_are_left_to_the_caller():
+    given = arguments(14, False, False)
+
+    live_pass(*given)
+
+    assert (given[22] == -7).all()

@@ -1,121 +1,173 @@
-"""The rating kernels: compiled and interpreted agree, and the gathered gradient is that of autograd."""
+"""The rating kernel: the user is an exact filter, the gradient that of autograd, compiled and interpreted agree."""
 
-import copy
+import math
 
 import numpy as np
+import pytest
 import torch
 
 from model.kernels.compiled import interpreted
-from model.kernels.ratings import predict_then_learn, read_at_median
-from model.ratings import RatingRates
+from model.kernels.ratings import FACTORS, MEAN, VARIANCE, predict_then_learn
+from model.ratings import RatingHead, RatingRates
 
-USERS, ITEMS, FACTORS, EVENTS = 4, 6, 3, 60
+USERS, ITEMS, F = 4, 9, 3
+STANDING = RatingRates(bias_drift=0.0, taste_drift=0.0)
+"""Rates at which time between events changes nothing but the session."""
 
 
-def arguments(seed, dtype=np.float32):
+def head(rates=None, users=USERS, items=ITEMS, **sizes):
+    made = RatingHead(F, 1.0, 5.0, seed=1, rates=rates, **{"remembered": 6, "pair_bits": 5, **sizes})
+    made.grow(users, items)
+    return made
+
+
+def stream(seed, events=120, users=USERS, items=ITEMS):
     draw = np.random.default_rng(seed)
-    return {
-        "users_B": draw.integers(USERS, size=EVENTS),
-        "items_B": draw.integers(ITEMS, size=EVENTS),
-        "ratings_B": draw.random(EVENTS) * 4,
-        "rates": RatingRates().live(),
-        "overall": np.array([6.0, 3.0, 2.0]),
-        "user_bias_U": draw.normal(size=USERS),
-        "user_mood_U": draw.normal(size=USERS),
-        "user_count_U": draw.integers(50, size=USERS),
-        "user_factors_UF": draw.normal(size=(USERS, FACTORS)).astype(dtype),
-        "item_bias_I": draw.normal(size=ITEMS),
-        "item_count_I": draw.integers(50, size=ITEMS),
-        "item_factors_IF": draw.normal(size=(ITEMS, FACTORS)).astype(dtype),
-        "start_F": draw.normal(size=FACTORS).astype(dtype),
-        "gradient_IF": np.zeros((ITEMS, FACTORS), dtype=dtype),
-        "predictions_B": np.zeros(EVENTS),
-    }
+    times = np.cumsum(draw.integers(0, 400_000, size=events))
+    return draw.integers(users, size=events), draw.integers(items, size=events), times, draw.integers(1, 6, size=events)
 
 
-def test_compiled_and_interpreted_learn_the_same():
-    of_compiled = arguments(1)
-    of_interpreted = copy.deepcopy(of_compiled)
-
-    predict_then_learn(*of_compiled.values())
-    interpreted(predict_then_learn)(*of_interpreted.values())
-
-    for name, value in of_compiled.items():
-        np.testing.assert_allclose(value, of_interpreted[name], rtol=1e-6, atol=1e-6, err_msg=name)
+def learn(made, rated, batch_size=30):
+    return [
+        made.predict_then_learn(*(array[at : at + batch_size] for array in rated))
+        for at in range(0, len(rated[0]), batch_size)
+    ]
 
 
-def test_the_prediction_is_mean_biases_factors_and_mood_before_the_event_is_learned():
-    given = arguments(2, np.float64)
-    user, item = given["users_B"][0], given["items_B"][0]
-    expected = (
-        2.0
-        + given["user_bias_U"][user]
-        + given["item_bias_I"][item]
-        + given["user_factors_UF"][user] @ given["item_factors_IF"][item]
-        + RatingRates().mood_weight * given["user_mood_U"][user]
+def covariance(made, user):
+    size = FACTORS + F
+    packed = np.zeros((size, size))
+    packed[np.tril_indices(size)] = made.users["covariance"][user]
+    return packed + np.tril(packed, -1).T
+
+
+def test_compiled_and_interpreted_learn_the_same(monkeypatch):
+    of_compiled, of_interpreted, rated = head(), head(), stream(1)
+
+    expected = learn(of_compiled, rated)
+    monkeypatch.setattr("model.ratings.predict_then_learn", interpreted(predict_then_learn))
+    found = learn(of_interpreted, rated)
+
+    np.testing.assert_allclose(np.hstack(found), np.hstack(expected), rtol=1e-6)
+    for name, array in of_compiled.state().items():
+        np.testing.assert_allclose(of_interpreted.state()[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_without_drift_a_user_is_the_posterior_of_ridge_regression_on_all_their_ratings():
+    made, draw = head(STANDING, users=2, items=40), np.random.default_rng(2)
+    ratings = draw.integers(1, 6, size=30).astype(float)
+    learn(made, (np.ones(30, dtype=int), np.arange(10, 40), np.zeros(30, dtype=int), ratings[::-1]))  # somebody else
+    made.items["bias"][:30] = draw.normal(size=30)
+    made.items["count"][:30] = draw.integers(50, size=30)
+    targets, readings = [], []
+    for item, rating in enumerate(ratings):
+        one = head(STANDING, users=2, items=40)
+        one.load({name: array.copy() for name, array in made.state().items()})
+        mean, deviation = made.overall[MEAN], math.sqrt(made.overall[VARIANCE])
+        bias, count, factors = (made.items[name][item].copy() for name in ("bias", "count", "factors"))
+
+        made.predict_then_learn(*(np.array([value]) for value in (0, item, 0, rating)))
+
+        popularity = np.log1p(count) - made.overall[5]
+        readings.append([1.0, 1.0, bias, popularity, *factors])
+        targets.append(((rating - 1) / 4 - mean) / deviation - bias)
+    readings, targets = np.array(readings), np.array(targets)
+    prior = np.diag(1 / STANDING.variances(F))
+    start = made._start_D.astype(np.float64)
+
+    posterior = np.linalg.inv(prior + readings.T @ readings)
+
+    assert np.abs(targets - readings @ start).max() < 4  # no error was cut, so that the filter is linear
+    np.testing.assert_allclose(covariance(made, 0), posterior, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        made.users["mean"][0], posterior @ (prior @ start + readings.T @ targets), rtol=1e-3, atol=1e-5
     )
 
-    interpreted(predict_then_learn)(*given.values())
 
-    assert np.isclose(given["predictions_B"][0], expected)
-
-
-def test_the_gradient_by_item_factors_is_that_of_half_the_squared_error_and_the_pull_to_zero():
-    given = arguments(3, np.float64)
+def test_between_ratings_each_part_falls_back_to_its_start_and_regains_its_doubt():
     rates = RatingRates()
-    items = torch.tensor(given["item_factors_IF"], requires_grad=True)
-    loss = torch.zeros((), dtype=torch.float64)
-    for place in range(EVENTS):  # event by event, so that the user's side is what the event finds; it is not traced
-        user, item = given["users_B"][place], given["items_B"][place]
-        of_user = torch.tensor(given["user_factors_UF"][user].copy())
-        one = {**given, "users_B": given["users_B"][place : place + 1], "items_B": given["items_B"][place : place + 1]}
-        one |= {"ratings_B": given["ratings_B"][place : place + 1], "gradient_IF": np.zeros((ITEMS, FACTORS))}
-        one |= {"predictions_B": np.zeros(1)}
-        interpreted(predict_then_learn)(*one.values())
-        without_factors = float(one["predictions_B"][0]) - (of_user @ items[item]).item()
-        prediction = without_factors + of_user @ items[item]
-        loss = loss + (given["ratings_B"][place] - prediction) ** 2 / 2 + rates.shrink * (items[item] ** 2).sum() / 2
-    loss.backward()
+    made = head(rates)
+    learn(made, stream(3))
+    before, mean = covariance(made, 0), made.users["mean"][0].astype(np.float64)
+    last, bias, count = int(made.users["time"][0]), made.items["bias"][4], made.items["count"][4]
+    factors, usual = made.items["factors"][4].copy(), made.overall[:3].copy()
 
-    whole = arguments(3, np.float64)
-    interpreted(predict_then_learn)(*whole.values())
+    made.predict_then_learn(np.array([0]), np.array([4]), np.array([last + 3 * 60_000]), np.array([2.0]))
 
-    np.testing.assert_allclose(-whole["gradient_IF"], items.grad.numpy(), rtol=1e-9, atol=1e-9)
-
-
-def median_arguments(seed):
-    draw = np.random.default_rng(seed)
-    ratings = draw.integers(1, 11, size=800) / 2
-    return [np.clip(ratings + draw.normal(size=800), 0.5, 5.0), ratings, 0.5, 5.0, np.zeros((4, 10)), np.zeros(800)]
+    keep = np.array([1.0, 4.0**-rates.session_power, *[math.sqrt(1 - rates.taste_drift)] * (2 + F)])
+    prior, start = rates.variances(F), made._start_D.astype(np.float64)
+    expected = before * np.outer(keep, keep) + np.diag(prior * (1 - keep**2))
+    expected[0, 0] += rates.bias_drift * rates.bias_variance
+    mean = start + keep * (mean - start)
+    reading = np.array([1.0, 1.0, bias, np.log1p(count) - made.overall[5], *factors])
+    gain = expected @ reading / (1 + reading @ expected @ reading)
+    error = (0.25 - usual[1]) / math.sqrt(usual[2]) - bias - mean @ reading
+    assert expected[0, 0] < rates.bias_variance
+    np.testing.assert_allclose(covariance(made, 0), expected - np.outer(gain, expected @ reading), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(made.users["mean"][0], mean + gain * error, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_and_interpreted_read_the_same_medians():
-    of_compiled = median_arguments(4)
-    of_interpreted = copy.deepcopy(of_compiled)
+def test_doubt_in_a_bias_never_exceeds_a_strangers_however_long_the_user_is_known():
+    made = head(RatingRates(bias_drift=0.9))
 
-    read_at_median(*of_compiled)
-    interpreted(read_at_median)(*of_interpreted)
+    learn(made, stream(4, events=600))
 
-    assert np.array_equal(of_compiled[4], of_interpreted[4])
-    assert np.array_equal(of_compiled[5], of_interpreted[5])
-
-
-def test_a_median_is_that_of_the_earlier_ratings_after_similar_predictions():
-    predictions, ratings, *rest = median_arguments(5)
-
-    read_at_median(predictions, ratings, *rest)
-
-    bins = np.minimum(((predictions - 0.5) / 4.5 * 4).astype(int), 3)
-    for place in range(0, 800, 7):
-        earlier = ratings[:place][bins[:place] == bins[place]]
-        lower_median = np.sort(earlier)[(len(earlier) - 1) // 2] if len(earlier) >= 20 else predictions[place]
-        assert np.isclose(rest[3][place], lower_median)
+    for user in range(USERS):
+        values = np.linalg.eigvalsh(covariance(made, user))
+        assert values.min() > 0
+        assert covariance(made, user)[0, 0] <= made.rates.bias_variance
 
 
-def test_a_prediction_outside_the_scale_and_a_rating_at_its_ends_find_their_places():
-    table, medians = np.zeros((4, 10)), np.zeros(2)
+@pytest.mark.parametrize("place", range(8))
+def test_the_gradient_by_item_factors_is_that_of_half_the_squared_error_and_the_pull_to_zero(place):
+    rates = RatingRates(item_rate=1.0)
+    made = head(rates, remembered=0)
+    users, items, times, ratings = stream(5)
+    learn(made, (users, items, times, ratings))
+    user, item = place % USERS, place
+    time, rating = int(times.max()), 1.0 + place % 5
+    mean, deviation = made.overall[MEAN], math.sqrt(made.overall[VARIANCE])
+    bias, count = made.items["bias"][item], made.items["count"][item]
+    factors = torch.tensor(made.items["factors"][item], dtype=torch.float64, requires_grad=True)
+    gap = (time - int(made.users["time"][user])) / 60_000
+    keep = np.array([1.0, (1 + gap) ** -rates.session_power, *[math.sqrt(1 - rates.taste_drift)] * (2 + F)])
+    state = torch.tensor(made._start_D + keep * (made.users["mean"][user] - made._start_D), dtype=torch.float64)
+    squares, before = made.items["squares"][item], made.items["factors"][item].astype(np.float64)
 
-    read_at_median(np.array([-3.0, 99.0]), np.array([0.5, 5.0]), 0.5, 5.0, table, medians)
+    made.predict_then_learn(*(np.array([value]) for value in (user, item, time, rating)))
 
-    assert medians.tolist() == [0.5, 5.0]
-    assert table[0, 0] == table[3, 9] == 1
+    own = torch.tensor([1.0, 1.0, bias, math.log1p(count) - made.overall[5]], dtype=torch.float64)
+    error = ((rating - 1) / 4 - mean) / deviation - bias - state[:FACTORS] @ own - state[FACTORS:] @ factors
+    (error**2 / 2 + rates.shrink * (factors**2).sum() / 2).backward()
+    gradient = -factors.grad.numpy()
+    adagrad = gradient / math.sqrt(squares + (gradient**2).mean())
+    np.testing.assert_allclose(made.items["factors"][item] - before, adagrad, rtol=1e-3, atol=1e-5)
+
+
+def test_neighbours_vote_with_the_sign_of_what_went_together():
+    made = head(users=400, items=4, pair_bits=10)
+    draw = np.random.default_rng(6)
+    users = np.repeat(np.arange(400), 3)
+    likes = draw.random(400) < 0.5
+    ratings = np.where(np.stack([likes, likes, ~likes], axis=1), 5.0, 1.0).ravel()  # 0 with 1, both against 2
+    learn(made, (users, np.tile([0, 1, 2], 400), np.arange(1200) * 1000, ratings))
+
+    state = made.pairs.state()
+
+    sums = {key >> 32 | (key & 0xFFFFFFFF) << 8: value for key, value in zip(state["keys"], state["sums"], strict=True)}
+    assert sums[0 | 1 << 8] > 50
+    assert sums[0 | 2 << 8] < -50
+    assert sums[1 | 2 << 8] < -50
+    assert made.stack_weights_S[9] > 0.1
+
+
+def test_pairs_that_share_one_slot_wear_each_other_down_and_the_frequent_one_holds_it():
+    made = head(users=300, items=4, pair_bits=0)
+    often = (np.repeat(np.arange(250), 2), np.tile([0, 1], 250))
+    seldom = (np.repeat(np.arange(250, 260), 2), np.tile([2, 3], 10))
+    users, items = (np.concatenate(arrays) for arrays in zip(seldom, often, strict=True))
+
+    learn(made, (users, items, np.zeros(520, dtype=int), 1.0 + np.arange(520) % 5))
+
+    assert made.pairs.state()["keys"].tolist() == [1]  # 0 and 1
+    assert made.pairs.counts[0] > 50

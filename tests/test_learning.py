@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from streams import click, joined, run
+from streams import click, hit_ratio, joined, run, sessions
 
 from model.learner import Learner, LearnerSettings
 from model.ranking import RankingRates
@@ -44,7 +44,7 @@ def test_after_a_and_b_comes_c():
         for user, start in enumerate(draw.integers(24, size=400).tolist())
         for step in range(4)
     ]
-    learner = make_learner(decay=0.5)
+    learner = make_learner()
     run(learner, stream, 16)
 
     run(learner, [click(f"new{start}", ring[(start + step) % 24]) for start in range(24) for step in range(2)], 48)
@@ -148,3 +148,52 @@ def test_a_skewed_stream_in_large_batches_does_not_diverge(rates):
 
     assert np.isfinite([step.ranking_loss for step in steps]).all()
     assert (joined(steps, "ranks_B")[items == 0][1000:] < 10).mean() > 0.9
+
+
+def zipf(seed, events, users=2000, items=3000, exponent=1.2, groups=10):
+    """Zipf's popularity over all, and half of the events from the user's own group of items."""
+    draw = np.random.default_rng(seed)
+    share = np.arange(1, items + 1) ** -exponent
+    drawn = draw.choice(items, size=events, p=share / share.sum())
+    user = draw.integers(users, size=events)
+    own = draw.random(events) < 0.5
+    drawn[own] = drawn[own] // groups * groups + user[own] % groups
+    return [click(f"u{u}", f"i{i}", n) for n, (u, i) in enumerate(zip(user.tolist(), drawn.tolist(), strict=True))]
+
+
+def on_a_zipf_stream(rates):
+    """(losses of the steps, hit ratio, popularity's) at batches of 4,096; the ratios over the second half."""
+    learner = Learner(LearnerSettings(width=24, rating_width=2, window=20, ranking=rates, allow_repeats=True))
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = run(learner, zipf(9, 10 * 4096), 4096)
+    losses = [np.inf if step.refused else step.ranking_loss for step in steps[1:]]  # nothing is known at the first
+    half = 5 * 4096
+    return losses, hit_ratio(steps, half), hit_ratio(steps, half, "popularity_ranks_B")
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["full", "sampled"])
+def test_on_a_zipf_stream_at_batch_4096_the_defaults_do_not_diverge(sampled):
+    losses, hits, by_popularity = on_a_zipf_stream(RankingRates(full_softmax_items=500 if sampled else 4096))
+
+    assert max(losses) < 2 * losses[0]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert hits > 1.03 * by_popularity
+
+
+def test_on_a_zipf_stream_at_batch_4096_plain_sgd_diverges_at_the_rate_that_suits_adagrad():
+    losses, hits, by_popularity = on_a_zipf_stream(RankingRates(optimizer="sgd"))
+
+    assert losses[0] > 10  # a few nats at the default
+    assert losses[-1] == np.inf  # refused by now, and every step after it: what was accepted before had run away
+    assert hits < 1.03 * by_popularity
+
+
+@pytest.mark.parametrize("encoder", ["recency", "blend"])
+def test_once_warm_batches_of_512_lose_little_against_small_ones_on_sessions_with_repeats_and_new_items(encoder):
+    stream = sessions(1, 60_000)
+
+    def hits(batch_size):
+        """Over the second half: a step a batch needs more events until the mix has found its place."""
+        return hit_ratio(run(make_learner(encoder=encoder, window=20, allow_repeats=True), stream, batch_size), 30_000)
+
+    assert hits(512) > 0.98 * hits(32)

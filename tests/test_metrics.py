@@ -22,8 +22,11 @@ CONTRACT = {
     "headrace_prequential_mae": ("gauge", set()),
     "headrace_popularity_hit_ratio": ("gauge", set()),
     "headrace_prequential_samples_total": ("counter", set()),
+    "headrace_quality": ("gauge", {"measure", "cohort"}),
+    "headrace_catalogue_rows_total": ("counter", {"outcome"}),
     "headrace_loss": ("gauge", {"kind"}),
     "headrace_drift_total": ("counter", set()),
+    "headrace_refused_steps_total": ("counter", set()),
     "headrace_learning_rate": ("gauge", set()),
     "headrace_vocabulary_rows": ("gauge", {"kind"}),
     "headrace_evicted_rows_total": ("counter", {"kind"}),
@@ -75,8 +78,11 @@ def busy_metrics():
     metrics.observe_batch(3)
     metrics.set_lag({0: 1}, 0.5)
     metrics.set_quality(hit_ratio=0.2, ndcg=0.1, mae=0.7, popularity_hit_ratio=0.08)
+    metrics.set_cohort_quality("cold", {"hit_ratio": 0.2})
+    metrics.count_catalogue_rows("taken", 1)
     metrics.count_samples(1)
     metrics.count_drifts()
+    metrics.count_refused_step()
     metrics.set_loss("ranking", 1.0)
     metrics.set_learning_rate(0.1)
     metrics.set_vocabulary_rows("users", 1)
@@ -207,6 +213,18 @@ def test_quality_is_unknown_before_anything_was_judged():
 
     assert math.isnan(value(metrics, "headrace_prequential_hit_ratio"))
     assert math.isnan(value(metrics, "headrace_prequential_mae"))
+
+
+def test_quality_is_told_by_measure_and_cohort():
+    metrics = Metrics()
+
+    metrics.set_cohort_quality("cold", {"hit_ratio": 0.25, "mae": math.nan})
+    metrics.set_cohort_quality("warm", {"hit_ratio": 0.5})
+    metrics.set_cohort_quality("cold", {"hit_ratio": 0.125})
+
+    assert value(metrics, "headrace_quality", measure="hit_ratio", cohort="cold") == 0.125
+    assert value(metrics, "headrace_quality", measure="hit_ratio", cohort="warm") == 0.5
+    assert math.isnan(value(metrics, "headrace_quality", measure="mae", cohort="cold"))
 
 
 def test_two_workers_in_one_process_do_not_mix():

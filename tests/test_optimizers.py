@@ -134,3 +134,31 @@ def test_a_reset_row_moves_like_a_new_one(name):
 def test_a_name_that_is_no_optimizer_is_refused_with_those_that_are():
     with pytest.raises(ValueError, match="optimizer: expected one of sgd, adagrad, adam, got 'rmsprop'"):
         make_optimizer("rmsprop", table(1, 1), 0.1)
+
+
+def test_faded_adagrad_moves_a_row_as_one_that_gathered_less():
+    ours, other = table(1, 4), table(1, 4)
+    faded, fresh = make_optimizer("adagrad", ours, 0.1), make_optimizer("adagrad", other, 0.1)
+    gradient = torch.full((1, 4), 2.0, dtype=torch.float64)
+    faded.step(None, gradient)
+    fresh.step(None, gradient / 2)
+    moved, moved_too = ours.values.clone(), other.values.clone()
+
+    faded.fade(0.25)
+
+    faded.step(None, gradient)
+    fresh.step(None, gradient)
+    torch.testing.assert_close(ours.values - moved, other.values - moved_too)
+
+
+@EVERY_OPTIMIZER
+def test_fading_by_one_changes_nothing(name):
+    ours, other = table(3, 4), table(3, 4)
+    faded, plain = make_optimizer(name, ours, 0.1), make_optimizer(name, other, 0.1)
+
+    for gradient in gradients(4, 5, 3, 4):
+        faded.fade(1.0)
+        faded.step(None, gradient)
+        plain.step(None, gradient)
+
+    assert torch.equal(ours.values, other.values)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import river.metrics
 
 from consumer.quality import LiveQuality
 from model import evaluation
@@ -129,16 +130,159 @@ def test_figures_do_not_depend_on_where_steps_were_cut(cuts):
     assert live.total().rmse == pytest.approx(evaluation.root_mean_squared_error(clipped, ratings))
 
 
-def test_a_collapse_of_the_hit_ratio_is_a_drift_and_a_steady_one_is_none():
-    generator = np.random.default_rng(1)
+# --- by cohort ---
+
+
+def cohort_step(ranks, earlier, **columns):
+    size = len(ranks)
+    nothing = [NONE] * size
+    means, losses = columns.pop("means", nothing), columns.pop("losses", nothing)
+    return step(ranks, **columns) | {
+        "earlier_events_B": np.array(earlier),
+        "user_means_B": np.array(means, dtype=np.float64),
+        "losses_B": np.array(losses, dtype=np.float64),
+    }
+
+
+def many(seed=3, size=1000):
+    """The arguments of a step with everything in it."""
+    generator = np.random.default_rng(seed)
+    ratings = generator.integers(1, 6, size).astype(np.float64)
+    return cohort_step(
+        generator.integers(0, 40, size).tolist(),
+        generator.integers(0, 20, size).tolist(),
+        popularity=generator.integers(0, 80, size).tolist(),
+        losses=generator.gamma(2.0, 2.0, size).tolist(),
+        ratings=np.where(generator.random(size) < 0.7, ratings, np.nan).tolist(),
+        predictions=(ratings + generator.normal(0, 1.0, size)).clip(1, 5).tolist(),
+        medians=ratings.tolist(),
+        means=np.where(generator.random(size) < 0.9, generator.uniform(2, 4, size), np.nan).tolist(),
+    )
+
+
+def test_a_user_with_fewer_than_five_earlier_events_is_cold():
     live = quality()
 
-    live.observe(**step(np.where(generator.random(20_000) < 0.3, 0, 50).tolist()))
-    steady = live.drifts
-    live.observe(**step(np.where(generator.random(20_000) < 0.05, 0, 50).tolist()))
+    live.observe(**cohort_step([0, 50, 0, 0], earlier=[0, 4, 5, 900], losses=[1, 2, 3, 5]))
 
-    assert steady == 0
-    assert live.drifts >= 1
+    found = live.by_cohort()
+    assert {cohort: measures.hit_ratio for cohort, measures in found.items()} == {"all": 0.75, "cold": 0.5, "warm": 1}
+    assert {cohort: measures.log_loss for cohort, measures in found.items()} == {"all": 2.75, "cold": 1.5, "warm": 4}
+
+
+@pytest.mark.parametrize("cohort", ["all", "cold", "warm"])
+def test_every_ranking_measure_is_that_of_the_definition(cohort):
+    live, everything = quality(window=1000), many()
+    in_cohort = {
+        "all": slice(None),
+        "cold": everything["earlier_events_B"] < 5,
+        "warm": everything["earlier_events_B"] >= 5,
+    }[cohort]
+    ranks, popularity = everything["ranks_B"][in_cohort], everything["popularity_ranks_B"][in_cohort]
+
+    live.observe(**everything)
+
+    found = live.by_cohort()[cohort]
+    for measure in ("ndcg", "mrr", "precision", "recall", "f1"):
+        assert getattr(found, measure) == pytest.approx(getattr(evaluation, measure)(ranks)), measure
+    assert found.hit_ratio == pytest.approx(evaluation.hit_rate(ranks))
+    assert found.popularity_hit_ratio == pytest.approx(evaluation.hit_rate(popularity))
+    assert found.popularity_ndcg == pytest.approx(evaluation.ndcg(popularity))
+    assert found.popularity_mrr == pytest.approx(evaluation.mrr(popularity))
+    assert found.log_loss == pytest.approx(everything["losses_B"][in_cohort].mean())
+
+
+@pytest.mark.parametrize("cohort", ["all", "cold", "warm"])
+def test_rating_measures_are_those_of_river(cohort):
+    live, everything = quality(window=1000), many()
+    theirs = {
+        "mae": river.metrics.MAE(),
+        "rmse": river.metrics.RMSE(),
+        "liked_accuracy": river.metrics.Accuracy(),
+        "liked_precision": river.metrics.Precision(),
+        "liked_recall": river.metrics.Recall(),
+        "liked_f1": river.metrics.F1(),
+    }
+    columns = ("ratings_B", "predictions_B", "user_means_B", "earlier_events_B")
+    for rating, prediction, mean, earlier in zip(*(everything[name].tolist() for name in columns), strict=True):
+        if math.isnan(rating) or (cohort != "all" and (earlier < 5) != (cohort == "cold")):
+            continue
+        for name, metric in theirs.items():
+            if not name.startswith("liked"):
+                metric.update(rating, prediction)
+            elif not math.isnan(mean):
+                metric.update(rating > mean, prediction > mean)
+
+    live.observe(**everything)
+
+    found = live.by_cohort()[cohort]
+    assert {name: getattr(found, name) for name in theirs} == pytest.approx(
+        {name: metric.get() for name, metric in theirs.items()}
+    )
+
+
+def test_the_cohorts_forget_what_left_the_window():
+    live = quality(window=2)
+
+    live.observe(**cohort_step([0, 0, 50, 50], earlier=[0, 0, 9, 9]))
+
+    assert math.isnan(live.by_cohort()["cold"].hit_ratio)
+    assert live.by_cohort()["warm"].hit_ratio == 0
+
+
+def test_small_steps_give_the_figures_of_a_large_one():
+    large, small, everything = quality(window=300), quality(window=300), many()
+
+    large.observe(**everything)
+    for start in range(0, 1000, 7):
+        small.observe(**{name: column[start : start + 7] for name, column in everything.items()})
+
+    for cohort, measures in large.by_cohort().items():
+        assert small.by_cohort()[cohort] == pytest.approx(measures, nan_ok=True)
+    assert small.total() == pytest.approx(large.total())
+
+
+def test_without_events_every_measure_is_unknown():
+    for measures in quality().by_cohort(10).values():
+        assert all(math.isnan(value) for value in measures)
+
+
+def test_coverage_counts_items_of_any_list_once_and_leaves_out_those_without_an_event():
+    live = quality()
+
+    live.observe_lists([[0, 1], [1, 2], [-3, 3]], np.array([True, False, False]), np.ones(8, dtype=np.int64))
+
+    found = live.by_cohort(known_items=8)
+    assert {cohort: measures.coverage for cohort, measures in found.items()} == {
+        "all": 0.5,
+        "cold": 0.25,
+        "warm": 0.375,
+    }
+
+
+def test_novelty_is_the_mean_of_the_bits_that_name_the_listed_items():
+    live = quality()
+    counts = np.array([7.5, 1.5, 5]).astype(np.int64)
+    total = counts.sum() + 1.5
+    bits = -np.log2((counts + 0.5) / total)
+
+    live.observe_lists([[0, 1], [2], [-1]], np.array([True, False, False]), counts)
+
+    found = live.by_cohort(known_items=3)
+    assert found["cold"].novelty == pytest.approx((bits[0] + bits[1]) / 2)
+    assert found["warm"].novelty == pytest.approx(bits[2])
+
+
+def test_lists_that_grow_longer_are_taken_and_empty_ones_are_none():
+    live = quality()
+
+    live.observe_lists([[0], []], np.array([False, False]), np.ones(4, dtype=np.int64))
+    live.observe_lists([], np.zeros(0, dtype=np.bool_), np.ones(4, dtype=np.int64))
+    before = live.by_cohort(known_items=4)["all"].coverage
+    live.observe_lists([[1, 2, 3]], np.array([False]), np.ones(4, dtype=np.int64))
+
+    assert before == 0.25
+    assert live.by_cohort(known_items=4)["all"].coverage == 0.75
 
 
 def test_a_window_of_nothing_is_refused():

@@ -11,6 +11,7 @@ from pathlib import Path
 from stream_fakes import FakeSource, Topic
 
 from consumer.actions import to_model
+from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
@@ -109,6 +110,7 @@ class FakeWorker:
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
         self.publisher = FakePublisher()
+        self.catalogue = Catalogue(self.learner.describe)
         self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
         self.progress = Progress(
@@ -118,6 +120,7 @@ class FakeWorker:
             learner=self.learner,
             seen_ids=self.seen_ids,
             last_lists=self.last_lists,
+            catalogue=self.catalogue,
             settings={"k": 3},
             every_seconds=every_seconds,
             flush_seconds=1,
@@ -133,6 +136,7 @@ class FakeWorker:
             source=self.stream,
             decode=Decoder(),
             seen_ids=self.seen_ids,
+            catalogue=self.catalogue,
             interpret=lambda accepted: to_model(accepted.event, {"skip": -0.5}, 1.0, 1.0),
             learner=self.learner,
             top_k=TopK(self.learner, 3),

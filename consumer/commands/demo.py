@@ -51,7 +51,7 @@ def run(
     print(f"Loading {dataset} ...", file=screen_stream, flush=True)
     data = load(dataset)
     total = len(data.events[:limit])
-    topics = {name: PARTITIONS for name in (settings.events_topic, settings.recommendations_topic)}
+    topics = dict.fromkeys((settings.events_topic, settings.items_topic, settings.recommendations_topic), PARTITIONS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))
         broker = stack.enter_context(InProcessBroker({**topics, settings.dead_letter_topic: 1}))

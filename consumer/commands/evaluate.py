@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from consumer.actions import to_model
+from consumer.catalogue import content_of
+from consumer.cold import ColdFigures
 from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
 from consumer.quality import LiveQuality
@@ -39,16 +41,23 @@ def run(
     allow_repeats: bool = False,
     strictly_before: bool = False,
     ranks: Path | None = None,
+    content: bool = False,
 ) -> dict[str, Any]:
     """Figures over all ranked events, with the settings that made them; `ranks` names a CSV to write, a line an event.
+
+    With `content` the learner is told beforehand what the data set's catalogue says of its items.
 
     The times leave out imports, reading the data and compiling the kernels; `seconds` is the whole command.
     """
     began = time.perf_counter()
+    if content and dataset is None:
+        raise UsageError("--content: a file of events has no catalogue; name a data set with --dataset")
     meanings = [_meaning(settings, event) for event in _read(dataset, events, limit)]
     settings = settings.model_copy(update={"quality_share": 1.0})
     warm_up(settings)
     learn = Evaluation(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
+    if content and dataset is not None:
+        learn.learner.describe({item.item_id: content_of(item) for item in datasets.load(dataset).items})
     with _rank_writer(ranks) as write:
         started = time.perf_counter()
         for start in range(0, len(meanings), settings.batch_size):
@@ -70,8 +79,14 @@ def run(
         "events_per_second": round(len(meanings) / seconds, 1) if meanings else 0.0,
         "batch_size": settings.batch_size,
         "encoder": settings.encoder,
-        "settings": {**settings.shown(), "allow_repeats": allow_repeats, "strictly_before": strictly_before},
+        "settings": {
+            **settings.shown(),
+            "allow_repeats": allow_repeats,
+            "strictly_before": strictly_before,
+            "content": content,
+        },
         "baselines": {"popularity": _ranking(figures.popularity_hit_ratio, figures.popularity_ndcg)},
+        "cold": learn.cold.figures(),
     }
 
 
@@ -81,9 +96,12 @@ class Evaluation:
     def __init__(self, settings: Settings, *, allow_repeats: bool, strictly_before: bool) -> None:
         self.learner = make_learner(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
         self.quality = LiveQuality(window=settings.quality_window)
+        self.cold = ColdFigures()
 
     def learn(self, batch: Sequence[Meaning]) -> Step:
-        step = self.learner.test_then_learn([meaning for meaning in batch if meaning is not None])
+        entries = [meaning for meaning in batch if meaning is not None]
+        step = self.learner.test_then_learn(entries)
+        self.cold.observe(entries, step.ranked_B, step.ranks_B)
         self.quality.observe(
             ranked_B=step.ranked_B,
             ranks_B=step.ranks_B,

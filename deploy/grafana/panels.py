@@ -136,6 +136,48 @@ ROWS: dict[str, list[Panel]] = {
             queries=[Query("headrace_prequential_mae", "MAE")],
         ),
         Panel(
+            title="Hit ratio at 10 of cold and of warm users",
+            unit="percentunit",
+            bad="Cold users below popularity: newcomers get lists that a plain list of the most popular would beat.",
+            do="Did ids change, so that everybody looks new? Otherwise nothing tonight: compare with last week.",
+            queries=[
+                Query('headrace_quality{measure="hit_ratio", cohort=~"cold|warm"}', "{{cohort}}"),
+                Query(
+                    'headrace_quality{measure="popularity_hit_ratio", cohort=~"cold|warm"}', "popularity, {{cohort}}"
+                ),
+            ],
+        ),
+        Panel(
+            title="Ratings above the user's mean: how often that was foreseen",
+            unit="percentunit",
+            bad="Accuracy near a half: the rating head knows nothing of what people like.",
+            do="Did the scale change (HEADRACE_RATING_MIN, _MAX)? Otherwise nothing tonight.",
+            queries=[
+                Query('headrace_quality{measure=~"liked_.*", cohort="all"}', "{{measure}}"),
+            ],
+        ),
+        Panel(
+            title="Log-loss by cohort, in nats",
+            unit="short",
+            bad="It climbs for hours, or jumps: what people choose surprises the model more than it did.",
+            do="Look at drift beside it, and for what changed in the events (ids, actions, bots).",
+            queries=[Query('headrace_quality{measure="log_loss"}', "{{cohort}}")],
+        ),
+        Panel(
+            title="Coverage: share of the items that stand in any of the newest lists",
+            unit="percentunit",
+            bad="It falls towards 0: everybody is shown the same few items.",
+            do="Did a few items flood the events (bots, a campaign)? If it follows the traffic, nothing tonight.",
+            queries=[Query('headrace_quality{measure="coverage"}', "{{cohort}}")],
+        ),
+        Panel(
+            title="Novelty of the lists, in bits",
+            unit="short",
+            bad="It falls with coverage: lists have become a chart of what is popular anyway.",
+            do="Nothing tonight. Compare with the hit ratio: lists may be plainer and better.",
+            queries=[Query('headrace_quality{measure="novelty"}', "{{cohort}}")],
+        ),
+        Panel(
             title="Events that these figures rest on",
             unit="ops",
             bad="0 while events are learned: the quality figures stand still and say nothing.",
@@ -152,17 +194,32 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Learning rate of the ranking head",
             unit="short",
-            bad="Another one than you set in HEADRACE_LEARNING_RATE.",
-            do="Nothing tonight. Compare with what `headrace config show` says where the worker runs.",
+            bad="Above HEADRACE_LEARNING_RATE for hours: drift raises it, and it should come back within some "
+            "thousand events.",
+            do="Nothing tonight. If alarms go on and on, set HEADRACE_DRIFT_BOOST to 1 and look at the events.",
             queries=[Query("headrace_learning_rate", "rate")],
         ),
         Panel(
-            title="Drift: how often the hit ratio was found to have changed for good",
+            title="Drift: how often a cohort's live error rose for good",
             unit="short",
             bad="Several in an hour: what people do is changing faster than usual, or the events have "
             "changed their meaning.",
             do="Read it together with the hit ratio: only if that falls too is there something to mend.",
             queries=[Query("sum(increase(headrace_drift_total[1h]))", "in the last hour")],
+        ),
+        Panel(
+            title="Records of the catalogue by outcome",
+            unit="ops",
+            bad="Rejected grows: somebody sends what is not an item, and those items keep what was known of them.",
+            do="The worker's log names the records. Call the team that sends the catalogue; nothing else suffers.",
+            queries=[Query("sum by (outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))", "{{outcome}}")],
+        ),
+        Panel(
+            title="Refused steps: loss or gradient was not finite",
+            unit="short",
+            bad="Anything but 0: those events were counted and ranked, but taught the shared weights nothing.",
+            do="Lower HEADRACE_LEARNING_RATE or the weights of actions; the worker's log has the numbers of each step.",
+            queries=[Query("sum(increase(headrace_refused_steps_total[1h]))", "in the last hour")],
         ),
     ],
     "Will it survive the night?": [

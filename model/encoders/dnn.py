@@ -6,7 +6,8 @@ The second matrix starts at zero, so the encoder starts as `recency` and departs
 import torch
 from torch import Tensor
 
-from model.encoders.recency import RecencyEncoder
+from model.encoders.interface import Encoded
+from model.encoders.recency import RecencyEncoder, recency_of, with_recency
 from model.growth import normal_rows
 from model.small import SmallParameters
 from model.windows import LENGTH_BUCKETS, Windows
@@ -41,26 +42,36 @@ class DnnEncoder:
         _, hidden_BH = self._hidden(windows, sums_BD)
         return torch.addmm(sums_BD, hidden_BH, self.layers["second"])
 
-    def pull_back(self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
-        inputs_BX, hidden_BH = self._hidden(windows, self.recency.encode(windows, items_ID))
-        self.layers.gradients["second"].addmm_(hidden_BH.T, gradient_BD)
-        by_hidden_BH = (gradient_BD @ self.layers["second"].T) * (hidden_BH > 0)
-        self.layers.gradients["first"].addmm_(inputs_BX.T, by_hidden_BH)
-        width = gradient_BD.shape[1]
-        by_sums_BD = gradient_BD + by_hidden_BH @ self.layers["first"][:width].T
-        self.recency.pull_back(windows, items_ID, by_sums_BD, gradient_ID)
+    def trace(self, windows: Windows, items_ID: Tensor) -> Encoded:
+        sums_BD, pull_sums_back = self.recency.trace(windows, items_ID)
+        inputs_BX, hidden_BH = self._hidden(windows, sums_BD)
+
+        def pull_back(gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+            self.layers.gradients["second"].addmm_(hidden_BH.T, gradient_BD)
+            by_hidden_BH = (gradient_BD @ self.layers["second"].T) * (hidden_BH > 0)
+            self.layers.gradients["first"].addmm_(inputs_BX.T, by_hidden_BH)
+            width = gradient_BD.shape[1]
+            pull_sums_back(gradient_BD + by_hidden_BH @ self.layers["first"][:width].T, gradient_ID)
+
+        return Encoded(torch.addmm(sums_BD, hidden_BH, self.layers["second"]), pull_back)
 
     def step(self) -> None:
         self.layers.step()
         self.recency.step()
 
+    def gradients(self) -> dict[str, Tensor]:
+        return with_recency(self.layers.gradients, self.recency.gradients())
+
+    def drop_gradients(self) -> None:
+        self.layers.drop_gradients()
+        self.recency.drop_gradients()
+
     def state(self) -> dict[str, Tensor]:
-        return {**self.layers.state(), **{f"recency.{name}": value for name, value in self.recency.state().items()}}
+        return with_recency(self.layers.state(), self.recency.state())
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.layers.load(state)
-        prefix = "recency."
-        self.recency.load({n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)})
+        self.recency.load(recency_of(state))
 
     def _hidden(self, windows: Windows, sums_BD: Tensor) -> tuple[Tensor, Tensor]:
         lengths_B = torch.from_numpy(windows.lengths_B).to(sums_BD.device, torch.int64)

@@ -1,10 +1,22 @@
 """What a user encoder is: history in, user vector out, and gradients back to where they belong."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from model.windows import Windows
+
+PullBack = Callable[[Tensor, Tensor], None]
+
+
+class Encoded(NamedTuple):
+    """User vectors and the way back from them; it holds what the way back needs, so drop it after the step."""
+
+    users_BD: Tensor
+    pull_back: PullBack
+    """Takes `gradient_BD`, the loss's gradient by the user vectors, and `gradient_ID`. What it means for the items is
+    added to `gradient_ID`; what it means for the encoder's own parameters is kept until `step`. Once at most."""
 
 
 class Encoder(Protocol):
@@ -17,15 +29,17 @@ class Encoder(Protocol):
     def encode(self, windows: Windows, items_ID: Tensor) -> Tensor:
         """User vectors (B, D). An empty window gives the zero vector, or a learned vector for strangers."""
 
-    def pull_back(self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
-        """Take in `gradient_BD`, the loss's gradient by the user vectors.
-
-        What it means for the items is added to `gradient_ID`; what it means for the encoder's own parameters is kept
-        until `step`.
-        """
+    def trace(self, windows: Windows, items_ID: Tensor) -> Encoded:
+        """The same vectors with the way back, for a step of learning; nothing is read twice."""
 
     def step(self) -> None:
         """Move the encoder's own parameters against the gradients that were kept."""
+
+    def gradients(self) -> dict[str, Tensor]:
+        """What is kept for the next step, by the names of `state`: not to be changed, to be judged."""
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients kept since the last step: the step was refused."""
 
     def state(self) -> dict[str, Tensor]: ...
 

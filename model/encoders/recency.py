@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.encoders.interface import Encoded
 from model.kernels.bags import pull_bags_back, sum_bags
 from model.small import SmallParameters
 from model.windows import GAP_BUCKETS, KINDS, Windows
@@ -27,6 +28,7 @@ class Scale:
     width: int
 
 
+_PREFIX = "recency."
 SCALES = (Scale(0.5, 1.0, 10), Scale(0.8, 0.5, 20), Scale(0.97, 0.3, 50))
 
 
@@ -60,33 +62,42 @@ class RecencyEncoder:
 
     def encode(self, windows: Windows, items_ID: Tensor) -> Tensor:
         if items_ID.device.type != "cpu":
-            return self._encode_anywhere(windows, items_ID)
-        users_BD, _ = self._sum(windows, items_ID)
-        return users_BD
+            with torch.no_grad():
+                return self.traced(windows, items_ID, self.small.values)
+        return self._sum(windows, items_ID)[0]
 
-    def pull_back(self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+    def trace(self, windows: Windows, items_ID: Tensor) -> Encoded:
         if items_ID.device.type != "cpu":
-            self._pull_back_anywhere(windows, items_ID, gradient_BD, gradient_ID)
-            return
-        _, weights_BGW = self._sum(windows, items_ID)
-        by = {name: gradient.numpy() for name, gradient in self.small.gradients.items()}
-        pull_bags_back(
-            windows.items_BW,
-            windows.gaps_BW,
-            windows.kinds_BW,
-            self._starts_G,
-            self._widths_G,
-            items_ID.numpy(),
-            weights_BGW,
-            gradient_BD.contiguous().numpy(),
-            gradient_ID.numpy(),
-            by["lag"],
-            by["gap"],
-            by["kind"],
-        )
+            return self._trace_anywhere(windows, items_ID)
+        users_BD, weights_BGW = self._sum(windows, items_ID)
+
+        def pull_back(gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+            by = {name: gradient.numpy() for name, gradient in self.small.gradients.items()}
+            pull_bags_back(
+                windows.items_BW,
+                windows.gaps_BW,
+                windows.kinds_BW,
+                self._starts_G,
+                self._widths_within(windows),
+                items_ID.numpy(),
+                weights_BGW,
+                gradient_BD.contiguous().numpy(),
+                gradient_ID.numpy(),
+                by["lag"],
+                by["gap"],
+                by["kind"],
+            )
+
+        return Encoded(users_BD, pull_back)
 
     def step(self) -> None:
         self.small.step()
+
+    def gradients(self) -> dict[str, Tensor]:
+        return self.small.gradients
+
+    def drop_gradients(self) -> None:
+        self.small.drop_gradients()
 
     def state(self) -> dict[str, Tensor]:
         return self.small.state()
@@ -102,7 +113,7 @@ class RecencyEncoder:
             windows.gaps_BW,
             windows.kinds_BW,
             self._starts_G,
-            self._widths_G,
+            self._widths_within(windows),
             self.small["lag"].numpy(),
             self.small["gap"].numpy(),
             self.small["kind"].numpy(),
@@ -112,22 +123,24 @@ class RecencyEncoder:
         )
         return users_BD, weights_BGW
 
+    def _widths_within(self, windows: Windows) -> NDArray[np.int64]:
+        return np.minimum(self._widths_G, windows.items_BW.shape[1])
+
     # --- the plain torch twin, for GPUs ---
 
-    def _encode_anywhere(self, windows: Windows, items_ID: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.traced(windows, items_ID, self.small.values)
+    def _trace_anywhere(self, windows: Windows, items_ID: Tensor) -> Encoded:
+        with torch.enable_grad():
+            items = items_ID.detach().requires_grad_()
+            small = {name: value.detach().requires_grad_() for name, value in self.small.values.items()}
+            users_BD = self.traced(windows, items, small)
 
-    def _pull_back_anywhere(
-        self, windows: Windows, items_ID: Tensor, gradient_BD: Tensor, gradient_ID: Tensor
-    ) -> None:
-        items = items_ID.detach().requires_grad_()
-        small = {name: value.detach().requires_grad_() for name, value in self.small.values.items()}
-        users_BD = self.traced(windows, items, small)
-        by_items, *by_small = torch.autograd.grad(users_BD, [items, *small.values()], gradient_BD, allow_unused=True)
-        gradient_ID += by_items
-        for name, gradient in zip(small, by_small, strict=True):
-            self.small.gradients[name] += gradient
+        def pull_back(gradient_BD: Tensor, gradient_ID: Tensor) -> None:
+            by_items, *by_small = torch.autograd.grad(users_BD, [items, *small.values()], gradient_BD)
+            gradient_ID += by_items
+            for name, gradient in zip(small, by_small, strict=True):
+                self.small.gradients[name] += gradient
+
+        return Encoded(users_BD.detach(), pull_back)
 
     def traced(self, windows: Windows, items_ID: Tensor, small: dict[str, Tensor]) -> Tensor:
         """The same sums by torch alone, for autograd to follow."""
@@ -136,7 +149,7 @@ class RecencyEncoder:
         gaps_BW = torch.from_numpy(windows.gaps_BW).to(device, torch.int64)
         kinds_BW = torch.from_numpy(windows.kinds_BW).to(device, torch.int64)
         parts = []
-        for group, width in enumerate(self._widths_G.tolist()):
+        for group, width in enumerate(self._widths_within(windows).tolist()):
             here_Bw = rows_BW[:, :width]
             logs_Bw = (
                 small["lag"][group, :width]
@@ -147,3 +160,13 @@ class RecencyEncoder:
             columns = slice(int(self._starts_G[group]), int(self._starts_G[group + 1]))
             parts.append(torch.einsum("bw,bwd->bd", weights_Bw, items_ID[:, columns][here_Bw.clamp(min=0)]))
         return torch.cat(parts, 1)
+
+
+def with_recency(own: dict[str, Tensor], of_recency: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an encoder that stands on recency sums, and those of the sums under names of their own."""
+    return {**own, **{f"{_PREFIX}{name}": value for name, value in of_recency.items()}}
+
+
+def recency_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The second part of `with_recency`."""
+    return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}

@@ -10,7 +10,7 @@ Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-FADING = 0.9
+FADING = np.float32(0.9)
 """What is left of the weakest pair of a full item each time another pair wants its place."""
 
 
@@ -32,7 +32,13 @@ def count_pair(neighbours_N: Rows, strengths_N: Floats, length: int, other: int,
         neighbours_N[length] = other
         strengths_N[length] = amount
         return length + 1
-    weakest = np.argmin(strengths_N)
+    bits_N = strengths_N.view(np.int32)  # positive floats order as their bits do, and whole numbers are found faster
+    smallest = bits_N[0]
+    for place in range(length):
+        smallest = min(smallest, bits_N[place])
+    weakest = length
+    for place in range(length):
+        weakest = min(weakest, place if bits_N[place] == smallest else length)
     strengths_N[weakest] *= FADING
     if strengths_N[weakest] < amount:
         neighbours_N[weakest] = other
@@ -88,6 +94,7 @@ def score_then_count(
     pair_weights_W: Floats,
     count_power: float,
     prior: float,
+    most: int,
     counts: bool,
     sums_I: Floats,
     found_I: Rows,
@@ -97,16 +104,20 @@ def score_then_count(
 ) -> int:
     """For each event the items that its window speaks for, then count the event's own pairs (where `counts`).
 
-    Item j of event b gets ratio = share of j among the sums / (prior * popularity of j); entries of event b lie from
-    `starts_B[b]` to `starts_B[b + 1]`. Returns how many events fitted into `items_E`; call again for the rest.
+    Item j of event b gets ratio = share of j among the sums / (prior * popularity of j), where popularity is
+    (count + 1/2) / the sum of that over all items chosen so far; entries of event b lie from
+    `starts_B[b]` to `starts_B[b + 1]`, at most `most` each. Returns how many events fitted into `items_E`; call again
+    for the rest.
     """
     total = 0
+    chosen = 0
     for item in range(count_I.shape[0]):
         total += count_I[item]
+        chosen += count_I[item] > 0
     entries = 0
     for event in range(windows_BW.shape[0]):
         starts_B[event] = entries
-        if items_E.shape[0] - entries < count_I.shape[0]:
+        if items_E.shape[0] - entries < most:
             return event
         found = score_window(
             windows_BW[event],
@@ -120,10 +131,10 @@ def score_then_count(
             sums_I,
             found_I,
         )
-        whole = 0.0
+        whole = np.float64(0.0)
         for place in range(found):
             whole += sums_I[found_I[place]]
-        scale = (total + 0.5 * count_I.shape[0]) / (prior * whole) if whole > 0 else 0.0
+        scale = (total + 0.5 * chosen) / (prior * whole) if whole > 0 else 0.0
         for place in range(found):
             other = found_I[place]
             items_E[entries] = other
@@ -144,7 +155,28 @@ def score_then_count(
                     length_I[item] = count_pair(
                         neighbours_IN[item], strengths_IN[item], length_I[item], earlier, amount
                     )
+            chosen += count_I[item] == 0
             count_I[item] += 1
             total += 1
     starts_B[windows_BW.shape[0]] = entries
-    return windows_BW.shape[0]
+    return int(windows_BW.shape[0])
+
+
+@compiled
+def pick(
+    starts_B: Ints,
+    items_E: Rows,
+    values_E: Floats,
+    items_B: Ints,
+    column_I: Rows,
+    own_B: Floats,
+    values_BN: Floats,
+) -> None:
+    """Write the sparse features of each event's own item, and of the items that have a column; other places stay."""
+    for event in range(items_B.shape[0]):
+        for entry in range(starts_B[event], starts_B[event + 1]):
+            item = items_E[entry]
+            if column_I[item] >= 0:
+                values_BN[event, column_I[item]] = values_E[entry]
+            if item == items_B[event]:
+                own_B[event] = values_E[entry]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
-from model.kernels.windows import length_bucket, read_window
+from model.kernels.windows import ANY_TIME, length_bucket, read_window
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -42,6 +42,7 @@ def live_pass(
     lengths_B: Small,
     full_items_BW: Rows,
     known_B: Flags,
+    counts_B: Ints,
     seen_length_B: Ints,
     popularity_rank_B: Ints,
 ) -> None:
@@ -58,7 +59,7 @@ def live_pass(
         item = items_B[event]
 
         pushed = history_pushed_U[user]
-        before = times_B[event] if strictly_before else np.int64(9223372036854775807)
+        latest = times_B[event] - 1 if strictly_before else ANY_TIME
         ring_items, ring_times, ring_kinds = history_items_UH[user], history_times_UH[user], history_kinds_UH[user]
         if strictly_before:
             read_window(
@@ -66,21 +67,22 @@ def live_pass(
                 ring_times,
                 ring_kinds,
                 pushed,
-                np.int64(9223372036854775807),
+                ANY_TIME,
                 full_items_BW[event],
                 gaps_BW[event],
                 kinds_BW[event],
             )
-        read_window(
-            ring_items, ring_times, ring_kinds, pushed, before, items_BW[event], gaps_BW[event], kinds_BW[event]
+        left_out = read_window(
+            ring_items, ring_times, ring_kinds, pushed, latest, items_BW[event], gaps_BW[event], kinds_BW[event]
         )
-        lengths_B[event] = length_bucket(pushed)
+        lengths_B[event] = length_bucket(pushed - left_out)
 
         known_B[event] = known_I[item]
         start = seen_start_U[user]
         length = seen_length_U[user]
         seen_length_B[event] = length
         count = count_I[item]
+        counts_B[event] = count
         better = items_above_count[count]
         ties = items_with_count[count] - 1
         has = False

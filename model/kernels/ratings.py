@@ -1,4 +1,13 @@
-"""Predict a rating, then learn it: user state and running means event by event, item factors gathered for the batch."""
+"""Predict a rating, then learn it: users, item biases and pairs event by event, item factors gathered for the batch.
+
+In one file, because a compiled kernel is kept on disk until its own file changes, whatever it calls.
+
+Inside, ratings lie between 0 and 1 and residuals are in standard deviations of all ratings so far. Sizes besides
+those of `model`: D numbers of a user's state, T = D (D + 1) / 2 of its packed covariance, R remembered ratings of a
+user, P slots for pairs, H items of the batch, S parts of the stack.
+"""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,84 +18,361 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
+COUNT, MEAN, VARIANCE, LOWEST, HIGHEST, LOG_COUNT, RESIDUAL_VARIANCE = range(7)
+"""Places in `overall`: the running figures of all ratings."""
+
+BIAS, SESSION, SLOPE, POPULARITY, FACTORS = range(5)
+"""Places in a user's state; the factors go on from theirs to the end."""
+
+PARTS = 10
+"""What the stack adds up: the user's bias, session, share of the item's bias, taste for the popular and factors, the
+item's bias, popularity and mood, a constant, and the neighbours' vote."""
+
+LEAST_COUNT = 0.5
+"""A pair with a smaller count loses its slot."""
+WEAR = 0.9
+SLOT_BITS_OF_HASH = 32
+LARGEST_ERROR = 5.0
+LARGEST_RESIDUAL = 3.0
+LEAST_DEVIATION = 1e-6
+LEAST_DEVIATION_OF_RANGE = 0.05
+SLOWEST_MEAN = 0.001
+VOTE_SHRINKAGE = 3.0
+STACK_DRIFT = 1e-5
+
 
 @compiled
 def predict_then_learn(
     users_B: Ints,
     items_B: Ints,
+    times_B: Ints,
     ratings_B: Doubles,
+    items_here_B: Ints,
     rates: Doubles,
     overall: Doubles,
-    user_bias_U: Doubles,
-    user_mood_U: Doubles,
+    start_D: Floats,
+    variances_D: Doubles,
+    user_mean_UD: Floats,
+    user_covariance_UT: Floats,
+    user_time_U: Ints,
     user_count_U: Ints,
-    user_factors_UF: Floats,
+    user_items_UR: NDArray[np.int32],
+    user_residuals_UR: Floats,
     item_bias_I: Doubles,
+    item_mood_I: Doubles,
     item_count_I: Ints,
     item_factors_IF: Floats,
-    start_F: Floats,
-    gradient_IF: Floats,
+    pair_keys_P: Ints,
+    pair_sums_P: Floats,
+    pair_counts_P: Floats,
+    pair_shift: int,
+    stack_weights_S: Doubles,
+    stack_covariance_SS: Doubles,
+    stack_prior_S: Doubles,
+    gradient_HF: Floats,
     predictions_B: Doubles,
-) -> None:
-    """Fill `predictions_B` (before learning each event) and the gradient of half the squared error by item factors.
+    journal_slots: Ints,
+    journal_keys: Ints,
+    journal_sums: Floats,
+    journal_counts: Floats,
+) -> tuple[int, int]:
+    """Fill `predictions_B` (each within the range of the ratings before it) and the gradient by item factors.
 
-    `overall` is (sum, count) of all ratings and the mean to assume before the first; `rates` the settings in the
-    order in which they are unpacked here. The gradient is negative: it points to where the error falls.
+    `gradient_HF` points to where half the squared error of the user's filter falls. Returned are how many events
+    were learned and how many changes of pairs the journal holds: it stops before an event whose numbers are not
+    finite. `rates` are unpacked here in the order of `RatingRates.live`.
     """
-    user_prior, user_floor, item_prior, item_floor, mood_rate, mood_weight = rates[:6]
-    factor_rate, factor_pull, slowdown, shrink = rates[6:]
-    factors = item_factors_IF.shape[1]
+    bias_drift, taste_drift, session_power, item_prior, item_floor, mood_rate, shrink, pair_shrinkage = rates
+    size = start_D.shape[0]
+    remembered = user_items_UR.shape[1]
+    mean_D, reading_D, gain_D, keep_D = np.zeros(size), np.ones(size), np.zeros(size), np.ones(size)
+    still_D, covariance_DD = np.ones(size), np.zeros((size, size))
+    parts_S, stack_gain_S = np.ones(PARTS), np.zeros(PARTS)
+    slots_R = np.zeros(remembered, dtype=np.int64)
+    keep_D[SLOPE:] = math.sqrt(1.0 - taste_drift)
+    changes = 0
     for event in range(users_B.shape[0]):
+        user, item, here = users_B[event], int(items_B[event]), items_here_B[event]
         rating = ratings_B[event]
-        user = users_B[event]
-        item = items_B[event]
-        mean = overall[0] / overall[1] if overall[1] > 0 else overall[2]
-        known = mean + user_bias_U[user] + item_bias_I[item]
-        for f in range(factors):
-            known += user_factors_UF[user, f] * item_factors_IF[item, f]
-        prediction = known + mood_weight * user_mood_U[user]
-        predictions_B[event] = prediction
-        error = rating - prediction
+        earlier = overall[COUNT]
+        mean = overall[MEAN] if earlier > 0 else 0.5
+        deviation = _deviation(overall)
 
-        overall[0] += rating
-        overall[1] += 1
-        user_mood_U[user] += mood_rate * (rating - known - user_mood_U[user])
-        user_bias_U[user] += max(user_floor, 1.0 / (user_count_U[user] + 1 + user_prior)) * error
-        item_bias_I[item] += max(item_floor, 1.0 / (item_count_I[item] + 1 + item_prior)) * error
-        rate = factor_rate / np.sqrt(1.0 + user_count_U[user] / slowdown)
-        user_count_U[user] += 1
-        item_count_I[item] += 1
-        for f in range(factors):
-            of_user = user_factors_UF[user, f]
-            of_item = item_factors_IF[item, f]
-            gradient_IF[item, f] += error * of_user - shrink * of_item
-            user_factors_UF[user, f] = of_user + rate * (error * of_item - factor_pull * (of_user - start_F[f]))
+        # the user as of now, and what the item asks of each part of the state
+        rated = user_count_U[user]
+        if rated > 0:
+            gap_minutes = max(float(times_B[event]) - float(user_time_U[user]), 0.0) / 60_000.0
+            keep_D[SESSION] = (1.0 + gap_minutes) ** -session_power
+            _recall(user_mean_UD[user], user_covariance_UT[user], keep_D, start_D, variances_D, mean_D, covariance_DD)
+            _drift(covariance_DD, bias_drift, variances_D[BIAS])
+        else:
+            _recall(user_mean_UD[user], user_covariance_UT[user], still_D, start_D, variances_D, mean_D, covariance_DD)
+        bias, count = item_bias_I[item], item_count_I[item]
+        log_count = math.log1p(count)
+        usual_log_count = overall[LOG_COUNT]
+        usual_log_count += max(SLOWEST_MEAN, 1.0 / (earlier + 1.0)) * (log_count - usual_log_count)
+        reading_D[SLOPE] = bias
+        reading_D[POPULARITY] = log_count - usual_log_count
+        reading_D[FACTORS:] = item_factors_IF[item]
+
+        # prediction
+        of_factors = 0.0
+        for d in range(FACTORS, size):
+            of_factors += mean_D[d] * reading_D[d]
+        expected = bias + of_factors
+        for d in range(FACTORS):
+            expected += mean_D[d] * reading_D[d]
+        spread = _spread(covariance_DD, reading_D, gain_D)
+        held = min(rated, remembered)
+        vote = _vote(
+            item,
+            user_items_UR[user],
+            user_residuals_UR[user],
+            held,
+            pair_keys_P,
+            pair_sums_P,
+            pair_counts_P,
+            pair_shift,
+            overall[RESIDUAL_VARIANCE],
+            pair_shrinkage,
+            slots_R,
+        )
+        parts_S[0] = mean_D[BIAS]
+        parts_S[1] = mean_D[SESSION]
+        parts_S[2] = bias
+        parts_S[3] = mean_D[SLOPE] * bias
+        parts_S[4] = mean_D[POPULARITY] * reading_D[POPULARITY]
+        parts_S[5] = of_factors
+        parts_S[6] = reading_D[POPULARITY]
+        parts_S[7] = item_mood_I[item]
+        parts_S[9] = vote
+        stacked = 0.0
+        for s in range(PARTS):
+            stacked += stack_weights_S[s] * parts_S[s]
+        stack_spread = _spread(stack_covariance_SS, parts_S, stack_gain_S)
+        if not math.isfinite(expected + spread + stacked + stack_spread):
+            return event, changes
+        predictions_B[event] = mean
+        if earlier > 0:  # nobody has been known to give less than the lowest so far, or more than the highest
+            predictions_B[event] = min(max(mean + deviation * stacked, overall[LOWEST]), overall[HIGHEST])
+
+        # learning: from here on everything is finite and bounded
+        _observe(overall, rating, usual_log_count)
+        error, stack_error = 0.0, 0.0
+        if earlier > 0:
+            target = (rating - mean) / max(deviation, LEAST_DEVIATION_OF_RANGE * (overall[HIGHEST] - overall[LOWEST]))
+            error = min(max(target - expected, -LARGEST_ERROR), LARGEST_ERROR)
+            stack_error = min(max(target - stacked, -LARGEST_ERROR), LARGEST_ERROR)
+        _learn_stack(stack_weights_S, stack_covariance_SS, stack_prior_S, stack_gain_S, stack_spread, stack_error)
+        if remembered > 0:
+            residual = min(max(error + of_factors, -LARGEST_RESIDUAL), LARGEST_RESIDUAL)
+            changes = _count_pairs(
+                item,
+                residual,
+                user_items_UR[user],
+                user_residuals_UR[user],
+                held,
+                slots_R,
+                pair_keys_P,
+                pair_sums_P,
+                pair_counts_P,
+                changes,
+                journal_slots,
+                journal_keys,
+                journal_sums,
+                journal_counts,
+            )
+            overall[RESIDUAL_VARIANCE] += SLOWEST_MEAN * (residual * residual - overall[RESIDUAL_VARIANCE])
+            user_items_UR[user, rated % remembered] = item
+            user_residuals_UR[user, rated % remembered] = residual
+        for f in range(size - FACTORS):
+            gradient_HF[here, f] += error * mean_D[FACTORS + f] - shrink * reading_D[FACTORS + f]
+        item_mood_I[item] += mood_rate * (error - item_mood_I[item])
+        item_bias_I[item] += max(item_floor, 1.0 / (count + 1.0 + item_prior)) * error * (1.0 + mean_D[SLOPE])
+        item_count_I[item] = count + 1
+        _correct_and_pack(mean_D, covariance_DD, gain_D, spread, error, user_mean_UD[user], user_covariance_UT[user])
+        user_time_U[user] = times_B[event]
+        user_count_U[user] = rated + 1
+    return users_B.shape[0], changes
 
 
 @compiled
-def read_at_median(
-    predictions_B: Doubles, ratings_B: Doubles, lowest: float, highest: float, table: Doubles, medians_B: Doubles
-) -> None:
-    """The median of the ratings that followed similar predictions so far; then count each event's own rating.
+def pair_hash(lower: int, higher: int) -> int:
+    """Knuth's Fibonacci hash of lower * 2^32 + higher: its product with 2^64 / golden ratio, bits 32 to 63.
 
-    `table[p, r]` counts ratings at level r after predictions in bin p. The mean of a predicted distribution
-    minimises the squared error, its median the absolute one.
+    It spreads rows that count up from 0 more evenly than chance. The rows are below 2^31, and it is taken in pieces
+    that stay within 63 bits, so that nothing wraps around, compiled or not.
     """
-    bins, levels = table.shape
-    for event in range(predictions_B.shape[0]):
-        clipped = min(max(predictions_B[event], lowest), highest)
-        place = (clipped - lowest) / (highest - lowest)
-        bin = min(int(place * bins), bins - 1)
-        total = 0.0
-        for level in range(levels):
-            total += table[bin, level]
-        medians_B[event] = clipped
-        if total >= 20.0:
-            reached = 0.0
-            for level in range(levels):
-                reached += table[bin, level]
-                if reached >= total / 2:
-                    medians_B[event] = lowest + (highest - lowest) * level / (levels - 1)
-                    break
-        level = int(np.round((ratings_B[event] - lowest) / (highest - lowest) * (levels - 1)))
-        table[bin, min(max(level, 0), levels - 1)] += 1.0
+    return (
+        ((lower * 0x7F4A7C15) & 0xFFFFFFFF) + ((higher * 0x9E3779B9) & 0xFFFFFFFF) + ((higher * 0x7F4A7C15) >> 32)
+    ) & 0xFFFFFFFF
+
+
+@compiled
+def _deviation(overall: Doubles) -> float:
+    span = overall[HIGHEST] - overall[LOWEST]
+    return float(max(math.sqrt(overall[VARIANCE]), LEAST_DEVIATION_OF_RANGE * span, LEAST_DEVIATION))
+
+
+@compiled
+def _observe(overall: Doubles, rating: float, usual_log_count: float) -> None:
+    """Running mean, variance (Welford 1962) and range with this rating in them."""
+    first = overall[COUNT] == 0
+    overall[LOWEST] = rating if first else min(overall[LOWEST], rating)
+    overall[HIGHEST] = rating if first else max(overall[HIGHEST], rating)
+    overall[COUNT] += 1
+    before = rating - overall[MEAN]
+    overall[MEAN] += before / overall[COUNT]
+    overall[VARIANCE] += (before * (rating - overall[MEAN]) - overall[VARIANCE]) / overall[COUNT]
+    overall[LOG_COUNT] = usual_log_count
+
+
+@compiled
+def _recall(
+    user_mean_D: Floats,
+    user_covariance_T: Floats,
+    keep_D: Doubles,
+    start_D: Floats,
+    variances_D: Doubles,
+    mean_D: Doubles,
+    covariance_DD: Doubles,
+) -> None:
+    """The filter's time update, on the way out of the packed state: an Ornstein-Uhlenbeck process.
+
+    Each part falls back to its start by 1 - keep, and regains its doubt as it does; one that keeps 1 stays as it is.
+    """
+    place = 0
+    for row in range(mean_D.shape[0]):
+        keep = keep_D[row]
+        mean_D[row] = start_D[row] + keep * (float(user_mean_D[row]) - float(start_D[row]))
+        for column in range(row + 1):
+            value = keep * keep_D[column] * float(user_covariance_T[place])
+            covariance_DD[row, column] = value
+            covariance_DD[column, row] = value
+            place += 1
+        covariance_DD[row, row] += variances_D[row] * (1.0 - keep * keep)
+
+
+@compiled
+def _drift(covariance_DD: Doubles, drift: float, most: float) -> None:
+    """The bias walks at random; its doubt stops at a stranger's, so that no user is believed less than a new one."""
+    covariance_DD[BIAS, BIAS] += drift * most
+    if covariance_DD[BIAS, BIAS] > most:
+        factor = math.sqrt(most / covariance_DD[BIAS, BIAS])
+        for other in range(covariance_DD.shape[0]):
+            covariance_DD[BIAS, other] *= factor
+            covariance_DD[other, BIAS] *= factor
+
+
+@compiled
+def _spread(covariance_DD: Doubles, reading_D: Doubles, gain_D: Doubles) -> float:
+    """Variance of the error to come, 1 + reading . covariance . reading; `gain_D` becomes covariance . reading."""
+    gain_D[:] = 0.0
+    for row in range(reading_D.shape[0]):
+        for column in range(reading_D.shape[0]):
+            gain_D[column] += covariance_DD[row, column] * reading_D[row]
+    spread = 1.0
+    for row in range(reading_D.shape[0]):
+        spread += gain_D[row] * reading_D[row]
+    return spread if not spread < 1.0 else 1.0  # rounding; NaN stays NaN
+
+
+@compiled
+def _correct_and_pack(
+    mean_D: Doubles,
+    covariance_DD: Doubles,
+    gain_D: Doubles,
+    spread: float,
+    error: float,
+    user_mean_D: Floats,
+    user_covariance_T: Floats,
+) -> None:
+    """The filter's measurement update, written back to the user."""
+    place = 0
+    for row in range(mean_D.shape[0]):
+        share = gain_D[row] / spread
+        user_mean_D[row] = mean_D[row] + share * error
+        for column in range(row + 1):
+            user_covariance_T[place] = covariance_DD[row, column] - share * gain_D[column]
+            place += 1
+
+
+@compiled
+def _learn_stack(
+    weights_S: Doubles, covariance_SS: Doubles, prior_S: Doubles, gain_S: Doubles, spread: float, error: float
+) -> None:
+    """One step of recursive least squares; doubt comes back slowly, to what it was at the start at most."""
+    for row in range(weights_S.shape[0]):
+        share = gain_S[row] / spread
+        weights_S[row] += share * error
+        for column in range(weights_S.shape[0]):
+            covariance_SS[row, column] -= gain_S[row] * gain_S[column] / spread
+    for row in range(weights_S.shape[0]):
+        covariance_SS[row, row] = min(prior_S[row], covariance_SS[row, row] + STACK_DRIFT * prior_S[row])
+
+
+@compiled
+def _vote(
+    item: int,
+    items_R: NDArray[np.int32],
+    residuals_R: Floats,
+    held: int,
+    keys_P: Ints,
+    sums_P: Floats,
+    counts_P: Floats,
+    shift: int,
+    variance: float,
+    shrinkage: float,
+    slots_R: Ints,
+) -> float:
+    """What the user's remembered residuals say of this item, weighted by similarity; fills the pairs' slots."""
+    votes, weights = 0.0, VOTE_SHRINKAGE
+    for r in range(held):
+        other = int(items_R[r])
+        lower, higher = (item, other) if item < other else (other, item)
+        slot = pair_hash(lower, higher) >> shift
+        slots_R[r] = slot
+        if keys_P[slot] == (lower << 32) + higher:
+            similarity = float(sums_P[slot]) / (float(counts_P[slot]) * variance + shrinkage)
+            votes += similarity * float(residuals_R[r])
+            weights += abs(similarity)
+    return votes / weights
+
+
+@compiled
+def _count_pairs(
+    item: int,
+    residual: float,
+    items_R: NDArray[np.int32],
+    residuals_R: Floats,
+    held: int,
+    slots_R: Ints,
+    keys_P: Ints,
+    sums_P: Floats,
+    counts_P: Floats,
+    changes: int,
+    journal_slots: Ints,
+    journal_keys: Ints,
+    journal_sums: Floats,
+    journal_counts: Floats,
+) -> int:
+    """Count the item's pairs with each remembered one, or wear down what holds the slot; returns the journal's end."""
+    for r in range(held):
+        other = int(items_R[r])
+        lower, higher = (item, other) if item < other else (other, item)
+        key = (lower << 32) + higher
+        slot = slots_R[r]
+        journal_slots[changes] = slot
+        journal_keys[changes] = keys_P[slot]
+        journal_sums[changes] = sums_P[slot]
+        journal_counts[changes] = counts_P[slot]
+        changes += 1
+        if keys_P[slot] != key:
+            if keys_P[slot] >= 0 and counts_P[slot] >= LEAST_COUNT:
+                sums_P[slot] = WEAR * float(sums_P[slot])
+                counts_P[slot] = WEAR * float(counts_P[slot])
+                continue
+            keys_P[slot], sums_P[slot], counts_P[slot] = key, 0.0, 0.0
+        sums_P[slot] = float(sums_P[slot]) + residual * float(residuals_R[r])
+        counts_P[slot] += 1
+    return changes

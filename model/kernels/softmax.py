@@ -27,8 +27,8 @@ def combine_and_rank(
     lengths_B: NDArray[np.int8],
     base_I: Floats,
     bias_I: Floats,
-    count_I: Ints,
     log_count_I: Floats,
+    log_after_B: Floats,
     popularity_L: Floats,
     feature_starts_B: Ints,
     feature_items_E: Rows,
@@ -44,8 +44,9 @@ def combine_and_rank(
 ) -> None:
     """Turn user . item products into scores, rank each target, and leave scores minus the row's best, cut at FLOOR.
 
-    `base_I` is the bias of known items and NO_CANDIDATE for others; `base_I`, `count_I` and `log_count_I` are as of the
-    batch's start and follow the events here. A target without an earlier event ranks NaN.
+    `base_I` is the bias of known items and NO_CANDIDATE for others; it and `log_count_I` are as of the batch's start
+    and follow the events here, to `log_after_B` for the item of each event that enters. A target without an earlier
+    event ranks NaN.
     """
     items = scores_BI.shape[1]
     for event in range(scores_BI.shape[0]):
@@ -53,7 +54,7 @@ def combine_and_rank(
         target = targets_B[event]
         length = lengths_B[event]
         popularity = popularity_L[length]
-        is_known = base_I[target] > NO_CANDIDATE / 2
+        is_known = not base_I[target] < NO_CANDIDATE / 2  # a bias that is NaN is known
         own_product = row[target]
         for item in range(items):
             row[item] += base_I[item] + popularity * log_count_I[item]
@@ -96,8 +97,7 @@ def combine_and_rank(
         if not is_known:
             base_I[target] = bias_I[target]
         if enters_B[event]:
-            count_I[target] += 1
-            log_count_I[target] = np.log(count_I[target] + 0.5)
+            log_count_I[target] = log_after_B[event]
 
 
 @compiled_loosely
@@ -107,8 +107,8 @@ def soften(
     weights_B: Floats,
     enters_B: Flags,
     lengths_B: NDArray[np.int8],
-    count_I: Ints,
     log_count_I: Floats,
+    log_after_B: Floats,
     feature_starts_B: Ints,
     feature_items_E: Rows,
     feature_values_E: Floats,
@@ -162,5 +162,4 @@ def soften(
                 if repeat_items_BW[event, age] >= 0:
                     repeat_gradient_W[age] += row[repeat_items_BW[event, age]]
         if enters_B[event]:
-            count_I[target] += 1
-            log_count_I[target] = np.log(count_I[target] + 0.5)
+            log_count_I[target] = log_after_B[event]

@@ -9,6 +9,9 @@ Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Small = NDArray[np.int8]
 
+ANY_TIME = 2**63 - 1
+"""A `latest` that leaves nothing out."""
+
 
 @compiled
 def read_window(
@@ -16,21 +19,26 @@ def read_window(
     ring_times_H: Ints,
     ring_kinds_H: Small,
     pushed: int,
-    before: int,
+    latest: int | np.int64,
     items_W: Rows,
     gaps_W: Small,
     kinds_W: Small,
-) -> None:
-    """Fill a window with the newest interactions of a ring whose time is below `before`, the newest first."""
+) -> int:
+    """Fill a window with the newest interactions of a ring up to time `latest`, the newest first.
+
+    Returns how many were left out on the way for their time.
+    """
     depth = ring_items_H.shape[0]
     width = items_W.shape[0]
     filled = 0
     newest = 0
+    left_out = 0
     for age in range(min(pushed, depth)):
         if filled == width:
             break
         slot = (pushed - 1 - age) % depth
-        if ring_times_H[slot] >= before:
+        if ring_times_H[slot] > latest:
+            left_out += 1
             continue
         if filled == 0:
             newest = ring_times_H[slot]
@@ -47,6 +55,7 @@ def read_window(
         items_W[empty] = -1
         gaps_W[empty] = 0
         kinds_W[empty] = 0
+    return left_out
 
 
 @compiled
@@ -80,7 +89,7 @@ def read_windows(
             ring_times_UH[user],
             ring_kinds_UH[user],
             pushed_U[user],
-            np.int64(9223372036854775807),
+            ANY_TIME,
             items_UW[place],
             gaps_UW[place],
             kinds_UW[place],

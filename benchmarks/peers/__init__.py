@@ -1,0 +1,1 @@
+"""Recommenders that Headrace is compared with, one file a peer, all tested by `benchmarks.prequential`."""

@@ -1,0 +1,124 @@
+"""`python -m benchmarks.quality`: rerun the whole table, Headrace's encoders and the peers, and write docs/quality.md.
+
+Every run is one line of JSON on standard output as it ends. `--keep FILE` also appends it there, and does not repeat
+what the file already has: a run that was cut off goes on where it was. The peers need the extra `peers`; one whose
+library is missing is left out, and said to be.
+"""
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks import page, workloads
+from benchmarks.figures import curve, figures_of
+from benchmarks.page import Record
+from benchmarks.plan import Run, execute, runs_for
+from benchmarks.workloads import WORKLOADS, Workload, rows_of
+
+QUICK_EVENTS: Final = 2_000
+OUT: Final = Path("docs/quality.md")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when everything asked for is in the page; 2 for wrong usage, and where nothing could be drawn."""
+    options = _options(arguments)
+    if importlib.util.find_spec("matplotlib") is None:
+        print("matplotlib is missing, which draws the plots: pip install 'headrace[peers]'", file=sys.stderr)
+        return 2
+    limit = options.limit or (QUICK_EVENTS if options.quick else None)
+    streams = [workloads.load(name, limit) for name in options.dataset or WORKLOADS]
+    plans = [(stream, list(_planned(stream, options))) for stream in streams]
+    records = [record for stream, runs in plans for record in _records_of(stream, runs, options)]
+    planned = [run for _, runs in plans for run in runs]
+    done = {json.dumps(record["run"], sort_keys=True) for record in records}
+    left_out = [run for run in planned if json.dumps(page.fields_of(run), sort_keys=True) not in done]
+    page.write(options.out, streams, records, _command(options), left_out)
+    print(json.dumps({"runs": len(records), "page": str(options.out)}))
+    return 0
+
+
+def _planned(stream: Workload, options: argparse.Namespace) -> Iterator[Run]:
+    for run in runs_for(stream, rows_of(stream.events), seeds=options.seeds, quick=options.quick):
+        if not options.rows or {run.row, "ours" if run.ours else "peers"} & set(options.rows):
+            yield run
+
+
+def _records_of(stream: Workload, runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Record]:
+    kept = _kept(options.keep)
+    for run in runs:
+        record = kept.get(run.key)
+        if record is None and not options.no_runs:
+            record = _measure(run, stream)
+            if record is not None:
+                _announce(run, record, options.keep)
+        if record is not None:
+            yield record
+
+
+def _measure(run: Run, stream: Workload) -> Record | None:
+    workload = stream.first(run.events)
+    rows = rows_of(workload.events)
+    try:
+        outcome = execute(run, workload, rows)
+    except ImportError as error:
+        print(f"{run.row} is left out: {error}. Install it with: pip install 'headrace[peers]'", file=sys.stderr)
+        return None
+    ranked = not np.isnan(outcome.ranks_E).all()
+    return page.as_record(run, figures_of(rows, outcome), curve(outcome.ranks_E) if ranked else [], outcome.settings)
+
+
+def _announce(run: Run, record: Record, keep: Path | None) -> None:
+    print(json.dumps({"run": run.key, **record["figures"]}), flush=True)
+    if keep is not None:
+        with keep.open("a") as file:
+            file.write(json.dumps({"key": run.key, **record}) + "\n")
+
+
+def _kept(file: Path | None) -> dict[str, Record]:
+    if file is None or not file.exists():
+        return {}
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    return {record["key"]: record for record in records}
+
+
+def _command(options: argparse.Namespace) -> str:
+    parts = ["python -m benchmarks.quality"]
+    parts += ["--quick"] if options.quick else []
+    parts += [f"--dataset {name}" for name in options.dataset or ()]
+    parts += [f"--rows '{row}'" for row in options.rows or ()]
+    parts += [f"--limit {options.limit}"] if options.limit else []
+    return " ".join([*parts, f"--seeds {options.seeds}"])
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_EVENTS} events a stream, one seed, one micro-batch"
+    )
+    parser.add_argument("--dataset", action="append", choices=tuple(WORKLOADS), help="only this stream; repeatable")
+    parser.add_argument("--rows", action="append", help="only this row, or `peers`, or `ours`; repeatable")
+    parser.add_argument("--limit", type=_count, help="only so many events of each stream")
+    parser.add_argument("--seeds", type=_count, default=3, help="seeds of Headrace's rows on MovieLens (3)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"the page ({OUT}); its plots go to img/ beside it")
+    parser.add_argument("--keep", type=Path, help="JSON lines: runs that are done, read and appended to")
+    parser.add_argument("--no-runs", action="store_true", help="only write the page, from what --keep has")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""What the catalogue says of items, learned into vectors: an item that nobody chose yet has a sensible one at once.
+
+    vector of item i = embedding_i + weight(count_i) * content_i,   weight(n) = half / (half + n)
+    content_i = sum of the rows of one table for the item's features (`model.entries`), each times its weight
+
+so content speaks for items with few events and gives way to what was learned of the item itself. The table learns by
+the same softmax as the embeddings and begins at zero, where it says nothing.
+
+Cost: a pass over the item table a step (items * width), and the features (entries * width) only once in so many events
+that it comes to a constant an event; items that the catalogue changes are brought up to date at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from model.entries import Bags, Entries, ItemContent
+from model.growth import grown
+from model.optimizers import Adagrad
+from model.tables import Table
+from model.vocabulary import Vocabulary
+
+NONE = -1
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    half: float = 20.0
+    """Events after which an item's content weighs half."""
+    rate: float = 0.03
+    every_events: int = 512
+    """The table moves once in so many events, or fewer times where the catalogue is large."""
+    entries_an_event: int = 128
+    """Features that may be gone through for each event, on average."""
+
+
+class Content:
+    """Content vectors of the catalogue, and which items they belong to.
+
+    The catalogue has rows of its own: an item of it gets a row among the items with its first event, so that a large
+    catalogue costs nothing where items are ranked.
+    """
+
+    def __init__(self, width: int, settings: ContentSettings, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.settings = settings
+        self.device = device
+        self.ids = Vocabulary()
+        self.entries = Entries()
+        self.available_X = np.zeros(0, dtype=np.bool_)
+        self.item_X = np.zeros(0, dtype=np.int64)
+        """The item row of each catalogue row, NONE before its first event."""
+        self.born_cold_X = np.zeros(0, dtype=np.bool_)
+        """Whether the catalogue knew it before its first event."""
+        self.row_I = np.zeros(0, dtype=np.int64)
+        """The catalogue row of each item, NONE where there is none."""
+        self.items = 0
+        self.table = Table("content", width, spread=0, seed=0, device=device, dtype=dtype)
+        self._optimizer = Adagrad(self.table, settings.rate)
+        self._vectors_XD = torch.zeros((0, width), device=device, dtype=dtype)
+        self._gathered_ID = torch.zeros((0, width), device=device, dtype=dtype)
+        self._events = 0
+        self._links: Links | None = None
+        self._bags: Bags | None = None
+
+    # --- the catalogue ---
+
+    def describe(self, changes: Mapping[str, ItemContent | None], items: Vocabulary) -> None:
+        """Take in what is said of items now; None: nothing any more, and the item is not to be recommended."""
+        self.follow(items)
+        known = len(self.ids)
+        rows = self.ids.rows(list(changes))
+        self._grow(len(self.ids))
+        for row, (item_id, content) in zip(rows.tolist(), changes.items(), strict=True):
+            self.entries.replace(row, content)
+            self.available_X[row] = content is not None and content.available
+            item = items.row(item_id) if row >= known else None
+            if item is not None:
+                self._link(row, item, born_cold=False)
+        self.table.grow(self.entries.features)
+        self._links = self._bags = None
+        if self.entries.has_new_scale():
+            self.entries.refresh()
+            self._compute_all()
+        elif self.table.rows:
+            at = torch.from_numpy(rows).to(self.device)
+            self._vectors_XD[at] = _sums(self.entries.bags(rows), self.table.values)
+
+    def follow(self, items: Vocabulary) -> None:
+        """Find the catalogue's rows of items that had their first event."""
+        known, self.items = self.items, max(self.items, len(items))
+        if self.items == known:
+            return
+        self.row_I = grown(self.row_I, self.items, fill=NONE)
+        if len(self._gathered_ID) < len(self.row_I):
+            larger = self._gathered_ID.new_zeros((len(self.row_I), self.table.width))
+            larger[: len(self._gathered_ID)] = self._gathered_ID
+            self._gathered_ID = larger
+        for item in range(known, self.items):
+            row = self.ids.row(items.name(item))
+            if row is not None and self.item_X[row] == NONE:
+                self._link(row, item, born_cold=True)
+        self._links = None
+
+    def unavailable_items(self) -> NDArray[np.int64]:
+        """Item rows that are not to be recommended."""
+        items_X = self.item_X[: len(self.ids)]
+        unavailable: NDArray[np.int64] = items_X[(items_X != NONE) & ~self.available_X[: len(self.ids)]]
+        return unavailable
+
+    def cold_rows(self) -> NDArray[np.int64]:
+        """Catalogue rows of available items without an event, of which something is said."""
+        size = len(self.ids)
+        lengths_X = self.entries.lengths()
+        return np.flatnonzero((self.item_X[:size] == NONE) & self.available_X[:size] & (lengths_X > 0))
+
+    def list_codes(self, item_rows: Sequence[int]) -> list[int]:
+        """A number for each item row that it also had in lists made before its first event: see `cold_code`."""
+        rows = self.row_I[list(item_rows)].tolist() if item_rows else []
+        return [
+            cold_code(row) if row != NONE and self.born_cold_X[row] else item
+            for item, row in zip(item_rows, rows, strict=True)
+        ]
+
+    # --- vectors ---
+
+    def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
+        """Content vectors of catalogue rows."""
+        return self._vectors_XD[torch.from_numpy(rows_X).to(self.device)]
+
+    def on_top(self, embeddings_ND: Tensor, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> Tensor:
+        """The embeddings of these items with content on top, by the events that each has had."""
+        places, rows, weights = self._weighted(items_N, count_I)
+        return embeddings_ND.index_add(0, places, weights * self._vectors_XD[rows])
+
+    def learn(self, rows: Tensor | None, gradient: Tensor, count_I: NDArray[np.int64], events: int) -> None:
+        """Take in the gradient by the vectors that `on_top` gave (of all items, or of distinct `rows`)."""
+        items_N = np.arange(len(gradient)) if rows is None else rows.cpu().numpy()  # CPU-GPU sync point
+        places, _, weights = self._weighted(items_N, count_I)
+        items = places if rows is None else rows[places]
+        self._gathered_ID.index_add_(0, items, weights * gradient[places])
+        self._events += events
+        if self._events >= max(self.settings.every_events, self.entries.live // self.settings.entries_an_event):
+            self._move()
+
+    def _weighted(self, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of these items those that the catalogue has: their places here, the catalogue's rows, and weights (N, 1)."""
+        places_N = np.flatnonzero(self.row_I[items_N] != NONE)
+        items_N = items_N[places_N]
+        weights_N = self.settings.half / (self.settings.half + count_I[items_N])
+        weights = torch.from_numpy(weights_N).to(self.table.values)[:, None]
+        rows = torch.from_numpy(self.row_I[items_N])
+        return torch.from_numpy(places_N).to(self.device), rows.to(self.device), weights
+
+    def _move(self) -> None:
+        """One step of the table against what was gathered; every content vector follows."""
+        if self._links is None:
+            self._links = links(self.entries, self.item_X[: len(self.ids)])
+        by_feature = _sums(self._links.items_of_features, self._gathered_ID)
+        self._optimizer.step(self._links.features, by_feature)
+        self._gathered_ID.zero_()
+        self._events = 0
+        if self.entries.numbers.values != self.entries.in_force.values:
+            self.entries.refresh()
+            self._links = self._bags = None
+        self._compute_all()
+
+    def _compute_all(self) -> None:
+        if self.table.rows:
+            self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
+            self._vectors_XD[: len(self.ids)] = _sums(self._bags, self.table.values)
+
+    def _grow(self, rows: int) -> None:
+        self.available_X = grown(self.available_X, rows)
+        self.item_X = grown(self.item_X, rows, fill=NONE)
+        self.born_cold_X = grown(self.born_cold_X, rows)
+        self.entries.grow(rows)
+        if len(self._vectors_XD) < len(self.item_X):
+            larger = self._vectors_XD.new_zeros((len(self.item_X), self.table.width))
+            larger[: len(self._vectors_XD)] = self._vectors_XD
+            self._vectors_XD = larger
+
+    def _link(self, row: int, item: int, *, born_cold: bool) -> None:
+        self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
+
+    # --- keeping ---
+
+    def state(self) -> dict[str, Tensor]:
+        """Vectors are not part of it: they follow from the table and the features."""
+        size = len(self.ids)
+        arrays: dict[str, NDArray[np.generic]] = {
+            "available": self.available_X[:size],
+            "item rows": self.item_X[:size],
+            "born cold": self.born_cold_X[:size],
+            "events": np.array([self._events]),
+            **{f"ids.{name}": array for name, array in self.ids.state().items()},
+            **{f"entries.{name}": array for name, array in self.entries.state().items()},
+        }
+        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        state["table"] = self.table.values.cpu().clone()
+        state["gathered"] = self._gathered_ID[: self.items].cpu().clone()
+        state.update({f"table.{name}": value.cpu().clone() for name, value in self._optimizer.state().items()})
+        return state
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        arrays = {name: value.numpy() for name, value in state.items()}
+        self.table.load(arrays["table"])
+        self._optimizer.load({"squares": state["table.squares"]})
+        self.ids.load(_under(arrays, "ids."))
+        self.entries.load(_under(arrays, "entries."))
+        self.available_X = arrays["available"].astype(np.bool_)
+        self.item_X = arrays["item rows"].astype(np.int64)
+        self.born_cold_X = arrays["born cold"].astype(np.bool_)
+        self._events = int(arrays["events"][0])
+        self._gathered_ID = state["gathered"].to(self._gathered_ID).clone()
+        self.items = len(self._gathered_ID)
+        self.row_I = np.full(self.items, NONE, dtype=np.int64)
+        linked_X = np.flatnonzero(self.item_X != NONE)
+        self.row_I[self.item_X[linked_X]] = linked_X
+        self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
+        self._links = self._bags = None
+        self._compute_all()
+
+
+@dataclass(frozen=True)
+class Links:
+    """Which items each feature belongs to: the matrix of entries turned round, for gradients."""
+
+    features: Tensor
+    items_of_features: Bags
+
+
+def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
+    """The features of items that have had an event."""
+    rows_N = np.flatnonzero(item_X != NONE)
+    bags = entries.bags(rows_N)
+    order_E = np.argsort(bags.features_E, kind="stable")
+    features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
+    items_E = item_X[rows_N][bags.rows_E[order_E]]
+    return Links(torch.from_numpy(features_F), Bags(starts_F, items_E, bags.weights_E[order_E]))
+
+
+def cold_code(catalogue_row: int) -> int:
+    """What stands for an item of the catalogue in lists of rows: below zero, where no item row is."""
+    return -1 - catalogue_row
+
+
+def _sums(bags: Bags, rows: Tensor) -> Tensor:
+    """Weighted sums of rows, one for each bag; an empty bag gives zeros."""
+    device = rows.device
+    weights = torch.from_numpy(bags.weights_E).to(rows)
+    sums: Tensor = functional.embedding_bag(
+        torch.from_numpy(bags.features_E).to(device),
+        rows,
+        torch.from_numpy(bags.starts_N).to(device),
+        mode="sum",
+        per_sample_weights=weights,
+    )
+    return sums
+
+
+def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,187 @@
+"""When the world changes: a watch over the live error, and what the learner does about an alarm.
+
+The error of an event is how much more surprised the model was by its item than plain popularity:
+
+    error = -log p(item | model) + log (share of the item among all events so far)
+
+in nats. The difference, and not the loss alone, since streams grow: more items make every model's loss rise. The
+watch is a one-sided cumulative sum (Page 1954) over the means of blocks of events, against a mean and a spread that
+follow slowly. It keeps a few numbers a cohort: plain arrays, so it stands in the checkpoint, and a step that is made
+again raises the same alarms. Beside ADWIN (Bifet and Gavalda 2007) on the same errors it answers a turn-over sooner
+and is quiet where the model merely gets better (tests/test_drift.py).
+
+What an alarm does follows from how large the rise is. Old evidence gives way: the strengths of pairs and Adagrad's
+sums are scaled down, once. For a bounded number of events the items' rate is raised, by up to `boost`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.cohorts import COLD_EVENTS
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+COHORTS: Final = ("cold", "warm")
+BLOCK: Final = 32
+"""Events whose mean error is one observation, wherever steps were cut."""
+MEMORY: Final = 100
+"""Blocks that the mean and the spread look back on."""
+WARM_UP: Final = 30
+"""Blocks before the first alarm: the spread has to be known."""
+SLACK: Final = 0.5
+"""Spreads above the mean that count as nothing."""
+LIMIT: Final = 12.0
+"""Sum of spreads above the mean, less the slack, that is an alarm."""
+MOST: Final = 4.0
+"""Spreads that a single block counts for at most: one burst is no drift."""
+LARGEST_ERROR: Final = 9.0
+"""Errors count for at most so many nats, either way."""
+
+
+class Alarm(NamedTuple):
+    cohort: str
+    rise: float
+    """How much the error rose, in nats."""
+
+
+class Watch:
+    """Watches one stream of errors for a lasting rise."""
+
+    def __init__(self) -> None:
+        self._numbers = np.zeros(7)
+        """Blocks so far, their mean and variance; the sum, and since it left 0: blocks, their total. Events waiting."""
+        self._waiting = np.zeros(BLOCK)
+
+    def update(self, errors_B: Doubles) -> list[float]:
+        """The rises that these errors made an alarm of, in nats. The same however the errors are cut into calls."""
+        waiting = int(self._numbers[6])
+        if waiting + len(errors_B) < BLOCK:
+            self._waiting[waiting : waiting + len(errors_B)] = errors_B
+            self._numbers[6] += len(errors_B)
+            return []
+        errors = np.concatenate((self._waiting[:waiting], errors_B))
+        blocks = len(errors) // BLOCK
+        rest = errors[blocks * BLOCK :]
+        self._waiting[:] = 0
+        self._waiting[: len(rest)] = rest
+        means = errors[: blocks * BLOCK].reshape(blocks, BLOCK).mean(1).tolist()
+        rises = [rise for mean in means if (rise := self._observe(mean)) is not None]
+        self._numbers[6] = len(rest)
+        return rises
+
+    def _observe(self, block: float) -> float | None:
+        seen, mean, variance, excess, stretch, total, _ = self._numbers.tolist()
+        seen += 1
+        if seen > WARM_UP:
+            excess += min((block - mean) / max(math.sqrt(variance), 1e-3), MOST) - SLACK
+        rise = None
+        if excess <= 0:
+            excess, stretch, total = 0.0, 0.0, 0.0
+        else:
+            stretch, total = stretch + 1, total + block
+        if excess > LIMIT:
+            rise = total / stretch - mean
+            mean, excess, stretch, total = total / stretch, 0.0, 0.0, 0.0  # what it is now is the new normal
+        else:
+            rate = max(1 / seen, 1 / MEMORY)
+            change = block - mean
+            mean += rate * change
+            variance = (1 - rate) * (variance + rate * change * change)
+        self._numbers[:6] = seen, mean, variance, excess, stretch, total
+        return rise
+
+    def state(self) -> dict[str, Doubles]:
+        return {"numbers": self._numbers, "waiting": self._waiting}
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        self._numbers[:] = state["numbers"]
+        self._waiting[:] = state["waiting"]
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    boost: float = 3.0
+    """What the items' rate is multiplied by after the largest of rises; 1 leaves learning alone, alarms and all."""
+    lasting: int = 8192
+    """Events until the rate is back where it was."""
+    ignored_rise: float = 0.4
+    """Nats of a rise that change nothing: an alarm says the rise is at least noticed, and noise is part of it."""
+    fade_power: float = 2.0
+    """Old evidence keeps exp(-fade_power * rise) of its weight."""
+
+
+class Drift:
+    """The watches of both cohorts, and how far the learner is from its ordinary pace."""
+
+    def __init__(self, settings: DriftSettings) -> None:
+        self.settings = settings
+        self._watches = {cohort: Watch() for cohort in COHORTS}
+        self._share_C = np.full(len(COHORTS), 1 / len(COHORTS))
+        """Each cohort's share of the newest events."""
+        self._strength_and_left = np.zeros(2)
+
+    @property
+    def pace(self) -> float:
+        """What the items' rate is multiplied by now."""
+        strength, left = self._strength_and_left.tolist()
+        return 1 + (self.settings.boost - 1) * strength * left / self.settings.lasting
+
+    def update(self, errors_B: Doubles, earlier_events_B: Ints) -> tuple[list[Alarm], float]:
+        """The alarms that these events raised, and what old evidence keeps of its weight: 1 where none was raised.
+
+        A NaN error is an event that had none. A rise counts as much as its cohort weighs in the stream.
+        """
+        self._strength_and_left[1] = max(self._strength_and_left[1] - len(errors_B), 0)
+        judged_B = np.isfinite(errors_B)
+        errors_J = errors_B[judged_B].clip(-LARGEST_ERROR, LARGEST_ERROR)
+        cold_J = earlier_events_B[judged_B] < COLD_EVENTS
+        if not len(errors_J):
+            return [], 1.0
+        cold = int(cold_J.sum())
+        forgets = 1 - math.exp(-len(errors_J) / (MEMORY * BLOCK))
+        self._share_C += forgets * (np.array([cold, len(errors_J) - cold]) / len(errors_J) - self._share_C)
+        alarms = [
+            Alarm(cohort, rise)
+            for cohort, errors in (("cold", errors_J[cold_J]), ("warm", errors_J[~cold_J]))
+            if len(errors)
+            for rise in self._watches[cohort].update(errors)
+        ]
+        return alarms, self._answer(alarms)
+
+    def _answer(self, alarms: list[Alarm]) -> float:
+        if not alarms or self.settings.boost == 1:
+            return 1.0
+        share = dict(zip(COHORTS, self._share_C.tolist(), strict=True))
+        rise = sum(max(alarm.rise - self.settings.ignored_rise, 0.0) * share[alarm.cohort] for alarm in alarms)
+        strength, left = self._strength_and_left.tolist()
+        before = strength * left / self.settings.lasting
+        self._strength_and_left[:] = 1 - (1 - before) * math.exp(-rise), self.settings.lasting
+        return math.exp(-self.settings.fade_power * rise)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        parts: dict[str, NDArray[np.generic]] = {"shares": self._share_C, "pace": self._strength_and_left}
+        for cohort, watch in self._watches.items():
+            parts.update({f"{cohort}.{name}": array for name, array in watch.state().items()})
+        return parts
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        self._share_C[:] = state["shares"]
+        self._strength_and_left[:] = state["pace"]
+        for cohort, watch in self._watches.items():
+            prefix = f"{cohort}."
+            watch.load({name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)})
+
+
+def popularity_losses(enters_B: NDArray[np.bool_], counts_B: Ints, count_I: Ints) -> Doubles:
+    """(B,) How surprised plain popularity was by each event's item, in nats.
+
+    `counts_B` is how often the item had been chosen, `count_I` all counts as of the batch's start.
+    """
+    total_B = count_I.sum() + np.cumsum(enters_B) - enters_B
+    losses_B: Doubles = np.log(total_B + 0.5 * len(count_I)) - np.log(counts_B + 0.5)
+    return losses_B

@@ -1,0 +1,190 @@
+"""Which features each item of the catalogue has, and how strongly: a sparse matrix whose rows are replaced one by one.
+
+A feature is a hashed bucket (`model.text`) and gets a row of the table when it first occurs, so memory follows what
+occurs. It counts from its second item on: what only one item has says nothing of another one. Rows that were replaced
+leave holes; they are closed when half of it is holes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.growth import grown
+from model.numbers import RunningScaler
+from model.text import bucket, text_features
+
+MOST_NUMBERS = 4096
+"""Numbers of a ready-made vector, and numeric features, that an item may have."""
+
+
+class ItemContent(NamedTuple):
+    """What the catalogue says of an item; None where it says nothing."""
+
+    title: str | None = None
+    text: str | None = None
+    categories: Sequence[str] | None = None
+    features: Mapping[str, float] | None = None
+    vector: Sequence[float] | None = None
+    available: bool = True
+    """Whether it may be recommended."""
+
+    def refusal(self) -> str | None:
+        """What is wrong with it, None where nothing is."""
+        for field, numbers in (("features", list((self.features or {}).values())), ("vector", self.vector or ())):
+            if len(numbers) > MOST_NUMBERS:
+                return f"$.{field}: expected at most {MOST_NUMBERS} numbers, got {len(numbers)}"
+            if not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():
+                return f"$.{field}: expected finite numbers only"
+        return None
+
+
+class Bags(NamedTuple):
+    """Rows of the matrix end to end: row n is `features_E` and `weights_E` from `starts_N[n]` on."""
+
+    starts_N: NDArray[np.int64]
+    features_E: NDArray[np.int64]
+    weights_E: NDArray[np.float32]
+
+    @property
+    def rows_E(self) -> NDArray[np.int64]:
+        """The row of each entry."""
+        return np.repeat(np.arange(len(self.starts_N)), np.diff(self.starts_N, append=len(self.features_E)))
+
+
+class Entries:
+    """The matrix: one row for each item of the catalogue, one column for each feature that occurs."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.live = 0
+        """Entries in use."""
+        self.numbers = RunningScaler()
+        self.in_force = RunningScaler()
+        """The statistics that weights are made with, those of the last `refresh`; in between no weight moves."""
+        self._columns: dict[int, int] = {}
+        self._items_F = np.zeros(0, dtype=np.int64)
+        """How many items have each feature."""
+        self._shared_F = np.zeros(0, dtype=np.bool_)
+        """Whether two items had it at some time: from then on it counts."""
+        self._used = 0
+        self._feature_E = np.zeros(0, dtype=np.int32)
+        self._value_E = np.zeros(0)
+        self._share_E = np.zeros(0, dtype=np.float32)
+        """1 / how many numbers the item has, where the value is a number to be scaled; 0 where it is a weight."""
+        self._start_X = np.zeros(0, dtype=np.int64)
+        self._length_X = np.zeros(0, dtype=np.int64)
+
+    @property
+    def features(self) -> int:
+        return len(self._columns)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """How many features each row has."""
+        return self._length_X[: self.rows]
+
+    def grow(self, rows: int) -> None:
+        self._start_X, self._length_X = grown(self._start_X, rows), grown(self._length_X, rows)
+        self.rows = max(self.rows, rows)
+
+    def replace(self, row: int, content: ItemContent | None) -> None:
+        """Put what is said of an item in the place of what was said before."""
+        weights = {} if content is None else text_features(content.title, content.text, content.categories)
+        if content is not None and content.vector:
+            weights.update(_vector_features(content.vector))
+        numbers = {} if content is None else {bucket("number", n): v for n, v in (content.features or {}).items()}
+        numbers = {place: value for place, value in numbers.items() if place not in weights}
+        places = [*weights, *numbers]
+        columns = np.array([self._columns.setdefault(place, len(self._columns)) for place in places], dtype=np.int64)
+        values = np.array([*weights.values(), *numbers.values()], dtype=np.float64)
+        self.numbers.learn(columns[len(weights) :], values[len(weights) :])
+        self._count(row, columns)
+        end = self._used + len(places)
+        self._feature_E, self._value_E = grown(self._feature_E, end), grown(self._value_E, end)
+        self._share_E = grown(self._share_E, end)
+        self._feature_E[self._used : end] = columns
+        self._value_E[self._used : end] = values
+        self._share_E[self._used : end] = 0
+        self._share_E[self._used + len(weights) : end] = 1 / max(len(numbers), 1)
+        self.live += len(places) - int(self._length_X[row])
+        self._start_X[row], self._length_X[row] = self._used, len(places)
+        self._used = end
+        if self._used > 2 * self.live + 4096:
+            self._close_holes()
+
+    def has_new_scale(self) -> bool:
+        """Whether so many numbers came since `refresh` that what it left behind is no guide any more."""
+        return self.numbers.values >= 2 * max(self.in_force.values, 0.5)
+
+    def refresh(self) -> None:
+        """Make weights with the statistics as they are now."""
+        self.in_force.load(self.numbers.state())
+
+    def bags(self, rows_N: NDArray[np.int64]) -> Bags:
+        """The features of these rows that count, and their weights."""
+        length_N = self._length_X[rows_N]
+        starts_N = np.cumsum(length_N) - length_N
+        at_E = np.repeat(self._start_X[rows_N] - starts_N, length_N) + np.arange(int(length_N.sum()))
+        counts_E = self._shared_F[self._feature_E[at_E]]
+        length_N = np.bincount(np.repeat(np.arange(len(rows_N)), length_N)[counts_E], minlength=len(rows_N))
+        starts_N, at_E = np.cumsum(length_N) - length_N, at_E[counts_E]
+        features_E = self._feature_E[at_E].astype(np.int64)
+        values_E, share_E = self._value_E[at_E], self._share_E[at_E]
+        is_number_E = share_E > 0
+        if is_number_E.any():
+            scaled = self.in_force.scaled(features_E[is_number_E], values_E[is_number_E])
+            values_E[is_number_E] = scaled * share_E[is_number_E]
+        return Bags(starts_N, features_E, values_E.astype(np.float32))
+
+    def _count(self, row: int, columns: NDArray[np.int64]) -> None:
+        before = self._feature_E[self._start_X[row] : self._start_X[row] + self._length_X[row]]
+        self._items_F, self._shared_F = grown(self._items_F, self.features), grown(self._shared_F, self.features)
+        self._items_F[before] -= 1
+        self._items_F[columns] += 1
+        self._shared_F[columns] |= self._items_F[columns] > 1
+
+    def _close_holes(self) -> None:
+        rows_X = np.arange(self.rows)
+        length_X = self._length_X[: self.rows]
+        starts_X = np.cumsum(length_X) - length_X
+        at_E = np.repeat(self._start_X[rows_X] - starts_X, length_X) + np.arange(int(length_X.sum()))
+        self._feature_E, self._value_E, self._share_E = self._feature_E[at_E], self._value_E[at_E], self._share_E[at_E]
+        self._start_X[: self.rows] = starts_X
+        self._used = len(at_E)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        self._close_holes()  # equal contents, equal states, whatever was replaced on the way
+        arrays: dict[str, NDArray[np.generic]] = {
+            "columns": np.fromiter(self._columns, dtype=np.int64, count=len(self._columns)),
+            "shared": self._shared_F[: self.features],
+            "features": self._feature_E,
+            "values": self._value_E,
+            "shares": self._share_E,
+            "lengths": self._length_X[: self.rows],
+        }
+        for name, scaler in (("numbers", self.numbers), ("in force", self.in_force)):
+            arrays.update({f"{name}.{part}": array for part, array in scaler.state().items()})
+        return arrays
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        self._shared_F = state["shared"].astype(np.bool_)
+        self._items_F = np.bincount(state["features"], minlength=len(self._shared_F)).astype(np.int64)
+        self._columns = {int(place): column for column, place in enumerate(state["columns"])}
+        self._feature_E = state["features"].astype(np.int32)
+        self._value_E = state["values"].astype(np.float64)
+        self._share_E = state["shares"].astype(np.float32)
+        self._length_X = state["lengths"].astype(np.int64)
+        self._start_X = np.cumsum(self._length_X) - self._length_X
+        self.rows, self._used = len(self._length_X), len(self._feature_E)
+        self.live = self._used
+        for name, scaler in (("numbers", self.numbers), ("in force", self.in_force)):
+            scaler.load({part: state[f"{name}.{part}"] for part in scaler.state()})
+
+
+def _vector_features(vector: Sequence[float]) -> dict[int, float]:
+    """One feature for each place of the vector; the absolute weights add up to 1."""
+    numbers = np.asarray(vector, dtype=np.float64)
+    numbers = numbers / max(float(np.abs(numbers).max()), 1e-300)  # first, so that the sum is finite
+    whole = float(np.abs(numbers).sum())
+    return {} if whole == 0 else {bucket("vector", str(n)): v for n, v in enumerate((numbers / whole).tolist())}

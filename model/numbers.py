@@ -1,0 +1,76 @@
+"""Numbers of all scales on one: less the running mean, by the running deviation, one feature at a time.
+
+Welford, Note on a method for calculating corrected sums of squares and products, 1962.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.growth import grown
+
+Doubles = NDArray[np.float64]
+
+FAR = 5.0
+"""Deviations from the mean beyond which a number says no more: one outlier must not drown an item's other content."""
+
+LARGEST = 1e100
+"""Larger numbers count as this one: their squares must stay finite."""
+
+
+class RunningScaler:
+    """Mean and variance (of the population) of each feature, over every value that was learned."""
+
+    def __init__(self) -> None:
+        self.features = 0
+        self.count_F = np.zeros(0)
+        self.mean_F = np.zeros(0)
+        self.squares_F = np.zeros(0)
+        """Sum of the squared differences from the mean."""
+
+    @property
+    def values(self) -> float:
+        """How many values were learned."""
+        return float(self.count_F.sum())
+
+    def learn(self, features_N: NDArray[np.int64], values_N: Doubles) -> None:
+        """Take in values, in order; features are numbers from 0."""
+        if not len(features_N):
+            return
+        values_N = np.clip(values_N, -LARGEST, LARGEST)
+        features = int(features_N.max()) + 1
+        self.features = max(self.features, features)
+        self.count_F = grown(self.count_F, features)
+        self.mean_F = grown(self.mean_F, features)
+        self.squares_F = grown(self.squares_F, features)
+        for feature, value in zip(features_N.tolist(), values_N.tolist(), strict=True):
+            self.count_F[feature] += 1
+            difference = value - self.mean_F[feature]
+            self.mean_F[feature] += difference / self.count_F[feature]
+            self.squares_F[feature] += difference * (value - self.mean_F[feature])
+
+    def scaled(self, features_N: NDArray[np.int64], values_N: Doubles) -> Doubles:
+        """The values in deviations from the mean, cut at FAR; 0 for a feature that never varied or was never met."""
+        if not self.features:
+            return np.zeros(len(features_N))
+        met_N = features_N < self.features
+        features_N = np.where(met_N, features_N, 0)
+        count_N = np.maximum(self.count_F[features_N], 1)
+        deviation_N = np.sqrt(self.squares_F[features_N] / count_N)
+        difference_N = np.clip(values_N, -LARGEST, LARGEST) - self.mean_F[features_N]
+        varies_N = met_N & (deviation_N > 0)
+        scaled_N = np.where(varies_N, difference_N, 0.0) / np.where(varies_N, deviation_N, 1.0)
+        return np.clip(np.nan_to_num(scaled_N), -FAR, FAR)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        features = self.features
+        return {
+            "count": self.count_F[:features],
+            "mean": self.mean_F[:features],
+            "squares": self.squares_F[:features],
+        }
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        self.count_F = state["count"].astype(np.float64)
+        self.mean_F = state["mean"].astype(np.float64)
+        self.squares_F = state["squares"].astype(np.float64)
+        self.features = len(self.count_F)

@@ -1,0 +1,373 @@
+"""The catalogue is read whole, followed, and taken in by steps that can be made again; what is bad is passed over."""
+
+import json
+
+import pytest
+from confluent_kafka import Producer
+from faulty_disk import SimulatedCrash, without_waiting
+from stream_fakes import FakeSource, Record, Topic, click
+from structlog.testing import capture_logs
+from worker_fakes import FakeWorker
+
+from consumer.broker import InProcessBroker
+from consumer.catalogue import Catalogue, RowOutcome, content_of
+from consumer.config import Settings
+from consumer.journal import Change, Entry, Journal, Run
+from consumer.offsets import Reset
+from consumer.worker import Worker
+from model.entries import ItemContent
+from model.state import state_digest
+from producer.events import Item, encode
+
+
+class Row(Record):
+    """A record of the items topic: keyed by the item."""
+
+    def key(self):
+        return self.item
+
+    item: bytes | None = None
+
+
+class Items(Topic):
+    """The items topic; `put` adds a record, `compact` leaves the newest of each key."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "items")
+
+    def put(self, item_id, value=b"{}", **fields):
+        if fields or value == b"{}":
+            value = encode(Item(item_id=item_id, timestamp=0, **fields))
+        self.append(0, value)
+        row = self.records[0].pop()
+        keyed = Row(row.number, row.place, row.payload, row.name)
+        object.__setattr__(keyed, "item", item_id if isinstance(item_id, bytes) else item_id.encode())
+        self.records[0].append(keyed)
+
+    def compact(self):
+        newest = {row.key(): row for row in self.records[0]}
+        self.records[0] = list(newest.values())
+
+
+class Told(list):
+    """Remembers what `describe` was told."""
+
+    def __call__(self, contents):
+        self.append(dict(contents))
+
+
+@pytest.fixture
+def items():
+    return Items()
+
+
+def reading(items, told=None, **named):
+    """A catalogue that has read the topic."""
+    made = Catalogue(Told() if told is None else told, **named)
+    read_anew(made, items)
+    return made
+
+
+def read_anew(catalogue, items):
+    source = FakeSource(items)
+    source.seek(None, Reset.EARLIEST)
+    catalogue.read(source)
+
+
+def ids(changes):
+    return [(change.item_id, change.value is not None) for change in changes]
+
+
+# --- what is taken in ---
+
+
+def test_a_start_takes_in_the_newest_row_of_each_item_and_nothing_of_the_older_ones(items):
+    items.put("a", title="old")
+    items.put("b", title="b")
+    items.put("a", title="new")
+    items.put("gone", title="x")
+    items.put("gone", None)
+    told = Told()
+    catalogue = reading(items, told)
+
+    catalogue.apply(catalogue.take())
+
+    assert told == [{"a": ItemContent(title="new"), "b": ItemContent(title="b"), "gone": None}]
+
+
+def test_an_items_fields_come_to_the_model_as_they_are():
+    item = Item(
+        item_id="a",
+        timestamp=1,
+        title="t",
+        text="x",
+        categories=["c"],
+        features={"p": 1.5},
+        vector=[1.0],
+        available=False,
+    )
+
+    assert content_of(item) == ItemContent("t", "x", ["c"], {"p": 1.5}, [1.0], False)
+
+
+def test_what_comes_later_is_taken_in_before_the_next_step_and_only_once(items):
+    items.put("a", title="a")
+    told = Told()
+    catalogue = reading(items, told)
+    catalogue.apply(catalogue.take())
+    items.put("b", title="b")
+    items.put("a", None)
+
+    changes = catalogue.take()
+    catalogue.apply(changes)
+
+    assert ids(changes) == [("b", True), ("a", False)]
+    assert told[1] == {"b": ItemContent(title="b"), "a": None}
+    assert catalogue.take() == []
+
+
+def test_a_row_that_says_what_is_known_is_no_change(items):
+    counted = []
+    items.put("a", title="a")
+    catalogue = reading(items, count=lambda outcome, rows: counted.append((outcome, rows)))
+    catalogue.apply(catalogue.take())
+    items.put("a", title="a")
+
+    assert catalogue.take() == []
+    assert (RowOutcome.UNCHANGED, 1) in counted
+    assert (RowOutcome.TAKEN, 1) in counted
+
+
+def test_a_row_that_vanished_from_the_topic_while_the_worker_was_away_is_taken_for_removed(items):
+    items.put("a", title="a")
+    items.put("b", title="b")
+    first = reading(items)
+    first.apply(first.take())
+    items.put("a", None)
+    items.put("b", title="b")
+    items.records[0] = [row for row in items.records[0] if row.key() != b"a"]
+    second = Catalogue(Told())
+    second.load(first.state())
+
+    read_anew(second, items)
+
+    assert ids(second.take()) == [("a", False)]
+
+
+def test_a_removal_is_told_once_also_over_restarts(items):
+    items.put("a", None)
+    first = reading(items)
+    first.apply(first.take())
+    second = Catalogue(Told())
+    second.load(first.state())
+
+    read_anew(second, items)
+
+    assert second.take() == []
+
+
+def test_without_a_catalogue_there_is_nothing_to_take_and_nothing_to_save():
+    catalogue = Catalogue(Told())
+
+    assert catalogue.take() == []
+    assert catalogue.state() == {}
+    catalogue.load({})
+
+
+# --- bad rows ---
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("a", b"no json", "malformed"),
+        ("a", b"", "truncated"),
+        ("a", b'{"item_id":"a"}', "timestamp"),
+        ("a", b'{"item_id":"a","timestamp":1,"title":"\xff"}', "utf-8"),
+        ("a", b'{"item_id":"a","timestamp":1,"vector":["x"]}', "$.vector"),
+        ("a", b'{"item_id":"b","timestamp":1}', "expected the record's key 'a', got 'b'"),
+        ("a", json.dumps({"item_id": "a", "timestamp": 1, "vector": [0.5] * 4097}).encode(), "at most 4096 numbers"),
+        ("a", b"[" * 100_000, ""),
+        (b"\xff", b"{}", ""),
+        ("", None, "key: expected an item_id"),
+        ("x" * 257, None, "key: expected an item_id"),
+    ],
+)
+def test_a_bad_row_is_counted_and_logged_and_what_was_known_stays(items, key, value, why):
+    counted = []
+    items.put("a", title="good")
+    catalogue = reading(items, count=lambda *counts: counted.append(counts[0]))
+    catalogue.apply(catalogue.take())
+    items.put(key, value) if value != b"{}" else items.append(0, value)
+
+    with capture_logs() as logs:
+        changes = catalogue.take()
+
+    assert changes == []
+    assert counted.count(RowOutcome.REJECTED) == 1
+    assert logs[0]["log_level"] == "warning"
+    assert (logs[0]["topic"], logs[0]["partition"], logs[0]["offset"]) == ("items", 0, 1)
+    assert why.lower() in logs[0]["why"].lower()
+
+
+def test_a_bad_row_in_the_place_of_a_good_one_does_not_remove_the_item_at_the_next_start(items):
+    items.put("a", title="good")
+    first = reading(items)
+    first.apply(first.take())
+    items.put("a", b"bad")
+    items.compact()
+    second = Catalogue(Told())
+    second.load(first.state())
+
+    read_anew(second, items)
+
+    assert second.take() == []
+
+
+# --- in the worker ---
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """A function that starts a worker with a catalogue on this test's folder; the one before it ends."""
+    without_waiting(monkeypatch)
+    started = []
+
+    def run(topic, items, folder="state", **named):
+        for one in started:
+            one.close()
+        started.append(FakeWorker(tmp_path / folder, topic, **named))
+        read_anew(started[-1].catalogue, items)
+        return started[-1]
+
+    yield run
+
+    for one in started:
+        one.close()
+
+
+def clicks(topic, first, end):
+    topic.append(0, *[click(f"u{n % 4}", f"i{n % 5}", event_id=f"e{n}") for n in range(first, end)])
+
+
+def described(worker):
+    content = worker.learner.ranking.content
+    return set() if content is None else {content.ids.name(row) for row in range(len(content.ids))}
+
+
+def test_the_catalogue_is_taken_in_before_the_first_event_is_learned(start, items):
+    topic = Topic()
+    items.put("i1", title="one")
+    items.put("cold", title="one")
+    clicks(topic, 0, 5)
+    worker = start(topic, items)
+
+    worker.run()
+
+    assert described(worker) == {"i1", "cold"}
+    assert worker.learner.ranking.content.born_cold_X[: len(described(worker))].tolist() == [True, False]
+
+
+def test_steps_are_made_again_with_what_the_catalogue_said_then_even_if_the_topic_has_forgotten_it(start, items):
+    topic = Topic()
+    items.put("i1", title="first words", categories=["x"])
+    items.put("i2", title="first thing", categories=["x"])
+    clicks(topic, 0, 40)
+    worker = start(topic, items)
+    worker.run(until={0: 20}, batch_size=5)
+    items.put("i1", available=False)
+    items.put("i3", title="other words", categories=["x"])
+    worker.failing["save"] = SimulatedCrash()
+    with pytest.raises(SimulatedCrash):
+        worker.run(batch_size=5)
+    state, sent = state_digest(worker.learner.state()), worker.messages()
+    items.put("i1", title="back again")
+    items.put("i3", None)
+    items.compact()
+
+    again = start(topic, items)
+    steps = again.stream.steps_to_repeat
+    again.run(batch_size=5)
+
+    assert steps > 0
+    assert state_digest(again.learner.state()) == state
+    assert again.messages() == sent[len(sent) - len(again.messages()) :]
+    assert ids(again.catalogue.take()) == [("i1", True), ("i3", False)], "the news waits for a new step"
+
+
+def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
+    topic = Topic()
+    items.put("i1", title="one")
+    clicks(topic, 0, 10)
+    before = start(topic, items)
+    before.run()
+
+    worker = start(topic, items)
+
+    assert state_digest(worker.learner.state()) == state_digest(before.learner.state())
+    assert worker.catalogue.take() == []
+
+
+def test_the_journal_gives_back_changes_as_they_were_and_lines_without_any_read_as_ever(tmp_path, monkeypatch):
+    without_waiting(monkeypatch)
+    journal = Journal(tmp_path)
+    changes = [Change("a", '{"title":"ü \U0001f600"}'.encode()), Change("\x00 b", None)]
+    journal.start_segment(0)
+    journal.append(1, [Run(0, 0, 3)], changes)
+    journal.append(2, [Run(0, 3, 4)])
+
+    entries = journal.steps_after(0)
+    journal.close()
+
+    assert entries == [Entry(1, [Run(0, 0, 3)], changes), Entry(2, [Run(0, 3, 4)])]
+
+
+def send(broker, topic, *records):
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    for key, value in records:
+        producer.produce(topic, value, key)
+    assert producer.flush(20) == 0
+
+
+def settings_for(broker, folder):
+    return Settings(
+        bootstrap_servers=broker.bootstrap_servers, checkpoint_dir=folder, device="cpu", encoder="recency", k=9
+    )
+
+
+def test_the_worker_reads_and_follows_the_topic_and_cold_items_reach_the_lists(tmp_path):
+    topics = dict.fromkeys(("recs.events.v1", "recs.items.v1", "recs.recommendations.v1", "dlq.recs.events.v1"), 2)
+    rows = [(n, encode(Item(item_id=n, timestamp=0, title="a word", categories=["x"]))) for n in ("i0", "cold", "shy")]
+    with InProcessBroker(topics) as broker:
+        send(broker, "recs.items.v1", *rows, ("shy", None), ("bad", b"{"))
+        send(broker, "recs.events.v1", *[(f"u{n % 3}", click(f"u{n % 3}", f"i{n % 4}")) for n in range(24)])
+        with Worker(settings_for(broker, tmp_path)) as worker:
+            worker.run(lambda: False, worker.end_offsets())
+            [listed] = worker.parts.top_k(["u0"])
+            rejected = worker.metrics.registry.get_sample_value(
+                "headrace_catalogue_rows_total", {"outcome": "rejected"}
+            )
+            send(broker, "recs.items.v1", ("cold", None))
+            send(broker, "recs.events.v1", ("u0", click("u0", "i1")))
+            state = state_digest(worker.learner.state())
+        with Worker(settings_for(broker, tmp_path)) as worker:
+            restored = state_digest(worker.learner.state())
+            worker.run(lambda: False, worker.end_offsets())
+            [listed_later] = worker.parts.top_k(["u0"])
+
+    assert "cold" in listed.item_ids
+    assert "shy" not in listed.item_ids
+    assert rejected == 1
+    assert restored == state
+    assert "cold" not in listed_later.item_ids
+
+
+def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
+    topics = dict.fromkeys(("recs.events.v1", "recs.recommendations.v1", "dlq.recs.events.v1"), 1)
+    with InProcessBroker(topics) as broker:
+        send(broker, "recs.events.v1", ("u0", click("u0", "i1")))
+        with capture_logs() as logs, Worker(settings_for(broker, tmp_path)) as worker:
+            worker.run(lambda: False, worker.end_offsets())
+
+            assert worker.learner.ranking.content is None
+    assert any("no catalogue" in entry["event"] for entry in logs)

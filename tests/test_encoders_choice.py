@@ -1,0 +1,50 @@
+"""Every encoder inside a whole learner. What each promises by itself: test_encoders_interface.py."""
+
+import numpy as np
+import pytest
+from streams import SMALL, click, random_stream, run
+
+from model.encoders.choice import ENCODERS
+from model.learner import Learner, LearnerSettings
+from model.ranking import RankingRates
+from model.state import state_digest
+
+EVERY_ENCODER = pytest.mark.parametrize("name", sorted(ENCODERS))
+FULL, SAMPLED = RankingRates(), RankingRates(full_softmax_items=5, negatives=12)
+
+
+def learner(name, ranking=FULL):
+    return Learner(LearnerSettings(encoder=name, hidden=8, ranking=ranking, **SMALL))
+
+
+def test_the_encoders_are_those_that_are_promised():
+    assert set(ENCODERS) == {
+        "blend", "recency", "dnn", "lstm", "gru", "transformer", "cnn", "autoencoder", "cooccurrence",
+    }  # fmt: skip
+    assert {name for name, choice in ENCODERS.items() if choice.counts_pairs} == {"blend", "cooccurrence"}
+
+
+@EVERY_ENCODER
+@pytest.mark.parametrize("ranking", [FULL, SAMPLED], ids=["full", "sampled"])
+def test_stopped_saved_and_loaded_a_learner_ends_where_it_would_have_ended(name, ranking):
+    stream = random_stream(1, events=200, forgets=0.02)
+    straight, first, second = (learner(name, ranking) for _ in range(3))
+
+    run(straight, stream, 20)
+    run(first, stream[:100], 20)
+    second.load(first.state())
+    run(second, stream[100:], 20)
+
+    assert state_digest(second.state()) == state_digest(straight.state())
+
+
+@EVERY_ENCODER
+def test_it_learns_what_comes_after_what(name):
+    made, draw = learner(name), np.random.default_rng(3)
+    pairs = [(f"first {number}", f"second {number}") for number in range(6)]
+    chosen = draw.integers(6, size=400)
+    run(made, [click(f"u{visit}", item) for visit, pair in enumerate(chosen) for item in pairs[pair]], 10)
+
+    asked = made.test_then_learn([click(f"w{pair}", item) for pair in range(6) for item in pairs[pair]])
+
+    assert asked.ranks_B[1::2].tolist() == [0] * 6
