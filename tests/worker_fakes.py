@@ -38,17 +38,20 @@ class FakePublisher:
 
     def __init__(self) -> None:
         self.lists: list = []
-        self.bytes: list[tuple[str, int, bytes]] = []
+        self.records: list[tuple[str, bytes | None]] = []
+        """(user, value) of lists and tombstones, as the topic would have them."""
         self.tombstones: list[str] = []
         self.dead_letters: list = []
         self._waiting: list = []
 
     def send(self, recommendations, on_delivery=None):
         self.lists.append(recommendations)
+        self.records.append((recommendations.user_id, encode(recommendations)))
         self._waiting.append(on_delivery)
 
     def forget(self, user_id):
         self.tombstones.append(user_id)
+        self.records.append((user_id, None))
 
     def dead_letter(self, rejects):
         self.dead_letters += rejects
