@@ -73,10 +73,11 @@ class Worker:
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
         )
-        epoch = self.store.acquire()
+        self._publisher: Publisher | None = None
         try:
+            epoch = self.store.acquire()
             journaled = self.progress.restore(self.source, reset)
-            publisher = Publisher(
+            self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
                 topic=settings.recommendations_topic,
                 dead_letter_topic=settings.dead_letter_topic,
@@ -124,6 +125,8 @@ class Worker:
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
         self.source.close()
+        if self._publisher is not None:
+            self._publisher.close()
         self._journal.close()
         self.store.release()
 

@@ -26,6 +26,9 @@ from producer.events import encode
 SMALL = LearnerSettings(width=4, rating_width=2, window=3, depth=4)
 
 
+ACKNOWLEDGED_AT = 1_700_000_123.5
+
+
 class Clock:
     seconds = 0.0
 
@@ -66,7 +69,7 @@ class FakePublisher:
     def _acknowledge(self):
         waiting, self._waiting = self._waiting, []
         for on_delivery in waiting:
-            on_delivery()
+            on_delivery(ACKNOWLEDGED_AT)
 
 
 @dataclass
@@ -107,7 +110,7 @@ class FakeWorker:
         self.effects: list[str] = []
         self.failing: dict[str, BaseException] = {}
         """Effect -> what it raises instead of happening."""
-        self.fresh: list[tuple[list[int], bool]] = []
+        self.fresh: list[tuple[list[int], float | None]] = []
         self.clock, self.observer = Clock(), Watching()
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
@@ -140,9 +143,7 @@ class FakeWorker:
             learner=self.learner,
             top_k=TopK(self.learner, 3),
             publisher=self.publisher,
-            lists=ListWriter(
-                self.publisher, self.last_lists, lambda times, sent: self.fresh.append((list(times), sent))
-            ),
+            lists=ListWriter(self.publisher, self.last_lists, lambda times, at: self.fresh.append((list(times), at))),
             observer=self.observer,
             progress=self.progress,
         )
