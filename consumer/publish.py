@@ -91,7 +91,7 @@ class Publisher:
         self._producer = _producer(bootstrap_servers, librdkafka or {}, self._on_error)
 
     def send(self, recommendations: Recommendations, on_delivery: OnDelivery | None = None) -> None:
-        """Send a user's list; `on_delivery` is called, inside a later call, with the time at which the broker had it."""
+        """Send a user's list; `on_delivery` is called, inside a later call, with the time the broker had it."""
         what = f"the list of user {recommendations.user_id!r}"
         self._produce(
             self._topic,
