@@ -116,7 +116,7 @@ def _one_source(dataset: str | None, events: Path | None) -> dict[str, object]:
 def _demo(
     *,
     dataset: Annotated[Dataset, typer.Option("--dataset", help="What to replay.")] = "movielens-100k",
-    rate: RateOption = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; 2,000 if left out.")] = None,
     limit: LimitOption = None,
 ) -> Invocation:
     """The main job on the in-process broker, on real data, in about a minute."""

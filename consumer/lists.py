@@ -78,7 +78,7 @@ class LastLists:
 class Publishes(Protocol):
     """What `consumer.publish.Publisher` does with lists."""
 
-    def send(self, recommendations: Recommendations, on_delivery: Callable[[], None] | None = None) -> None: ...
+    def send(self, recommendations: Recommendations, on_delivery: Callable[[float], None] | None = None) -> None: ...
 
     def forget(self, user_id: str) -> None: ...
 
@@ -88,12 +88,15 @@ class Written(NamedTuple):
     unchanged: int
 
 
+OnFresh = Callable[[Iterable[int], float | None], None]
+"""Record timestamps in ms of the events behind a list; when the broker had it, seconds, or None: it did not change."""
+
+
 class ListWriter:
     """Sends the lists of a step that changed, and says when the events behind each list had their effect."""
 
-    def __init__(self, publisher: Publishes, last: LastLists, on_fresh: Callable[[Iterable[int], bool], None]) -> None:
-        """`on_fresh(record timestamps in ms, published)` is called once a list: at its acknowledgement, or at once
-        where it did not change."""
+    def __init__(self, publisher: Publishes, last: LastLists, on_fresh: OnFresh) -> None:
+        """`on_fresh` is called once a list: after its acknowledgement, or at once where it did not change."""
         self._publisher = publisher
         self._last = last
         self._on_fresh = on_fresh
@@ -118,10 +121,10 @@ class ListWriter:
             times = [accepted.record.timestamp()[1] for accepted in behind]
             if not self._last.replace(one):
                 unchanged += 1
-                self._on_fresh(times, False)
+                self._on_fresh(times, None)
                 continue
             message = recommendations_of(one, behind[-1], model_version, generated_at)
-            self._publisher.send(message, partial(self._on_fresh, times, True))
+            self._publisher.send(message, partial(self._on_fresh, times))
             sent += 1
         return Written(sent, unchanged)
 

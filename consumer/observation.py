@@ -121,15 +121,15 @@ class Observation:
         for listener in self.batch_listeners:
             listener(batch, written)
 
-    def list_settled(self, record_times_ms: Iterable[int], published: bool, at_seconds: float | None = None) -> None:
-        """The list that reflects these records was acknowledged (`at_seconds` since 1970), or found unchanged now."""
-        at_seconds = self._now_seconds() if at_seconds is None else at_seconds
-        seconds = [at_seconds - time_ms / 1000 for time_ms in record_times_ms]
+    def list_settled(self, record_times_ms: Iterable[int], at_seconds: float | None) -> None:
+        """The broker had the list that reflects these records at this time; None: it was found unchanged just now."""
+        settled_at = self._now_seconds() if at_seconds is None else at_seconds
+        seconds = [settled_at - time_ms / 1000 for time_ms in record_times_ms]
         self.metrics.observe_freshness(seconds)
-        if published:
+        if at_seconds is not None:
             self.metrics.count_recommendations(ListOutcome.PUBLISHED)
         for listener in self.freshness_listeners:
-            listener(seconds, published)
+            listener(seconds, at_seconds is not None)
 
     def saved(self, progress: "Progress") -> None:
         """A checkpoint is durable."""

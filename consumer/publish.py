@@ -5,6 +5,7 @@ failed raises at the next call and at every one after it: a step whose outputs a
 What a list says and why a record was rejected is not known here.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -14,6 +15,9 @@ from producer.events import EPOCH_HEADER, Recommendations, encode
 
 MAX_DETAIL_BYTES: Final = 1024
 """`error.detail` is cut to this: it may quote what came, and the dead-letter topic has room for 64 KiB of headers."""
+
+OnDelivery = Callable[[float], None]
+"""Called with the time of the broker's acknowledgement, seconds since 1970."""
 
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
 _TOLD_FAILURES: Final = 3
@@ -73,34 +77,29 @@ class Publisher:
         dead_letter_topic: str,
         epoch: int,
         librdkafka: Mapping[str, str] | None = None,
-        on_acknowledged: Callable[[Recommendations], None] | None = None,
+        now_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """`on_acknowledged` is called, inside a later call of this object, with each list the broker has taken.
-
-        `librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
-        """
+        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one."""
         self._address = bootstrap_servers
         self._topic = topic
         self._dead_letter_topic = dead_letter_topic
         self._epoch_header: list[tuple[str, str | bytes | None]] = [(EPOCH_HEADER, str(epoch).encode())]
-        self._on_acknowledged = on_acknowledged
+        self._now_seconds = now_seconds
         self._failures: list[str] = []
         self._failed = 0
         self._trouble = ""
         self._producer = _producer(bootstrap_servers, librdkafka or {}, self._on_error)
 
-    def send(self, recommendations: Recommendations, on_delivery: Callable[[], None] | None = None) -> None:
-        """Send a user's list; `on_delivery` is called, inside a later call, once the broker has it."""
-
-        def delivered() -> None:
-            if on_delivery is not None:
-                on_delivery()
-            if self._on_acknowledged is not None:
-                self._on_acknowledged(recommendations)
-
+    def send(self, recommendations: Recommendations, on_delivery: OnDelivery | None = None) -> None:
+        """Send a user's list; `on_delivery` is called, inside a later call, with the time the broker had it."""
         what = f"the list of user {recommendations.user_id!r}"
         self._produce(
-            self._topic, recommendations.user_id.encode(), encode(recommendations), self._epoch_header, what, delivered
+            self._topic,
+            recommendations.user_id.encode(),
+            encode(recommendations),
+            self._epoch_header,
+            what,
+            on_delivery,
         )
 
     def forget(self, user_id: str) -> None:
@@ -130,6 +129,11 @@ class Publisher:
                 f"{self._trouble}. Nothing was saved on the strength of them: start again from the checkpoint."
             )
 
+    def close(self) -> None:
+        """Let the client go; what is still queued is dropped. Closing twice does nothing."""
+        self._producer.purge()
+        self._producer.close()
+
     def _produce(
         self,
         topic: str,
@@ -137,13 +141,16 @@ class Publisher:
         value: bytes | None,
         headers: list[tuple[str, str | bytes | None]],
         what: str,
-        delivered: Callable[[], None] | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> None:
-        def answered(error: KafkaError | None, _message: Message) -> None:
+        def answered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 self._fail(what, topic, error)
-            elif delivered is not None:
-                delivered()
+            elif on_delivery is not None:
+                # When the answer came, not when this thread got round to hearing of it.
+                on_delivery(sent_at + (message.latency() or 0.0))
+
+        sent_at = self._now_seconds()
 
         while True:
             self._raise_failures()

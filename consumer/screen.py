@@ -47,25 +47,26 @@ class Screen:
         if self._live is not None:
             self._live.update(self._page(), refresh=True)
         else:
-            self._console.print(progress_line(self._tally, self._titles))
+            self.say(progress_line(self._tally, self._titles))
 
     def close(self) -> None:
         if self._live is not None:
             self._live.stop()
 
-    def say(self, text: str = "") -> None:
-        self._console.print(text, markup=False)
+    def say(self, text: str) -> None:
+        self._console.print(Text(text))  # as it is: a title may hold what would be markup
 
     def summary(self, facts: Mapping[str, object]) -> None:
         """The end of the demo in words and figures."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in facts.items():
-            table.add_row(name, str(value))
+            table.add_row(name, Text(str(value)))
         self._console.print(Panel(table, title="What happened", expand=False))
 
     def _page(self) -> Group:
         tally = self._tally
-        done = ProgressBar(total=max(tally.events, 1), completed=tally.done, width=60)
+        done = Table.grid()  # a bar alone does not end its line
+        done.add_row(ProgressBar(total=max(tally.events, 1), completed=tally.done, width=60))
         figures = Table.grid(padding=(0, 3))
         for row in _figures(tally):
             figures.add_row(*row)
@@ -83,8 +84,9 @@ class Screen:
         rows = Table.grid(padding=(0, 2))
         before = {item: place for place, item in enumerate(person.before)}
         for place, item in enumerate(person.now[:LIST_LENGTH]):
-            rows.add_row(f"{place + 1:2}", _mark(before.get(item), place), self._titles.get(item, item))
-        return Panel(rows, title=f"user {person.user_id}: list number {person.lists}, just changed", expand=False)
+            rows.add_row(f"{place + 1:2}", _mark(before.get(item), place), Text(self._titles.get(item, item)))
+        title = Text(f"user {person.user_id}: list number {person.lists}, just changed")
+        return Panel(rows, title=title, expand=False)
 
 
 def progress_line(tally: Tally, titles: Mapping[str, str]) -> str:
@@ -93,8 +95,9 @@ def progress_line(tally: Tally, titles: Mapping[str, str]) -> str:
     line = (
         f"{tally.done:,} of {tally.events:,} events, {tally.events_per_second():,.0f}/s; "
         f"{tally.published:,} lists, {tally.lists_per_second():,.0f}/s; "
-        f"freshness p50 {_ms(fresh.p50)} p99 {_ms(fresh.p99)}; "
-        f"HR@10 {_share(rolling.hit_ratio)} (popularity {_share(rolling.popularity_hit_ratio)}), MAE {_share(rolling.mae)}"
+        f"freshness p50 {in_ms(fresh.p50)} p99 {in_ms(fresh.p99)}; "
+        f"HR@10 {as_share(rolling.hit_ratio)} (popularity {as_share(rolling.popularity_hit_ratio)}), "
+        f"MAE {as_share(rolling.mae)}"
     )
     if tally.person is not None and tally.person.now:
         first = tally.person.now[0]
@@ -107,12 +110,12 @@ def _figures(tally: Tally) -> list[tuple[str, str]]:
     return [
         ("events a second", f"{tally.events_per_second():,.0f}"),
         ("lists a second", f"{tally.lists_per_second():,.0f}   ({tally.published:,} published so far)"),
-        ("freshness, event sent to list acknowledged", f"p50 {_ms(fresh.p50)}   p99 {_ms(fresh.p99)}"),
+        ("freshness, sent to acknowledged", f"p50 {in_ms(fresh.p50)}   p99 {in_ms(fresh.p99)}"),
         (
             "HR@10, newest events",
-            f"{_share(rolling.hit_ratio)}   (popularity alone: {_share(rolling.popularity_hit_ratio)})",
+            f"{as_share(rolling.hit_ratio)}   (popularity alone: {as_share(rolling.popularity_hit_ratio)})",
         ),
-        ("MAE of ratings, newest", _share(rolling.mae)),
+        ("MAE of ratings, newest", as_share(rolling.mae)),
     ]
 
 
@@ -124,9 +127,11 @@ def _mark(before: int | None, now: int) -> Text:
     return Text(f"up {before - now}", style="green") if before > now else Text(f"down {now - before}", style="red")
 
 
-def _ms(seconds: float) -> str:
+def in_ms(seconds: float) -> str:
+    """Milliseconds with their unit; a dash where there is nothing to tell."""
     return "-" if math.isnan(seconds) else f"{seconds * 1000:.1f} ms"
 
 
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def as_share(value: float, digits: int = 3) -> str:
+    """A figure with so many digits; a dash where there is nothing to tell."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -83,11 +83,12 @@ class Worker:
         self._items_source = Source(
             settings.bootstrap_servers, settings.items_topic, settings.group_id, librdkafka=settings.librdkafka
         )
-        epoch = self.store.acquire()
+        self._publisher: Publisher | None = None
         try:
+            epoch = self.store.acquire()
             journaled = self.progress.restore(self.source, reset)
             self._read_catalogue()
-            publisher = Publisher(
+            self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
                 topic=settings.recommendations_topic,
                 dead_letter_topic=settings.dead_letter_topic,
@@ -137,6 +138,8 @@ class Worker:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
         self.source.close()
         self._items_source.close()
+        if self._publisher is not None:
+            self._publisher.close()
         self._journal.close()
         self.store.release()
 

@@ -139,6 +139,14 @@ class KafkaServer:
         _answer([*tool, "format", "--standalone", "-t", identity, "-c", str(configuration)])
 
 
+def run_tool(main_class: str, *arguments: str, given: str = "") -> str:
+    """What one of Kafka's own command line tools prints, with `given` on its standard input."""
+    command = [_program("java"), "-XX:TieredStopAtLevel=1", "-cp", _class_path(), main_class, *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 0, f"{main_class} left with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+    return done.stdout
+
+
 def _class_path() -> str:
     """Where Maven keeps Kafka's jars, asked once and then remembered in the user's cache folder."""
     content = hashlib.sha256(POM.read_bytes()).hexdigest()[:16]

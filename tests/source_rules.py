@@ -103,7 +103,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                            "consumer.publish", "consumer.source", "consumer.catalogue", "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
-    ("consumer.modelling", ("consumer.config", "model.*")),
+    ("consumer.modelling", ("consumer.config", "consumer.environment", "model.*")),
     ("consumer.observation", ("consumer.config", "consumer.metrics", "consumer.quality")),
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),

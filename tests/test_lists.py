@@ -24,6 +24,9 @@ def accepted(user, offset, partition=0, time_ms=None):
     return Accepted(Click(user_id=user, item_id="i", timestamp=1), record)
 
 
+ACKNOWLEDGED_AT = 1_700_000_123.5
+
+
 @dataclass
 class Publisher:
     """Remembers what was sent; `acknowledge` answers for the broker."""
@@ -40,7 +43,7 @@ class Publisher:
 
     def acknowledge(self):
         for on_delivery in self.waiting:
-            on_delivery()
+            on_delivery(ACKNOWLEDGED_AT)
         self.waiting.clear()
 
 
@@ -49,7 +52,7 @@ class Desk:
 
     def __init__(self):
         self.publisher, self.last, self.fresh = Publisher(), LastLists(), []
-        self.writer = ListWriter(self.publisher, self.last, lambda times, sent: self.fresh.append((list(times), sent)))
+        self.writer = ListWriter(self.publisher, self.last, lambda times, at: self.fresh.append((list(times), at)))
 
     def write(self, *lists, events=None, version=7):
         events = events or {one.user_id: [accepted(one.user_id, 5)] for one in lists}
@@ -222,7 +225,7 @@ def test_every_event_behind_a_list_is_fresh_once_it_is_acknowledged(desk):
     desk.publisher.acknowledge()
 
     assert before == []
-    assert desk.fresh == [([TIME_MS + 1, TIME_MS + 2], True), ([TIME_MS + 3], True)]
+    assert desk.fresh == [([TIME_MS + 1, TIME_MS + 2], ACKNOWLEDGED_AT), ([TIME_MS + 3], ACKNOWLEDGED_AT)]
 
 
 def test_behind_a_list_that_did_not_change_events_are_fresh_at_once(desk):
@@ -232,7 +235,7 @@ def test_behind_a_list_that_did_not_change_events_are_fresh_at_once(desk):
 
     desk.write(list_of("u", [3]), events={"u": [accepted("u", 8), accepted("u", 9)]})
 
-    assert desk.fresh == [([TIME_MS + 8, TIME_MS + 9], False)]
+    assert desk.fresh == [([TIME_MS + 8, TIME_MS + 9], None)]
     assert desk.publisher.waiting == []
 
 

@@ -27,6 +27,9 @@ from producer.events import encode
 SMALL = LearnerSettings(width=4, rating_width=2, window=3, depth=4)
 
 
+ACKNOWLEDGED_AT = 1_700_000_123.5
+
+
 class Clock:
     seconds = 0.0
 
@@ -39,17 +42,20 @@ class FakePublisher:
 
     def __init__(self) -> None:
         self.lists: list = []
-        self.bytes: list[tuple[str, int, bytes]] = []
+        self.records: list[tuple[str, bytes | None]] = []
+        """(user, value) of lists and tombstones, as the topic would have them."""
         self.tombstones: list[str] = []
         self.dead_letters: list = []
         self._waiting: list = []
 
     def send(self, recommendations, on_delivery=None):
         self.lists.append(recommendations)
+        self.records.append((recommendations.user_id, encode(recommendations)))
         self._waiting.append(on_delivery)
 
     def forget(self, user_id):
         self.tombstones.append(user_id)
+        self.records.append((user_id, None))
 
     def dead_letter(self, rejects):
         self.dead_letters += rejects
@@ -64,7 +70,7 @@ class FakePublisher:
     def _acknowledge(self):
         waiting, self._waiting = self._waiting, []
         for on_delivery in waiting:
-            on_delivery()
+            on_delivery(ACKNOWLEDGED_AT)
 
 
 @dataclass
@@ -105,7 +111,7 @@ class FakeWorker:
         self.effects: list[str] = []
         self.failing: dict[str, BaseException] = {}
         """Effect -> what it raises instead of happening."""
-        self.fresh: list[tuple[list[int], bool]] = []
+        self.fresh: list[tuple[list[int], float | None]] = []
         self.clock, self.observer = Clock(), Watching()
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
@@ -141,9 +147,7 @@ class FakeWorker:
             learner=self.learner,
             top_k=TopK(self.learner, 3),
             publisher=self.publisher,
-            lists=ListWriter(
-                self.publisher, self.last_lists, lambda times, sent: self.fresh.append((list(times), sent))
-            ),
+            lists=ListWriter(self.publisher, self.last_lists, lambda times, at: self.fresh.append((list(times), at))),
             observer=self.observer,
             progress=self.progress,
         )

@@ -17,7 +17,7 @@ from consumer.broker import InProcessBroker
 from consumer.checkpoint import read_checkpoint
 from consumer.config import Settings
 from consumer.health import CannotListen, Health
-from consumer.screen import Screen
+from consumer.screen import Screen, as_share, in_ms
 from consumer.signals import stop_signals
 from consumer.tally import Tally
 from consumer.worker import Worker
@@ -40,12 +40,13 @@ def run(
     settings: Settings,
     *,
     dataset: str = "movielens-100k",
-    rate: float = EVENTS_PER_SECOND,
+    rate: float | None = None,
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Runs to the end of the data set and returns the summary; progress is shown on standard output.
+    """Runs to the end of the data set, or until it is told to stop, and returns the summary of what was done.
 
-    Everything lives in a fresh temporary folder and on loopback. DatasetUnavailable says what to do without the data.
+    `rate` is events a second, EVENTS_PER_SECOND where None. Progress is shown on standard output. Everything lives in
+    a fresh temporary folder and on loopback. DatasetUnavailable says what to do without the data.
     """
     screen_stream = sys.stdout
     print(f"Loading {dataset} ...", file=screen_stream, flush=True)
@@ -75,15 +76,15 @@ def run(
         stack.callback(screen.close)
         screen.say(f"Metrics while this runs: http://127.0.0.1:{health.port}/metrics")
         reader = stack.enter_context(_Reader(settings, tally, screen))
-        sender = stack.enter_context(_Sender(settings, data, tally, rate=rate, limit=limit))
+        sender = stack.enter_context(_Sender(settings, data, tally, rate=rate or EVENTS_PER_SECOND, limit=limit))
 
         began = time.perf_counter()
         manifest = worker.run(
             lambda: stopping.is_set() or reader.has_failed or (sender.is_done and tally.done >= sender.sent)
         )
         seconds = time.perf_counter() - began
-        sender.raise_failure()
-        reader.raise_failure()
+        sender.finish()
+        reader.finish()
         screen.close()
         verified, _ = read_checkpoint(next(iter(worker.store.paths())))
         assert verified.state_sha256 == manifest.state_sha256
@@ -130,10 +131,11 @@ def _facts(result: dict[str, Any]) -> dict[str, object]:
         f"{result['dead_letters']:,} dead letters",
         "lists": f"{result['recommendations']:,} published, {result['unchanged']:,} recomputed without change",
         "speed": f"{result['events_per_second']:,.0f} events a second, {result['seconds']:.1f} s",
-        "freshness": f"p50 {fresh['p50'] * 1000:.1f} ms, p99 {fresh['p99'] * 1000:.1f} ms from event sent to list acknowledged",
-        "HR@10": f"{result['hr@10']:.4f} over all events (popularity alone: {result['popularity_hr@10']:.4f})",
-        "NDCG@10": f"{result['ndcg@10']:.4f}",
-        "MAE of ratings": f"{result['mae']:.4f}",
+        "freshness": f"p50 {in_ms(fresh['p50'])}, p99 {in_ms(fresh['p99'])}, from sent to acknowledged",
+        "HR@10": f"{as_share(result['hr@10'], 4)} over all events "
+        f"(popularity alone: {as_share(result['popularity_hr@10'], 4)})",
+        "NDCG@10": as_share(result["ndcg@10"], 4),
+        "MAE of ratings": as_share(result["mae"], 4),
         "checkpoint": f"step {result['checkpoint']}, read back and verified",
     }
 
@@ -162,7 +164,9 @@ class _Background:
     def has_failed(self) -> bool:
         return self.failure is not None
 
-    def raise_failure(self) -> None:
+    def finish(self) -> None:
+        """Tell it to stop, wait for its end, raise what it raised."""
+        self._stop()
         if self.failure is not None:
             raise self.failure
 
@@ -180,6 +184,9 @@ class _Background:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopping.set()
         self._thread.join(timeout=10)
 
@@ -187,9 +194,7 @@ class _Background:
 class _Sender(_Background):
     """Replays the data set, never more than a few steps ahead of the worker."""
 
-    def __init__(
-        self, settings: Settings, data: Dataset, tally: Tally, *, rate: float, limit: int | None
-    ) -> None:
+    def __init__(self, settings: Settings, data: Dataset, tally: Tally, *, rate: float, limit: int | None) -> None:
         super().__init__("sender")
         self._settings = settings
         self._data = data

@@ -114,7 +114,7 @@ class Evaluation:
 
 
 def rank_rows(start: int, batch: Sequence[Meaning], step: Step) -> Iterator[tuple[int, str, str]]:
-    """(index, rank, prediction) of each event of a batch; empty where it was a miss or is not ranked, or has no rating."""
+    """(index, rank, prediction) of each event; empty: a miss or not ranked, and where there is no rating."""
     place = 0
     for index, meaning in enumerate(batch, start):
         if not isinstance(meaning, Interaction):

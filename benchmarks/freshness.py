@@ -1,0 +1,122 @@
+"""Events at a steady rate: how long until the list that reflects one is acknowledged, beside two bare hops.
+
+Both clocks start at the record's timestamp, set by the sender's client in whole milliseconds. The worker's stops as
+`headrace_freshness_seconds` does. The hops' stops when a reader has the record that a relay, which does nothing else,
+has passed on: a topic in, a topic out, as the worker has. The first second is left out on both sides.
+"""
+
+import time
+from collections.abc import Callable
+from math import ceil
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from benchmarks.phases import Phase, catch_up, run_phase, waits
+from benchmarks.processes import Process
+from benchmarks.sending import send_steadily
+from benchmarks.stream import EVENTS_TOPIC, Stream
+
+RELAYED_TOPIC: Final = "relayed"
+SKIPPED_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 15.0
+ASKED_AT_ONCE: Final = 1000
+LOW_LATENCY: Final = {"fetch.wait.max.ms": 1, "fetch.queue.backoff.ms": 1}
+
+
+def quantiles(seconds: list[float], rate: float, missing: int = 0) -> dict[str, float]:
+    """p50 and p99 in milliseconds, without the first second; `missing` ones have waited longer than all others."""
+    steady = sorted(seconds[int(SKIPPED_SECONDS * rate) :] or seconds)
+    if not steady:
+        raise ValueError("no event was timed at all")
+    steady += [steady[-1]] * missing
+    p50, p99 = (steady[ceil(share * (len(steady) - 1))] for share in (0.5, 0.99))
+    return {"p50_ms": round(p50 * 1000, 3), "p99_ms": round(p99 * 1000, 3)}
+
+
+def measure_service(
+    worker: Process, bootstrap_servers: str, stream: Stream, rate: float, drain_seconds: float
+) -> dict[str, Any]:
+    """Freshness of the worker that is open in this process, at `rate` events a second.
+
+    Events that have no list `drain_seconds` after the last was sent count as if they had waited as long as the
+    slowest that has one: p99 is a lower bound then, and `unfinished` says how many they are.
+    """
+    worker.run(catch_up)  # what a rate before this one left
+    seconds = stream.events / rate
+    phase = Phase(f"freshness at {rate:g}/s", seconds + drain_seconds, stream.events, lists=True)
+    with Process() as sending:
+        working = worker.start(run_phase, phase)
+        sent = sending.run(send_steadily, bootstrap_servers, stream, rate)
+        worked = working.result()
+    waited = worker.run(waits)
+    unfinished = stream.events - worked["events"]
+    return {
+        **quantiles(waited, rate, unfinished),
+        "sent_per_second": sent["events_per_second"],
+        "unfinished": unfinished,
+        **{name: worked[name] for name in ("events", "events_per_step", "lists_per_event", "share_of_time")},
+    }
+
+
+def measure_hops(bootstrap_servers: str, stream: Stream, rate: float) -> dict[str, Any]:
+    """Latency of one bare hop (sender to relay) and of two (sender to reader), at `rate` events a second."""
+    with Process() as sending, Process() as relaying, Process() as reading:
+        one = relaying.start(relay, bootstrap_servers, stream)
+        two = reading.start(read, bootstrap_servers, stream)
+        sent = sending.run(send_steadily, bootstrap_servers, stream, rate)
+        return {
+            "one_hop": quantiles(one.result(), rate),
+            "two_hops": quantiles(two.result(), rate),
+            "sent_per_second": sent["events_per_second"],
+        }
+
+
+def relay(bootstrap_servers: str, stream: Stream) -> list[float]:
+    """Pass every event on, with the timestamp it came with; how long each was on its way here."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "acks": "all", "enable.idempotence": True}
+    )
+    waited: list[float] = []
+
+    def pass_on(message: Message, now_seconds: float) -> None:
+        sent_ms = message.timestamp()[1]
+        producer.produce(RELAYED_TOPIC, message.value(), message.key(), timestamp=sent_ms)
+        producer.poll(0)
+        waited.append(now_seconds - sent_ms / 1000)
+
+    _read(bootstrap_servers, EVENTS_TOPIC, stream, pass_on)
+    producer.flush(SILENCE_SECONDS)
+    return waited
+
+
+def read(bootstrap_servers: str, stream: Stream) -> list[float]:
+    """How long each relayed event was on its way in all."""
+    waited: list[float] = []
+    _read(
+        bootstrap_servers,
+        RELAYED_TOPIC,
+        stream,
+        lambda message, now_seconds: waited.append(now_seconds - message.timestamp()[1] / 1000),
+    )
+    return waited
+
+
+def _read(bootstrap_servers: str, topic: str, stream: Stream, take: Callable[[Message, float], None]) -> None:
+    """Hand out as many messages as the stream has, from the first on, each with the time at which it was here."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": f"hop {topic}", **LOW_LATENCY})
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(stream.partitions)])
+    done, silent_since = 0, time.monotonic()
+    while done < stream.events:
+        messages = consumer.consume(1, 0.5)
+        messages += consumer.consume(ASKED_AT_ONCE, 0) if messages else []
+        now_seconds = time.time()
+        for message in messages:
+            if (error := message.error()) is not None:
+                raise RuntimeError(f"reading {topic}: {error.str()}")
+            take(message, now_seconds)
+        done += len(messages)
+        silent_since = time.monotonic() if messages else silent_since
+        if time.monotonic() - silent_since > SILENCE_SECONDS:
+            raise RuntimeError(f"{done} of {stream.events} events came over {topic}, then nothing")
+    consumer.close()

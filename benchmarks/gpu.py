@@ -1,0 +1,169 @@
+"""`python -m benchmarks.gpu --json`: a step of the learner and top-k alone, on a CPU or a GPU, beside the roofline.
+
+Needs torch, numpy and `model/`; no Kafka. The floor of a piece of work is the larger of its arithmetic over the
+device's peak and the bytes it cannot avoid over the bandwidth, no score matrix written. Both peaks are measured here
+first (a large matrix product, a large copy), so that the floor is this device's on this day. The last line is one
+object; times are medians in milliseconds.
+
+    step, ranked_step   512 events learned, with nobody and with everybody ranked first
+    top_k               lists of the users from scores to Python lists, as the worker makes them
+    scores_and_best     the part of it on the device: scores, filters, the best k
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.introduction import introduce, item_id, user_id
+from benchmarks.report import emit, processor, short
+from benchmarks.stream import START_MS, Stream, draw
+from model.interactions import Interaction
+from model.learner import Learner, LearnerSettings
+from model.topk import TopK, best
+
+K, BATCH = 20, 512
+COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
+SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device reaches: arithmetic in the type of the learner's parameters, and bytes read or written."""
+
+    flops_per_second: float
+    bytes_per_second: float
+
+    def floor_ms(self, flops: float, moved_bytes: float) -> float:
+        return 1000 * max(flops / self.flops_per_second, moved_bytes / self.bytes_per_second)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--items", type=_counts, default=(10_000, 50_000, 1_000_000), metavar="N,N")
+    parser.add_argument("--users", type=int, default=1024, help="users whose lists are made at once")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement is repeated")
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # as in the worker
+    peaks = {"float32": measure_peaks(device, torch.float32, given.seconds)}
+    if device.type == "cuda":  # a CPU emulates it, or nearly: no floor to compare with
+        peaks["bfloat16"] = measure_peaks(device, torch.bfloat16, given.seconds)
+    named: dict[str, Any] = {
+        "device": _name(device),
+        "torch": torch.__version__,
+        "peaks": {
+            dtype: {
+                "tflops_per_second": round(peak.flops_per_second / 1e12, 4),
+                "gigabytes_per_second": round(peak.bytes_per_second / 1e9, 2),
+            }
+            for dtype, peak in peaks.items()
+        },
+        "settings": {"k": K, "batch": BATCH, "users": given.users, "seconds": given.seconds},
+    }
+    emit({"benchmark": "peaks", **named}, as_json=given.json)
+    summed: dict[str, Any] = {}
+    for items in given.items:
+        found = measure(items, given.users, device, peaks["float32"], peaks.get("bfloat16"), given.seconds)
+        emit({"benchmark": f"{short(items)} items", **found, **named}, as_json=given.json)
+        summed[short(items)] = found
+        summed[f"users_per_second_{short(items)}_items"] = round(1000 * given.users / found["top_k_ms"], 1)
+    emit({"benchmark": "gpu", **summed, **named}, as_json=given.json)
+
+
+def measure(
+    items: int, users: int, device: torch.device, peak: Peaks, narrow_peak: Peaks | None, seconds: float
+) -> dict[str, float]:
+    """Times and floors of one catalogue. `_bf16_floor` is what half the bytes and the tensor cores would allow."""
+    stream = Stream(events=64 * BATCH, users=max(4 * users, 4096), items=items)
+    learner = Learner(LearnerSettings(), device=device)
+    introduce(learner, stream)
+    batches = _batches(stream)
+    listed = [user_id(user) for user in range(users)]
+    rows_U = np.array([learner.users.row(user) for user in listed], dtype=np.int64)
+    top_k, width = TopK(learner, K), learner.settings.width
+    times: dict[str, float] = {}
+    for name, share in (("step", 0.0), ("ranked_step", 1.0)):
+        learner.settings = replace(learner.settings, ranked_share=share)
+        times[f"{name}_ms"] = _median_ms(lambda: learner.test_then_learn(next(batches)), device, seconds)
+        negatives, window = learner.settings.ranking.negatives, learner.settings.window
+        scored = negatives + (items if share else 0)
+        rows = BATCH * (1 + window) + negatives
+        # Forward once, backward twice as much; the rows that move are read and written.
+        flops = 2 * BATCH * width * (3 * negatives + 3 * window + (scored - negatives))
+        times[f"{name}_floor_ms"] = peak.floor_ms(flops, 4 * width * (2 * rows + (items if share else 0)))
+    times["top_k_ms"] = _median_ms(lambda: top_k(listed), device, seconds)
+    # Some users at a time, as top-k itself does: all at once would not fit for a million items.
+    size = max(1, (1 << 24) // items)
+    parts = [rows_U[start : start + size] for start in range(0, users, size)]
+    times["scores_and_best_ms"] = _median_ms(
+        lambda: [best(learner.scores(part_U), K) for part_U in parts], device, seconds
+    )
+    flops, output_bytes = 2 * users * items * width, users * K * 8
+    times["top_k_floor_ms"] = peak.floor_ms(flops, items * width * 4 + output_bytes)
+    if narrow_peak is not None:
+        times["top_k_bf16_floor_ms"] = narrow_peak.floor_ms(flops, items * width * 2 + output_bytes)
+    return {name: round(value, 4) for name, value in times.items()}
+
+
+def measure_peaks(device: torch.device, dtype: torch.dtype, seconds: float) -> Peaks:
+    """Arithmetic of a square matrix product, bandwidth of a copy (each byte is read and written)."""
+    side, size = SIDE[device.type], COPIED_BYTES[device.type]
+    left, right = (torch.ones((side, side), device=device, dtype=dtype) for _ in range(2))
+    here = torch.zeros(size, device=device, dtype=torch.uint8)
+    there = torch.empty_like(here)
+    product_ms = _median_ms(lambda: torch.mm(left, right), device, seconds)
+    copy_ms = _median_ms(lambda: there.copy_(here), device, seconds)
+    return Peaks(2 * side**3 / product_ms * 1000, 2 * size / copy_ms * 1000)
+
+
+def _batches(stream: Stream) -> Any:
+    """Steps of the stream as the learner takes them, round and round."""
+    draws = draw(stream)
+    rows = zip(*(column.tolist() for column in draws), strict=True)
+    events = [
+        Interaction(user_id(user), item_id(item), START_MS + at, 1.0, tenths / 10 if rated else None)
+        for at, (user, item, rated, tenths) in enumerate(rows)
+    ]
+    while True:
+        for start in range(0, len(events), BATCH):
+            yield events[start : start + BATCH]
+
+
+def _median_ms(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Median time of the work, finished on the device, after one run that is not counted."""
+    timed(work, device)
+    times: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while not times or time.perf_counter() < deadline:
+        times.append(timed(work, device))
+    return 1000 * statistics.median(times)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the work, finished on the device."""
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, one thread"
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    main()

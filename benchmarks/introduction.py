@@ -1,0 +1,41 @@
+"""A learner that has met every user and every item before anything is timed. Needs only numpy, torch and `model/`."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from benchmarks.stream import START_MS, Stream
+from model.interactions import Interaction
+from model.learner import Learner
+
+ITEMS_AT_ONCE: Final = 50_000
+USERS_AT_ONCE: Final = 512
+
+
+def user_id(user: int) -> str:
+    return f"u{user:05d}"
+
+
+def item_id(item: int) -> str:
+    return f"i{item:07d}"
+
+
+def introduce(learner: Learner, stream: Stream) -> None:
+    """Make every item known, by an event without weight, and give every user one click; nobody is ranked."""
+    rng = np.random.default_rng([stream.seed, 1])
+    ranked, learner.settings = learner.settings, replace(learner.settings, ranked_share=0.0)
+    items, users = rng.permutation(stream.items).tolist(), rng.permutation(stream.users).tolist()
+    # Without weight there is no gradient step, and so no limit on how many at once.
+    known = [
+        Interaction(user_id(users[n % stream.users]), item_id(item), START_MS, 0.0, None)
+        for n, item in enumerate(items)
+    ]
+    clicks = [
+        Interaction(user_id(user), item_id(items[n % stream.items]), START_MS, 1.0, None)
+        for n, user in enumerate(users)
+    ]
+    for interactions, size in ((known, ITEMS_AT_ONCE), (clicks, USERS_AT_ONCE)):
+        for start in range(0, len(interactions), size):
+            learner.test_then_learn(interactions[start : start + size])
+    learner.settings = ranked

@@ -1,0 +1,96 @@
+"""What a run prints: a line for each thing measured, each with its settings, and a last one that sums up."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+Result = dict[str, Any]
+
+PACKAGES: Final = ("headrace", "confluent-kafka", "torch", "numpy", "numba", "msgspec")
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """One object on one line, or spread out for people."""
+    print(json.dumps(result, indent=None if as_json else 2), flush=True)
+
+
+def machine() -> Result:
+    """What the figures were measured on; how busy it was already says the load."""
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def short(number: int) -> str:
+    """10k for 10,000, 1m for 1,000,000: as figures are named."""
+    for unit, size in (("m", 1_000_000), ("k", 1000)):
+        if number >= size and number % size == 0:
+            return f"{number // size}{unit}"
+    return str(number)
+
+
+def median_rate(results: Sequence[Result]) -> float:
+    return float(statistics.median(result["events_per_second"] for result in results))
+
+
+def throughput_ratios(readings: Mapping[int, Mapping[str, Result]], bare: Mapping[int, float]) -> Result:
+    """Rates over the bare client's, by the names under which they are followed from version to version.
+
+    `readings`: number of items -> phase -> result, smallest catalogue first; `bare`: number of items -> the bare rate
+    read around them.
+    """
+
+    def of_bare(items: int, phase: str) -> float:
+        return float(round(readings[items][phase]["events_per_second"] / bare[items], 5))
+
+    smallest = next(iter(readings))
+    found: Result = {
+        "decode_of_bare": of_bare(smallest, "decode"),
+        "ingest_learn_of_bare": of_bare(smallest, "learn"),
+        "ingest_learn_unranked_of_bare": of_bare(smallest, "learn, unranked"),
+    }
+    for items in readings:
+        name = f"service_{short(items)}"
+        # There is one way to make lists so far, and it is exact: the service as it is and the exact one are the same.
+        found[f"{name}_of_bare"] = found[f"{name}_exact_of_bare"] = of_bare(items, "service")
+        found[f"{name}_unranked_of_bare"] = of_bare(items, "service, unranked")
+    found["lists_per_event"] = readings[smallest]["service"]["lists_per_event"]
+    return found
+
+
+def freshness_ratios(fresh: Mapping[int, Mapping[float, Result]], hops: Mapping[float, Result]) -> Result:
+    """p99 at the highest rate over that of two bare hops, a catalogue each; then all times in milliseconds.
+
+    `fresh`: number of items -> rate -> result; `hops`: rate -> result.
+    """
+    highest = max(hops)
+    base_ms = hops[highest]["two_hops"]["p99_ms"]
+    found: Result = {
+        f"freshness_p99_of_two_hops_{short(items)}": round(at[highest]["p99_ms"] / base_ms, 3)
+        for items, at in fresh.items()
+    }
+    rows = {"two hops": {rate: result["two_hops"] for rate, result in hops.items()}}
+    rows |= {f"{short(items)} items": dict(at) for items, at in fresh.items()}
+    found["freshness_ms"] = {
+        row: {f"{rate:g}/s": {"p50": result["p50_ms"], "p99": result["p99_ms"]} for rate, result in at.items()}
+        for row, at in rows.items()
+    }
+    return found
+
+
+def processor() -> str:
+    """The name of the CPU, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

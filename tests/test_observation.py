@@ -1,0 +1,258 @@
+"""Watching the loop: every metric says what happened, and looking changes nothing."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from stream_fakes import TIME_MS, Record
+from worker_fakes import Clock
+
+from consumer.config import load
+from consumer.decode import Accepted, Reject
+from consumer.lists import Written
+from consumer.loop import Batch
+from consumer.metrics import Metrics, Stage
+from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
+from consumer.reasons import Reason
+from model.learner import Step
+from producer.events import Click, Forget, Rating
+
+NAN = math.nan
+
+
+class Watched:
+    """An observation with everything around it made up; `lag`, `users` and `items` are what it finds."""
+
+    def __init__(self) -> None:
+        self.clock, self.wall = Clock(), Clock()
+        self.wall.seconds = TIME_MS / 1000 + 2.0
+        self.lag = {0: 0, 1: 0}
+        self.users, self.items = SimpleNamespace(in_use=3), SimpleNamespace(in_use=7)
+        self.looks = 0
+        self.observation = Observation(
+            Metrics(clock=self.clock),
+            load({"learning_rate": 0.25}, environment={}),
+            clock=self.clock,
+            now_seconds=self.wall,
+        )
+        source = SimpleNamespace(lag=self._look)
+        self.observation.watch(source, SimpleNamespace(users=self.users, items=self.items), None)  # type: ignore[arg-type]
+
+    def _look(self) -> dict[int, int]:
+        self.looks += 1
+        return self.lag
+
+    def take(self, after_seconds: float = 0.0) -> None:
+        """The loop comes round."""
+        self.clock.seconds += after_seconds
+        with self.observation.timed(Stage.TAKE):
+            pass
+
+    def __getitem__(self, series: str) -> float:
+        """The value of a series, as a scrape finds it: `name` or `name{label="value",...}`."""
+        return self.series()[series]
+
+    def series(self) -> dict[str, float]:
+        found = {}
+        for family in text_string_to_metric_families(self.observation.metrics.render().decode()):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+                found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+        return found
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def accepted(event: Any, offset: int = 0) -> Accepted:
+    return Accepted(event, Record(0, offset))
+
+
+def click(**fields: Any) -> Click:
+    return Click(user_id="u", item_id="i", timestamp=1, **fields)
+
+
+def rating(number: float) -> Rating:
+    return Rating(user_id="u", item_id="i", timestamp=1, rating=number)
+
+
+def step(version: int = 1, **arrays: list[float]) -> Step:
+    """A step of as many events as the arrays have; what is not given is as if nothing was ranked and nothing rated."""
+    size = max((len(array) for array in arrays.values()), default=0)
+    made = {
+        name: np.array(arrays.get(name, [NAN] * size), dtype=np.float64)
+        for name in ("ranks_B", "popularity_ranks_B", "ratings_B", "predictions_B", "medians_B")
+    }
+    ranked_B = np.array(arrays.get("ranked_B", [False] * size), dtype=np.bool_)
+    return Step(version=version, ranked_B=ranked_B, ranking_loss=1.5, touched_users={}, forgotten_users=[], **made)
+
+
+def batch(*learned: Accepted, **fields: Any) -> Batch:
+    parts: dict[str, Any] = {"rejects": [], "duplicates": [], "step": step(), **fields}
+    rejected = [reject.record for reject in parts["rejects"]]
+    records = [one.record for one in (*learned, *parts["duplicates"])] + rejected
+    return Batch(records=records, learned=list(learned), **parts)
+
+
+def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watched) -> None:
+    rejects = [
+        Reject(Record(0, 5), Reason.NOT_JSON, "$"),
+        Reject(Record(0, 6), Reason.OUT_OF_RANGE, "$.rating", "rating"),
+        Reject(Record(0, 7), Reason.OUT_OF_RANGE, "$.rating", "rating"),
+    ]
+    learned = [accepted(click()), accepted(click()), accepted(rating(4)), accepted(Forget(user_id="u", timestamp=1))]
+
+    watched.observation.observe(
+        batch(*learned, duplicates=[accepted(click())], rejects=rejects, step=step(version=12)), Written(2, 5)
+    )
+
+    counted = {name: value for name, value in watched.series().items() if name.startswith("headrace_events_total")}
+    assert counted == {
+        'headrace_events_total{outcome="learned",type="click"}': 2,
+        'headrace_events_total{outcome="learned",type="rating"}': 1,
+        'headrace_events_total{outcome="learned",type="forget"}': 1,
+        'headrace_events_total{outcome="duplicate",type="click"}': 1,
+        'headrace_events_total{outcome="dead_letter",type="unknown"}': 1,
+        'headrace_events_total{outcome="dead_letter",type="rating"}': 2,
+    }
+    assert watched["headrace_batch_events_sum"] == 8
+    assert watched['headrace_recommendations_total{outcome="unchanged"}'] == 5
+    assert watched['headrace_recommendations_total{outcome="published"}'] == 0  # none is acknowledged yet
+    assert watched["headrace_model_version"] == 12
+
+
+def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
+    done = step(
+        ranked_B=[True, True, False],
+        ranks_B=[3, NAN, NAN],
+        ratings_B=[4, NAN, 2],
+        predictions_B=[3, NAN, 2.5],
+        medians_B=[3, NAN, 2.5],
+    )
+
+    watched.observation.observe(batch(accepted(rating(4)), step=done), Written(0, 0))
+
+    assert watched["headrace_prequential_samples_total"] == 2
+    assert watched['headrace_loss{kind="ranking"}'] == 1.5
+    assert watched['headrace_loss{kind="rating"}'] == (1.0**2 + 0.5**2) / 2
+
+
+def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were(watched: Watched) -> None:
+    rated = step(ranked_B=[True], ranks_B=[0], ratings_B=[4], predictions_B=[3], medians_B=[3])
+    watched.observation.observe(batch(accepted(rating(4)), step=rated), Written(0, 0))
+
+    watched.observation.observe(batch(accepted(click(action="skip")), step=step(ranked_B=[False])), Written(0, 0))
+
+    assert watched['headrace_loss{kind="ranking"}'] == 1.5
+    assert watched['headrace_loss{kind="rating"}'] == 1.0
+
+
+def test_freshness_is_one_observation_an_event_from_its_record_to_the_acknowledgement(watched: Watched) -> None:
+    heard: list[tuple[list[float], bool]] = []
+    watched.observation.freshness_listeners.append(lambda seconds, published: heard.append((seconds, published)))
+
+    watched.observation.list_settled([TIME_MS, TIME_MS + 1_000], TIME_MS / 1000 + 1.5)
+
+    assert watched["headrace_freshness_seconds_count"] == 2
+    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(1.5 + 0.5)
+    assert watched['headrace_recommendations_total{outcome="published"}'] == 1
+    assert [(pytest.approx(seconds), published) for seconds, published in heard] == [([1.5, 0.5], True)]
+
+
+def test_behind_a_list_that_did_not_change_events_are_fresh_now_and_nothing_was_published(watched: Watched) -> None:
+    watched.observation.list_settled([TIME_MS], None)
+
+    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(2.0)
+    assert watched['headrace_recommendations_total{outcome="published"}'] == 0
+
+
+def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watched) -> None:
+    watched.take()
+    done = step(ranked_B=[True] * 4, ranks_B=[0, 3, 50, NAN], popularity_ranks_B=[0, 99, 99, NAN])
+    watched.observation.observe(batch(accepted(click()), step=done), Written(0, 0))
+    watched.lag = {0: 5, 1: 0}
+
+    watched.take(LOOK_SECONDS / 2)
+    too_early = watched["headrace_prequential_hit_ratio"]
+    watched.take(LOOK_SECONDS / 2)
+
+    assert math.isnan(too_early)
+    assert watched.looks == 2
+    assert watched["headrace_prequential_hit_ratio"] == 0.5
+    assert watched["headrace_popularity_hit_ratio"] == 0.25
+    assert watched['headrace_consumer_lag_records{partition="0"}'] == 5
+    assert watched["headrace_consumer_lag_seconds"] == pytest.approx(2.0)  # since the newest record that was taken
+    assert watched['headrace_vocabulary_rows{kind="users"}'] == 3
+    assert watched['headrace_vocabulary_rows{kind="items"}'] == 7
+    assert watched["headrace_learning_rate"] == 0.25
+
+
+def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_record_is(watched: Watched) -> None:
+    watched.observation.observe(batch(accepted(click())), Written(0, 0))
+    watched.wall.seconds += 3600
+
+    watched.take(1)
+
+    assert watched["headrace_consumer_lag_seconds"] == 0
+
+
+def test_a_change_for_the_worse_is_counted_as_drift_once(watched: Watched) -> None:
+    good, bad = [0.0] * 512, [500.0] * 512
+    for ranks_B in [good] * 12 + [bad] * 6:
+        done = step(ranked_B=[True] * 512, ranks_B=ranks_B)
+        watched.observation.observe(batch(accepted(click()), step=done), Written(0, 0))
+        watched.take(LOOK_SECONDS)
+    drifts = watched["headrace_drift_total"]
+    watched.take(LOOK_SECONDS)
+
+    assert drifts >= 1
+    assert watched["headrace_drift_total"] == drifts == watched.observation.quality.drifts
+
+
+def test_stages_are_measured(watched: Watched) -> None:
+    with watched.observation.timed(Stage.LEARN):
+        watched.clock.seconds += 0.25
+
+    assert watched['headrace_stage_seconds_sum{stage="learn"}'] == 0.25
+    assert watched['headrace_stage_seconds_count{stage="learn"}'] == 1
+
+
+def test_a_save_resets_the_age_of_the_checkpoint(watched: Watched) -> None:
+    watched.clock.seconds += 40
+    before = watched["headrace_checkpoint_age_seconds"]
+
+    watched.observation.saved(SimpleNamespace(save_seconds=0.75))  # type: ignore[arg-type]
+    watched.clock.seconds += 3
+
+    assert before == 40
+    assert watched["headrace_checkpoint_age_seconds"] == 3
+    assert watched["headrace_checkpoint_seconds"] == 0.75
+
+
+def test_a_worker_is_ready_once_it_reads_and_not_alive_when_the_loop_stands_still(watched: Watched) -> None:
+    at_the_start = (watched.observation.is_alive(), watched.observation.is_ready())
+    watched.take()
+    reading = (watched.observation.is_alive(), watched.observation.is_ready())
+    watched.clock.seconds += ALIVE_SECONDS
+    stuck = (watched.observation.is_alive(), watched.observation.is_ready())
+    watched.take()
+
+    assert at_the_start == (True, False)
+    assert reading == (True, True)
+    assert stuck == (False, False)
+    assert watched.observation.is_alive()
+
+
+def test_listeners_hear_of_each_batch(watched: Watched) -> None:
+    heard: list[tuple[Batch, Written]] = []
+    watched.observation.batch_listeners.append(lambda *told: heard.append(told))
+    one, written = batch(accepted(click())), Written(1, 0)
+
+    watched.observation.observe(one, written)
+
+    assert heard == [(one, written)]

@@ -1,0 +1,166 @@
+"""A worker put together from the settings: what stops its start, what it leaves behind, what it holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from broker_clients import produce
+from conftest import InProcess
+from stream_fakes import Record
+from worker_site import Site, tastes
+
+from consumer.checkpoint import CheckpointStore, Counts, FolderInUse
+from consumer.config import load
+from consumer.decode import Accepted
+from consumer.environment import SettingsError
+from consumer.source import TopicMissing
+from consumer.worker import Worker, interpret
+from model.interactions import Forget as ModelForget
+from model.interactions import Interaction
+from producer.client import EventProducer
+from producer.events import Click, Event, Forget, Impression, Rating
+
+
+@pytest.fixture
+def site(in_process: InProcess, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(in_process, tmp_path / "state", unique)
+
+
+def send(site: Site, count: int, seed: int = 0) -> None:
+    with EventProducer(site.broker.bootstrap_servers, topic=site.settings.events_topic) as producer:
+        for event in tastes(count, seed):
+            producer.send(event)
+
+
+def test_a_folder_that_another_worker_holds_stops_the_start_and_that_worker_goes_on(site: Site) -> None:
+    send(site, 50)
+    with Worker(site.settings) as first:
+        with pytest.raises(FolderInUse, match="held by another worker"):
+            Worker(site.settings)
+
+        manifest = first.run(lambda: False, first.end_offsets())
+
+    assert manifest.counts.learned == 50
+
+
+def test_a_start_that_failed_lets_go_of_the_folder(site: Site) -> None:
+    with pytest.raises(TopicMissing, match=r"no\.such\.topic"):
+        Worker(site.settings.model_copy(update={"events_topic": "no.such.topic"}))
+
+    store = CheckpointStore(site.settings.checkpoint_dir)
+    assert store.acquire() == 2
+    store.release()
+    assert list(store.paths()) == []
+
+
+def test_a_wrong_setting_of_the_model_stops_the_start_before_the_folder_is_touched(site: Site) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_ENCODER"):
+        Worker(site.settings.model_copy(update={"encoder": "magic"}))
+
+    assert not site.settings.checkpoint_dir.exists()
+
+
+def test_settings_that_do_not_fit_what_was_learned_stop_the_start(site: Site) -> None:
+    send(site, 50)
+    before = site.work()
+
+    with pytest.raises(ValueError, match="width"):
+        Worker(site.settings.model_copy(update={"embedding_dim": 16}))
+
+    assert site.newest_checkpoint() == before
+    assert site.work().state_sha256 == before.state_sha256
+
+
+def test_closing_saves_nothing(site: Site) -> None:
+    send(site, 50)
+    with Worker(site.settings) as worker:
+        worker.parts.source.take(50, 10)
+
+    assert site.newest_checkpoint().counts == Counts()
+    assert site.work().counts.learned == 50
+
+
+def test_a_step_that_failed_is_not_saved_and_not_published(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(site, 50)
+    with Worker(site.settings) as worker:
+
+        def fail(*_: object) -> None:
+            raise FloatingPointError("step 1 gave a non-finite loss")
+
+        monkeypatch.setattr(worker.learner, "test_then_learn", fail)
+        with pytest.raises(FloatingPointError):
+            worker.run(lambda: False, worker.end_offsets())
+
+    assert site.newest_checkpoint().step == 0
+    assert site.lists() == []
+    assert site.work().counts.learned == 50
+
+
+def test_a_worker_that_is_told_to_stop_saves_and_answers_with_what_it_saved(site: Site) -> None:
+    send(site, 500)
+    with Worker(site.settings) as worker:
+        manifest = worker.run(lambda: worker.progress.counts.learned >= 100)
+
+    assert 100 <= manifest.counts.learned < 500
+    assert manifest == site.newest_checkpoint()
+    assert site.work().counts.learned == 500
+
+
+def test_lists_have_at_most_k_items(site: Site) -> None:
+    send(site, 200)
+    with Worker(site.settings.model_copy(update={"k": 3})) as worker:
+        worker.run(lambda: False, worker.end_offsets())
+
+        lists = worker.parts.top_k(["u1", "u2"])
+
+    assert [len(one.item_ids) for one in lists] == [3, 3]
+
+
+def test_the_settings_are_kept_in_the_checkpoint_without_secrets(site: Site) -> None:
+    secret = {"sasl.password": "a word nobody may see", "client.id": "one"}
+    settings = site.settings.model_copy(update={"librdkafka": secret})
+    with Worker(settings) as worker:
+        manifest = worker.run(lambda: True)
+
+    assert manifest.settings == settings.shown()
+    assert "a word nobody may see" not in str(manifest)
+    for path in site.settings.checkpoint_dir.rglob("*.json"):
+        assert "a word nobody may see" not in path.read_text()
+
+
+def test_metrics_say_what_runs_here(site: Site) -> None:
+    with Worker(site.settings) as worker:
+        told = worker.metrics.render().decode()
+
+    assert f'torch="{torch.__version__}"' in told
+    assert 'device="cpu"' in told
+
+
+def test_decoding_follows_the_settings(in_process: InProcess, tmp_path: Path, unique: Callable[[str], str]) -> None:
+    site = Site(in_process, tmp_path / "state", unique, rating_min=1, rating_max=10, max_event_bytes=200)
+    with EventProducer(in_process.bootstrap_servers, topic=site.settings.events_topic) as producer:
+        producer.rate("u1", "i1", 10.0)
+        producer.rate("u1", "i2", 0.5)
+        producer.click("u1", "i3", text="x" * 200)
+    produce(in_process.bootstrap_servers, site.settings.events_topic, [b"x" * 201])
+
+    assert site.work().counts == Counts(learned=1, dead_letters=3)
+
+
+@pytest.mark.parametrize(
+    ("event", "meaning"),
+    [
+        (Click(user_id="u", item_id="i", timestamp=5), Interaction("u", "i", 5, 1.0)),
+        (Click(user_id="u", item_id="i", timestamp=5, action="purchase"), Interaction("u", "i", 5, 7.0)),
+        (Click(user_id="u", item_id="i", timestamp=5, action="skip"), Interaction("u", "i", 5, -0.5)),
+        (Click(user_id="u", item_id="i", timestamp=5, action="wave"), Interaction("u", "i", 5, 0.1)),
+        (Rating(user_id="u", item_id="i", timestamp=5, rating=2.0), Interaction("u", "i", 5, 0.7, 2.0)),
+        (Impression(user_id="u", recommendation_id="r", items=["i"], timestamp=5), None),
+        (Forget(user_id="u", timestamp=5), ModelForget("u")),
+    ],
+)
+def test_what_an_event_means_is_in_the_settings(event: Event, meaning: object) -> None:
+    settings = load({"action_weights": "purchase=7", "default_weight": 0.1, "rating_weight": 0.7}, environment={})
+
+    assert interpret(settings, Accepted(event, Record(0, 0))) == meaning
