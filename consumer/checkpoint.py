@@ -108,9 +108,15 @@ class Snapshot:
 class CheckpointStore:
     """The checkpoints of one folder, newest first; `acquire` before saving."""
 
-    def __init__(self, folder: Path, kept: int = 3) -> None:
+    def __init__(self, folder: Path, kept: int = 3, *, first_epoch: int = 1) -> None:
+        """`first_epoch` is that of a folder that is new or was lost.
+
+        It must be above every epoch on the topic, or running readers would take the lists for old ones: the seconds
+        since 1970 are, since restarts come less often than once a second.
+        """
         self.folder = folder
         self.kept = kept
+        self._first_epoch = first_epoch
         self.epoch = 0
         self._checkpoints = folder / "checkpoints"
         self._lock: IO[str] | None = None
@@ -126,7 +132,8 @@ class CheckpointStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._remove_leftovers()  # before anything is written: they may be what fills the disk
-            self.epoch = self._highest_epoch() + 1
+            highest = self._highest_epoch()
+            self.epoch = highest + 1 if highest else self._first_epoch
             durable.write_file(self.folder / "epoch.new", str(self.epoch).encode())
             durable.rename(self.folder / "epoch.new", self.folder / "epoch")
         except BlockingIOError:

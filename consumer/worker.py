@@ -60,7 +60,7 @@ class Worker:
             version=importlib.metadata.version("headrace"), torch=torch.__version__, device=str(self.learner.device)
         )
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
-        self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept)
+        self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
         self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
         self._journal = Journal(settings.checkpoint_dir / "journal")

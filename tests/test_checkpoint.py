@@ -576,3 +576,18 @@ def test_a_pickle_in_the_place_of_the_state_is_not_run(store, tmp_path):
 
     damaged_newest_is_noticed(store, "a pickle under a right seal")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_first_epoch_of_a_folder_that_was_lost_is_above_those_before(tmp_path):
+    before = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_000)
+    epochs = [before.acquire()]
+    before.release()
+    epochs.append(before.acquire())
+    before.release()
+    shutil.rmtree(tmp_path / "folder")
+
+    after = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_060)
+    epochs.append(after.acquire())
+    after.release()
+
+    assert epochs == [1_700_000_000, 1_700_000_001, 1_700_000_060]
