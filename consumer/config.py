@@ -155,13 +155,13 @@ class Settings(BaseSettings):
     # --- the model ---
     device: Device = "auto"
     """Where shared parameters live: auto, cpu, cuda or cuda:1."""
-    encoder: Annotated[str, BeforeValidator(_lower), _form(r"[a-z][a-z0-9_-]*", "the name of an encoder")] = "recency"
+    encoder: Annotated[str, BeforeValidator(_lower), _form(r"[a-z][a-z0-9_-]*", "the name of an encoder")] = "blend"
     """How a user's last items become the user's vector."""
-    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 64
+    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 48
     """Numbers in an item embedding."""
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating head."""
-    history_window: Annotated[int, Field(ge=1, le=10_000)] = 20
+    history_window: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Last items of a user that the encoder reads."""
     seen_per_user: Annotated[int, Field(ge=1, le=2**24)] = 4096
     """Most items remembered as seen by a user; the oldest make room."""
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     """Rate of the ranking head."""
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
     """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
-    rating_learning_rate: Positive = 0.111
+    rating_learning_rate: Positive = 0.115
     """Rate of the rating head's item factors."""
     negatives: Count = 512
     """Sampled negatives of a step, where the catalogue is larger than full_softmax_items."""

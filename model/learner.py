@@ -43,7 +43,7 @@ class LearnerSettings:
     """What makes two learners different; equal settings, seed and stream give equal states."""
 
     encoder: str = "blend"
-    width: int = 96
+    width: int = 48
     """Width of an item embedding."""
     rating_width: int = 16
     window: int = 50
@@ -258,9 +258,13 @@ class Learner:
             self.ranking.fade(keep)
 
         predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
-        predictions_B[rated_B], medians_B[rated_B] = self.ratings.predict_then_learn(
-            users_B[rated_B], items_B[rated_B], times_B[rated_B], ratings_B[rated_B]
-        )
+        refused = turn.refused
+        try:
+            predictions_B[rated_B], medians_B[rated_B] = self.ratings.predict_then_learn(
+                users_B[rated_B], items_B[rated_B], times_B[rated_B], ratings_B[rated_B]
+            )
+        except FloatingPointError as diverged:  # the head is as it was before the batch
+            refused = "; ".join(filter(None, (refused, f"step {self.version}: {diverged}")))
         return _Part(
             ranked_B=ranked_B,
             ranks_B=np.where(ranked_B, turn.ranks_B, np.nan),
@@ -274,7 +278,7 @@ class Learner:
             alarms=alarms,
             pace=pace,
             loss=turn.loss,
-            refused=turn.refused,
+            refused=refused,
             losses=int((found.known_B & (weights_B != 0)).sum()),
         )
 
@@ -282,8 +286,8 @@ class Learner:
         """0 for an action, 1 to 5 for a rating by its fifth of the scale."""
         settings = self.settings
         fifths_B = (ratings_B - settings.rating_min) / (settings.rating_max - settings.rating_min) * 5
-        kinds_B = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5)
-        return kinds_B.astype(np.int8)
+        kinds_B: NDArray[np.int8] = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5).astype(np.int8)
+        return kinds_B
 
     def _is_ranked(self, interactions: list[Interaction]) -> Flags:
         share = self.settings.ranked_share
