@@ -179,7 +179,7 @@ def _speed_table(records: Sequence[Record]) -> list[str]:
         return []
     timed.sort(key=lambda group: -group[0]["figures"]["events_per_second"])
     rows = [[_label(group[0]), _batch_text(group[0]), _speed(group)] for group in timed]
-    note = f"Speed over the first {PREFIX_EVENTS:,} events: ranking and learning, by processor time (River's ratings: predicting)."
+    note = f"Speed over the first {PREFIX_EVENTS:,} events, by processor time: ranking or predicting, and learning."
     return [note, "", *_table(["", "batch", "events/s"], rows)]
 
 

@@ -169,12 +169,12 @@ TEACHES: Final[Mapping[str, str]] = {
     "blend": "everything in one softmax, the mix learned online from the same loss",
     "recency": "a user known by the last items only, on several time scales: cheap, and hard to beat",
     "dnn": "the same with a residual network on the user's vector: what non-linearity adds",
-    "lstm": "a recurrent reading of the last items",
+    "lstm": "a recurrent reading of the last items: what order adds beyond decay",
     "gru": "a recurrent reading of the last items, with fewer gates",
     "transformer": "self-attention over the last items",
     "cnn": "convolutions over the last items",
     "cooccurrence": "counting alone, live, with distance and recency: the strongest single thing that has no gradient",
-    "autoencoder": "a linear autoencoder of whole profiles, kept up to date",
+    "autoencoder": "a denoising autoencoder of the last items, trained beside the next one",
 }
 
 

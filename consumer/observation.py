@@ -136,14 +136,13 @@ class Observation:
         self.metrics.checkpoint_saved(progress.save_seconds)
 
     def _observe_lists(self, lists: "Sequence[UserList]") -> None:
-        if not lists:
-            return
-        live = self._learner.live
-        rows_U = self._learner.users.rows([one.user_id for one in lists])  # all known: they have a list
-        is_cold_U = live.history.pushed_U[rows_U] < COLD_EVENTS
-        self.quality.observe_lists(
-            [one.item_rows for one in lists], is_cold_U, live.counts.count_I[: live.counts.items]
-        )
+        """Looks users up, but gives nobody a row."""
+        learner = self._learner
+        known = [(row, one.item_rows) for one in lists if (row := learner.users.row(one.user_id)) is not None]
+        if known:
+            is_cold_U = learner.live.history.pushed_U[np.array([row for row, _ in known])] < COLD_EVENTS
+            count_I = learner.live.counts.count_I[: learner.live.counts.items]
+            self.quality.observe_lists([item_rows for _, item_rows in known], is_cold_U, count_I)
 
     def _look(self) -> None:
         lag = self._source.lag()

@@ -181,7 +181,7 @@ class LiveQuality:
             return
         items_UK = np.array([[*rows, *[-1] * (longest - len(rows))] for rows in item_rows], dtype=np.float64)
         rows_UK, listed_UK = items_UK.astype(np.int64), items_UK >= 0
-        bits_UK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[rows_UK] + 0.5)
+        bits_UK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[rows_UK.clip(0)] + 0.5)
         listed_U = listed_UK.sum(1)
         novelty_U = np.divide(
             (bits_UK * listed_UK).sum(1), listed_U, out=np.full(len(rows_UK), np.nan), where=listed_U > 0

@@ -126,6 +126,10 @@ class Content:
             for item, row in zip(item_rows, rows, strict=True)
         ]
 
+    def rows_of_codes(self, codes: Sequence[int]) -> list[int]:
+        """The item rows behind `list_codes`; NONE for items that still had no event."""
+        return [code if code >= 0 else int(self.item_X[cold_code(code)]) for code in codes]
+
     # --- vectors ---
 
     def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
@@ -245,7 +249,7 @@ def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
 
 
 def cold_code(catalogue_row: int) -> int:
-    """What stands for an item of the catalogue in lists of rows: below zero, where no item row is."""
+    """What stands for an item of the catalogue in lists of rows: below zero, where no item row is. Its own inverse."""
     return -1 - catalogue_row
 
 

@@ -207,6 +207,10 @@ class Learner:
             scores_UI[:, unavailable.to(self.device)] = -torch.inf
         return scores_UI
 
+    def rows_of_list(self, codes: Sequence[int]) -> Sequence[int]:
+        """The item rows of a list of `model.topk`, -1 for items without an event."""
+        return codes if self.ranking.content is None else self.ranking.content.rows_of_codes(codes)
+
     def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
         """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""
         content = self.ranking.content

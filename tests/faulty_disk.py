@@ -55,7 +55,8 @@ class FaultyDisk:
         """What was done, such as "write", in order; the one that failed is the last."""
         self._fail_at: int | None = None
         self._failure: Callable[[], BaseException] = crash
-        self._unsynced_files: set[int] = set()
+        self._unsynced_files: dict[int, int] = {}
+        """File -> bytes of it that are synced."""
         self._unsynced_names: list[Name] = []
 
     @contextmanager
@@ -84,10 +85,11 @@ class FaultyDisk:
             yield self
 
     def lose_power(self) -> None:
-        """Take away what was not synced: half of each file's bytes, and the newest names."""
+        """Take away what was not synced: half of each file's newest bytes, and the newest names."""
         for inode, path in self._inodes().items():
             if inode in self._unsynced_files and path.is_file():
-                os.truncate(path, path.stat().st_size // 2)
+                synced = self._unsynced_files[inode]
+                os.truncate(path, synced + (path.stat().st_size - synced) // 2)
         for name in reversed(self._unsynced_names):
             places = self._inodes()
             if name.folder not in places or name.entry not in places:
@@ -141,7 +143,8 @@ class FaultyDisk:
         def written(descriptor, data):
             if not self._is_open_here(descriptor):
                 return real(descriptor, data)
-            self._unsynced_files.add(os.fstat(descriptor).st_ino)
+            status = os.fstat(descriptor)
+            self._unsynced_files.setdefault(status.st_ino, status.st_size)
             try:
                 self._effect("write")
             except BaseException:
@@ -161,7 +164,7 @@ class FaultyDisk:
             if stat.S_ISDIR(status.st_mode):
                 self._unsynced_names = [name for name in self._unsynced_names if name.folder != status.st_ino]
             else:
-                self._unsynced_files.discard(status.st_ino)
+                self._unsynced_files.pop(status.st_ino, None)
             return None
 
         return synced

@@ -91,6 +91,8 @@ def test_a_cold_item_keeps_its_number_in_lists_when_it_gets_its_first_event():
 
     assert before == after
     assert len(set(after.values())) == 3
+    rows = {item: made.rows_of_list([code])[0] for item, code in after.items()}
+    assert rows == {"i0": 0, "i1": 1, "i2": -1}
 
 
 def test_an_item_of_which_nothing_is_said_is_not_recommended_before_its_first_event():

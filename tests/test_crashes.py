@@ -13,11 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 from broker_clients import SECONDS, produce, read
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
 from stream_fakes import places
 from worker_fakes import FakePublisher, Watching
 
+from consumer.catalogue import Catalogue
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
 from consumer.decode import Decoder
@@ -28,10 +29,10 @@ from consumer.modelling import make_learner
 from consumer.worker import Worker, interpret
 from model.state import state_digest
 from model.topk import TopK
-from producer.events import EPOCH_HEADER, Click, Forget, Impression, Rating, encode
+from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, encode
 
 PARTITIONS = 2
-EVENTS, LISTS, DEAD = "events", "lists", "dead"
+EVENTS, ITEMS, LISTS, DEAD = "events", "items", "lists", "dead"
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,7 @@ class Site:
             {
                 "bootstrap_servers": broker.bootstrap_servers,
                 "events_topic": EVENTS,
+                "items_topic": ITEMS,
                 "recommendations_topic": LISTS,
                 "dead_letter_topic": DEAD,
                 "checkpoint_dir": folder,
@@ -83,6 +85,9 @@ class Site:
         )
         self.steps = {}
         """Step -> its records, as it was handed out first."""
+        self.changes = {}
+        """Step -> what it took in of the catalogue."""
+        self.starts = 0
         self.crashes = 0
         stream = list(payloads(count, seed))
         self.forgets = [json.loads(payload)["user_id"] for payload in stream if b'"forget"' in payload]
@@ -90,7 +95,11 @@ class Site:
             produce(broker.bootstrap_servers, EVENTS, stream[partition::PARTITIONS], partition=partition)
 
     def work(self, prepare=lambda _worker: None):
-        """One process, from its start to its crash or, with everything learned, to its end: its last manifest."""
+        """One process, from its start to its crash or, with everything learned, to its end: its last manifest.
+
+        The catalogue says something new before each start.
+        """
+        self.describe_items()
         try:
             worker = Worker(self.settings, clock=itertools.count().__next__)
         except SimulatedCrash:
@@ -110,6 +119,15 @@ class Site:
             producer.flush(SECONDS)
             worker.close()
 
+    def describe_items(self):
+        producer = Producer({"bootstrap.servers": self.broker.bootstrap_servers})
+        for number in range(40):
+            words = f"word {number % 7} of {self.starts if number < 9 else 0}"
+            item = Item(item_id=f"i{number}", timestamp=0, title=words, features={"n": float(number)})
+            producer.produce(ITEMS, None if number == 3 + self.starts else encode(item), item.item_id)
+        assert producer.flush(SECONDS) == 0
+        self.starts += 1
+
     def _keep_books(self, worker):
         stream = worker.parts.source
         take = stream.take
@@ -119,6 +137,8 @@ class Site:
             if records:
                 first = self.steps.setdefault(stream.step, records)
                 assert places(first) == places(records), f"step {stream.step} is made from other records than before"
+                changes = self.changes.setdefault(stream.step, list(stream.changes))
+                assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
             return records
 
         stream.take = noted
@@ -137,7 +157,7 @@ class Site:
 
 @pytest.fixture
 def site(in_process_broker, tmp_path):
-    yield Site(in_process_broker({EVENTS: PARTITIONS, LISTS: 1, DEAD: 1}), tmp_path / "state")
+    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
 
     gc.collect()  # the clients of the dead take a second each to go once their broker is gone
 
@@ -147,18 +167,20 @@ def uninterrupted(site):
     settings, publisher = site.settings, FakePublisher()
     learner, counted = make_learner(settings), []
     parts = Parts(
-        source=SimpleNamespace(step=0),
+        source=SimpleNamespace(step=0, changes=()),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
+        catalogue=Catalogue(learner.describe),
         interpret=lambda accepted: interpret(settings, accepted),
         learner=learner,
-        top_k=TopK(learner, settings.k),
+        top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,
         lists=ListWriter(publisher, LastLists(), lambda _times, _sent: None),
         observer=Watching(),
         progress=SimpleNamespace(count=counted.append),
     )
     for parts.source.step in sorted(site.steps):
+        parts.source.changes = site.changes[parts.source.step]
         learn_and_publish(parts, site.steps[parts.source.step])
     sums = zip(*((one.learned, one.duplicates, one.dead_letters) for one in counted), strict=True)
     return learner, Counts(*map(sum, sums)), publisher

@@ -1,6 +1,7 @@
 """Watching the loop: every metric says what happened, and looking changes nothing."""
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from consumer.loop import Batch
 from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.reasons import Reason
+from model.drift import Alarm
 from model.learner import Step
 from producer.events import Click, Forget, Rating
 
@@ -39,7 +41,9 @@ class Watched:
             now_seconds=self.wall,
         )
         source = SimpleNamespace(lag=self._look)
-        self.observation.watch(source, SimpleNamespace(users=self.users, items=self.items), None)  # type: ignore[arg-type]
+        counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
+        self.learner = SimpleNamespace(users=self.users, items=self.items, live=SimpleNamespace(counts=counts))
+        self.observation.watch(source, self.learner, None)  # type: ignore[arg-type]
 
     def _look(self) -> dict[int, int]:
         self.looks += 1
@@ -81,19 +85,37 @@ def rating(number: float) -> Rating:
     return Rating(user_id="u", item_id="i", timestamp=1, rating=number)
 
 
-def step(version: int = 1, **arrays: list[float]) -> Step:
+def step(version: int = 1, alarms: Sequence[Alarm] = (), pace: float = 1.0, **arrays: list[float]) -> Step:
     """A step of as many events as the arrays have; what is not given is as if nothing was ranked and nothing rated."""
     size = max((len(array) for array in arrays.values()), default=0)
     made = {
         name: np.array(arrays.get(name, [NAN] * size), dtype=np.float64)
-        for name in ("ranks_B", "popularity_ranks_B", "ratings_B", "predictions_B", "medians_B")
+        for name in (
+            "ranks_B",
+            "popularity_ranks_B",
+            "ratings_B",
+            "predictions_B",
+            "medians_B",
+            "losses_B",
+            "user_means_B",
+        )
     }
     ranked_B = np.array(arrays.get("ranked_B", [False] * size), dtype=np.bool_)
-    return Step(version=version, ranked_B=ranked_B, ranking_loss=1.5, touched_users={}, forgotten_users=[], **made)
+    return Step(
+        version=version,
+        ranked_B=ranked_B,
+        ranking_loss=1.5,
+        touched_users={},
+        forgotten_users=[],
+        earlier_events_B=np.array(arrays.get("earlier_events_B", [9] * size), dtype=np.int64),
+        alarms=list(alarms),
+        pace=pace,
+        **made,
+    )
 
 
 def batch(*learned: Accepted, **fields: Any) -> Batch:
-    parts: dict[str, Any] = {"rejects": [], "duplicates": [], "step": step(), **fields}
+    parts: dict[str, Any] = {"rejects": [], "duplicates": [], "step": step(), "lists": [], **fields}
     rejected = [reject.record for reject in parts["rejects"]]
     records = [one.record for one in (*learned, *parts["duplicates"])] + rejected
     return Batch(records=records, learned=list(learned), **parts)
@@ -201,17 +223,13 @@ def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_recor
     assert watched["headrace_consumer_lag_seconds"] == 0
 
 
-def test_a_change_for_the_worse_is_counted_as_drift_once(watched: Watched) -> None:
-    good, bad = [0.0] * 512, [500.0] * 512
-    for ranks_B in [good] * 12 + [bad] * 6:
-        done = step(ranked_B=[True] * 512, ranks_B=ranks_B)
-        watched.observation.observe(batch(accepted(click()), step=done), Written(0, 0))
-        watched.take(LOOK_SECONDS)
-    drifts = watched["headrace_drift_total"]
-    watched.take(LOOK_SECONDS)
+def test_alarms_are_counted_and_the_rate_is_that_of_the_step(watched: Watched) -> None:
+    alarmed = step(alarms=[Alarm("cold", 0.5), Alarm("warm", 0.7)], pace=2.0)
 
-    assert drifts >= 1
-    assert watched["headrace_drift_total"] == drifts == watched.observation.quality.drifts
+    watched.observation.observe(batch(accepted(click()), step=alarmed), Written(0, 0))
+
+    assert watched["headrace_drift_total"] == 2
+    assert watched["headrace_learning_rate"] == 0.5
 
 
 def test_stages_are_measured(watched: Watched) -> None:

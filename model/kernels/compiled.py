@@ -23,7 +23,7 @@ def compiled(function: F) -> F:
 
 
 def compiled_loosely(function: F) -> F:
-    """The same, but sums may be taken in another order, so that they use the machine's vectors; NaN keeps its meaning."""
+    """The same, but sums may be taken in another order, to use the machine's vectors; NaN keeps its meaning."""
     return _compiled(function, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 
