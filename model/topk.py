@@ -83,7 +83,7 @@ def best(scores_UI: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if values_UK.isnan().any():  # CPU-GPU sync point; torch.topk puts NaN first, so it is here if it is anywhere
         scores_UI = scores_UI.masked_fill(scores_UI.isnan(), -torch.inf)
         values_UK, columns_UK = torch.topk(scores_UI, k, dim=1)
-    tied_U = (scores_UI >= values_UK[:, -1:]).sum(1) > k
+    tied_U = (scores_UI >= values_UK[:, -1:]).float().sum(1) > k  # summing booleans is many times slower
     if tied_U.any():  # CPU-GPU sync point; ties at the end of the list are settled by a stable sort of the whole row
         values, columns = torch.sort(scores_UI[tied_U], dim=1, descending=True, stable=True)
         values_UK[tied_U], columns_UK[tied_U] = values[:, :k], columns[:, :k]

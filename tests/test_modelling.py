@@ -8,6 +8,7 @@ from consumer import modelling
 from consumer.config import Settings, load
 from consumer.environment import SettingsError
 from consumer.modelling import choose_device, learner_settings, make_learner, warm_up
+from model.drift import DriftSettings
 from model.learner import LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
@@ -34,6 +35,8 @@ def test_every_setting_of_the_model_arrives() -> None:
             full_softmax_items=100,
             negatives=33,
             rating_learning_rate=0.02,
+            drift_boost=2.0,
+            encoder="recency",
         ),
         allow_repeats=True,
         strictly_before=True,
@@ -54,6 +57,7 @@ def test_every_setting_of_the_model_arrives() -> None:
         seed=11,
         ranking=RankingRates(optimizer="adam", rate=0.01, full_softmax_items=100, negatives=33),
         ratings=RatingRates(item_rate=0.02),
+        drift=DriftSettings(boost=2.0),
     )
 
 
@@ -71,7 +75,7 @@ def test_the_learner_is_made_as_the_settings_say_on_their_device_with_one_thread
 
 
 def test_an_encoder_that_there_is_none_of_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(SettingsError, match="HEADRACE_ENCODER: expected one of recency, got 'magic'"):
+    with pytest.raises(SettingsError, match=r"HEADRACE_ENCODER: expected one of blend, .*, got 'magic'"):
         make_learner(settings(encoder="magic"))
 
 

@@ -97,7 +97,7 @@ def test_lists_sent_while_the_broker_is_away_arrive_once_it_is_back(
 
     mortal_kafka.kill()
     for number in range(50):
-        publisher.send(_a_list(f"u{number}"), lambda number=number: delivered.append(f"u{number}"))  # type: ignore[misc]
+        publisher.send(_a_list(f"u{number}"), lambda _, number=number: delivered.append(f"u{number}"))  # type: ignore[misc]
     while_away = list(delivered)
     mortal_kafka.start()
     publisher.flush(SECONDS)
