@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     """Where shared parameters live: auto, cpu, cuda or cuda:1."""
     encoder: Annotated[str, BeforeValidator(_lower), _form(r"[a-z][a-z0-9_-]*", "the name of an encoder")] = "blend"
     """How a user's last items become the user's vector."""
-    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 48
+    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 96
     """Numbers in an item embedding."""
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating head."""

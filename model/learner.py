@@ -43,7 +43,7 @@ class LearnerSettings:
     """What makes two learners different; equal settings, seed and stream give equal states."""
 
     encoder: str = "blend"
-    width: int = 48
+    width: int = 96
     """Width of an item embedding."""
     rating_width: int = 16
     window: int = 50
