@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from model.encoders.interface import Encoded
-from model.encoders.recency import RecencyEncoder, recency_of, with_recency
+from model.encoders.recency import OnRecency, RecencyEncoder
 from model.growth import normal_rows
 from model.small import SmallParameters
 from model.windows import LENGTH_BUCKETS, Windows
 
 
-class DnnEncoder:
+class DnnEncoder(OnRecency):
     """Recency sums through one hidden layer of `hidden` units."""
 
     def __init__(
@@ -54,24 +54,6 @@ class DnnEncoder:
             pull_sums_back(gradient_BD + by_hidden_BH @ self.layers["first"][:width].T, gradient_ID)
 
         return Encoded(torch.addmm(sums_BD, hidden_BH, self.layers["second"]), pull_back)
-
-    def step(self) -> None:
-        self.layers.step()
-        self.recency.step()
-
-    def gradients(self) -> dict[str, Tensor]:
-        return with_recency(self.layers.gradients, self.recency.gradients())
-
-    def drop_gradients(self) -> None:
-        self.layers.drop_gradients()
-        self.recency.drop_gradients()
-
-    def state(self) -> dict[str, Tensor]:
-        return with_recency(self.layers.state(), self.recency.state())
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.layers.load(state)
-        self.recency.load(recency_of(state))
 
     def _hidden(self, windows: Windows, sums_BD: Tensor) -> tuple[Tensor, Tensor]:
         lengths_B = torch.from_numpy(windows.lengths_B).to(sums_BD.device, torch.int64)

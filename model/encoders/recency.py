@@ -162,6 +162,31 @@ class RecencyEncoder:
         return torch.cat(parts, 1)
 
 
+class OnRecency:
+    """An encoder whose own `layers` stand on recency sums: both move, are kept and are loaded together."""
+
+    recency: RecencyEncoder
+    layers: SmallParameters
+
+    def step(self) -> None:
+        self.layers.step()
+        self.recency.step()
+
+    def gradients(self) -> dict[str, Tensor]:
+        return with_recency(self.layers.gradients, self.recency.gradients())
+
+    def drop_gradients(self) -> None:
+        self.layers.drop_gradients()
+        self.recency.drop_gradients()
+
+    def state(self) -> dict[str, Tensor]:
+        return with_recency(self.layers.state(), self.recency.state())
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.layers.load(state)
+        self.recency.load(recency_of(state))
+
+
 def with_recency(own: dict[str, Tensor], of_recency: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an encoder that stands on recency sums, and those of the sums under names of their own."""
     return {**own, **{f"{_PREFIX}{name}": value for name, value in of_recency.items()}}

@@ -7,6 +7,7 @@ every such encoder starts as `recency` and departs from it as far as that pays: 
 no better than popularity for too long. Of the whole table only the items of the windows enter the graph.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.encoders.interface import Encoded
-from model.encoders.recency import RecencyEncoder, recency_of, with_recency
+from model.encoders.recency import OnRecency, RecencyEncoder
 from model.growth import normal_rows
 from model.small import SmallParameters
 from model.windows import LENGTH_BUCKETS, Windows
@@ -33,16 +34,16 @@ class Reading(NamedTuple):
     """Whether there is an interaction; whoever has none at an age has none at all later ones."""
 
 
-class Reader(nn.Module):
+class Reader(nn.Module, ABC):
     """A network that sums a window up. What stands where nothing is filled must not change the summary."""
 
     window: int
     """Most interactions it reads."""
     summary_width: int
 
+    @abstractmethod
     def forward(self, reading: Reading) -> Tensor:
         """The summary (B, `summary_width`), finite for an empty window too."""
-        raise NotImplementedError
 
 
 class Departure(nn.Module):
@@ -60,7 +61,7 @@ class Departure(nn.Module):
         return users_BD
 
 
-class TracedEncoder:
+class TracedEncoder(OnRecency):
     """Recency sums and a network's departure from them; the network moves by Adagrad."""
 
     def __init__(
@@ -111,24 +112,6 @@ class TracedEncoder:
         for kept, more in zip(self.layers.gradients.values(), gradients[len(inputs) :], strict=True):
             kept += more
         return list(gradients[: len(inputs)])
-
-    def step(self) -> None:
-        self.layers.step()
-        self.recency.step()
-
-    def gradients(self) -> dict[str, Tensor]:
-        return with_recency(self.layers.gradients, self.recency.gradients())
-
-    def drop_gradients(self) -> None:
-        self.layers.drop_gradients()
-        self.recency.drop_gradients()
-
-    def state(self) -> dict[str, Tensor]:
-        return with_recency(self.layers.state(), self.recency.state())
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.layers.load(state)
-        self.recency.load(recency_of(state))
 
 
 def read(windows: Windows, window: int, items_ID: Tensor) -> tuple[Reading, Tensor]:
