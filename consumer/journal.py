@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import numpy as np
 import structlog
 
 from consumer import durable
+from consumer.records import Taken
 from consumer.source import Record
 
 MOST_TAKEN_AT_ONCE: Final = 10_000
@@ -196,12 +198,11 @@ class JournaledSource:
         taken = self._source.next_offsets()
         return all(taken.get(partition, 0) >= end for partition, end in ends.items())
 
-    def take(self, max_records: int, wait_seconds: float) -> list[Record]:
+    def take(self, max_records: int, wait_seconds: float) -> Taken:
         """The records of the next step; empty where nothing came within `wait_seconds`."""
-        records = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
-        for record in records:
-            self._next[record.partition()] = record.offset() + 1
-        return records
+        taken = Taken(self._repeat(wait_seconds)) if self._again else self._fresh(max_records, wait_seconds)
+        self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
+        return taken
 
     def _repeat(self, wait_seconds: float) -> list[Record]:
         step, runs, changes = self._again[0]
@@ -214,18 +215,19 @@ class JournaledSource:
         self.step, self.changes = step, changes
         return [record for run in runs for record in self._taken(run)]
 
-    def _fresh(self, max_records: int, wait_seconds: float) -> list[Record]:
+    def _fresh(self, max_records: int, wait_seconds: float) -> Taken:
         records: list[Record] = []
         for waiting in self._ahead.values():  # came while steps were repeated
             while waiting and len(records) < max_records:
                 records.append(waiting.popleft())
         if not records:
             records = self._source.take(max_records, wait_seconds)
+        taken = Taken(records)
         if records:
             self.changes = [] if self._catalogue is None else self._catalogue.take()
-            self._journal.append(self.step + 1, runs_of(records), self.changes)
+            self._journal.append(self.step + 1, runs_of(taken), self.changes)
             self.step += 1
-        return records
+        return taken
 
     def _holds(self, runs: Sequence[Run]) -> bool:
         """Whether all records of these runs have come."""
@@ -261,16 +263,17 @@ class JournaledSource:
         )
 
 
-def runs_of(records: Sequence[Record]) -> list[Run]:
+def runs_of(taken: Taken) -> list[Run]:
     """The records as runs of one partition, in their order. Gaps, such as transactions leave, lie inside a run."""
-    runs: list[Run] = []
-    for record in records:
-        partition, offset = record.partition(), record.offset()
-        if runs and runs[-1].partition == partition:
-            runs[-1] = runs[-1]._replace(next=offset + 1)
-        else:
-            runs.append(Run(partition, offset, offset + 1))
-    return runs
+    partition_R, offset_R = taken.partition_R, taken.offset_R
+    first = np.flatnonzero(np.diff(partition_R, prepend=-1))
+    last = np.append(first[1:], len(taken))[: len(first)] - 1
+    return [
+        Run(*run)
+        for run in zip(
+            partition_R[first].tolist(), offset_R[first].tolist(), (offset_R[last] + 1).tolist(), strict=True
+        )
+    ]
 
 
 def _entries(segment: Path) -> Iterator[Entry]:

@@ -7,18 +7,17 @@ anything is read.
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 import structlog
 import torch
 
-from consumer.actions import to_model
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
-from consumer.decode import Accepted, Decoder
+from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal
 from consumer.lists import LastLists, ListWriter
@@ -30,7 +29,6 @@ from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.source import Source, TopicMissing
-from model.interactions import Forget, Interaction
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -105,7 +103,7 @@ class Worker:
             ),
             seen_ids=seen_ids,
             catalogue=self.catalogue,
-            interpret=partial(interpret, settings),
+            interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
             top_k=TopK(self.learner, settings.k, cold_items=settings.cold_items),
             publisher=publisher,
@@ -159,8 +157,3 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def interpret(settings: Settings, accepted: Accepted) -> Interaction | Forget | None:
-    """What an accepted event means to the model, by the weights of the settings."""
-    return to_model(accepted.event, settings.action_weights, settings.default_weight, settings.rating_weight)

@@ -18,6 +18,7 @@ from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
 from stream_fakes import places
 from worker_fakes import FakePublisher, Watching
 
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
@@ -26,7 +27,7 @@ from consumer.duplicates import RecentEventIds
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, learn_and_publish
 from consumer.modelling import make_learner
-from consumer.worker import Worker, interpret
+from consumer.worker import Worker
 from model.state import state_digest
 from model.topk import TopK
 from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, encode
@@ -171,7 +172,7 @@ def uninterrupted(site):
         decode=Decoder(),
         seen_ids=RecentEventIds(),
         catalogue=Catalogue(learner.describe),
-        interpret=lambda accepted: interpret(settings, accepted),
+        interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
         learner=learner,
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,

@@ -16,6 +16,7 @@ from stream_fakes import FakeSource, Record, Topic, places
 from structlog.testing import capture_logs
 
 from consumer.journal import Entry, Journal, JournaledSource, JournalMismatch, Run, runs_of
+from consumer.records import Taken
 
 
 @pytest.fixture(autouse=True)
@@ -419,10 +420,10 @@ def test_offset_gaps_lie_inside_a_run(journals):
 
 
 def test_runs_are_neighbours_of_one_partition_in_the_order_of_the_records():
-    records = [Record(0, 3), Record(0, 4), Record(1, 0), Record(0, 5), Record(0, 9)]
+    taken = Taken([Record(0, 3), Record(0, 4), Record(1, 0), Record(0, 5), Record(0, 9)])
 
-    assert runs_of(records) == [Run(0, 3, 5), Run(1, 0, 1), Run(0, 5, 10)]
-    assert runs_of([]) == []
+    assert runs_of(taken) == [Run(0, 3, 5), Run(1, 0, 1), Run(0, 5, 10)]
+    assert runs_of(Taken([])) == []
 
 
 # --- a journal that does not fit ---
