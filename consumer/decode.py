@@ -20,12 +20,15 @@ from consumer.kernels.parse import (
     ABSENT,
     ACTION,
     CLICK,
+    CONTEXT,
     EVENT_ID,
     FORGET,
     IMPRESSION,
     ITEM,
     NOT_READ,
     RATING,
+    SPANS,
+    TEXT,
     USER,
     parse_events,
 )
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 LATEST_TIMESTAMP: Final = 253_402_300_799_999
 """The end of the year 9999: the bound where a record has no timestamp of its own. Far inside int64 and float64."""
 
+
+_encode: Final = msgspec.json.Encoder().encode
 
 TIMESTAMP_NOT_AVAILABLE: Final = 0
 """The timestamp type of a record that has none; confluent_kafka's constant of the same name."""
@@ -69,8 +74,10 @@ class Events:
     """Of length ABSENT where the event names none."""
     event_ids: Ids
     """Of length ABSENT where the event has none."""
-    structs: Mapping[int, Event]
-    """By the place of the record: the whole events of another shape than the plain one, such as those with a text."""
+    texts: Ids
+    """What the user wrote; of length ABSENT where there is nothing."""
+    contexts: Ids
+    """A flat JSON object each; of length ABSENT where there is none."""
 
     def __len__(self) -> int:
         return len(self.place_E)
@@ -87,7 +94,8 @@ class Events:
             self.rating_E[which],
             self.actions[which],
             self.event_ids[which],
-            self.structs,
+            self.texts[which],
+            self.contexts[which],
         )
 
     def counts(self) -> dict[str, int]:
@@ -156,7 +164,7 @@ class Decoder:
             rejects.append((place, Reject(taken.records[place], *why)))
             columns.type_R[place] = NOT_READ
         rejects.sort(key=lambda one: one[0])
-        return columns.events(taken, structs), [reject for _, reject in rejects]
+        return columns.events(taken), [reject for _, reject in rejects]
 
     def _read(self, payload: bytes | None) -> Event | Explanation:
         if payload is None or len(payload) > self._max_event_bytes:
@@ -207,8 +215,8 @@ class _Columns:
         self.buffer = np.frombuffer(b"".join(filter(None, values)), dtype=np.uint8)
         lengths_R = np.maximum(lengths_R, 0)
         self.type_R = np.empty(size, dtype=np.int8)
-        self.start_SR = np.empty((4, size), dtype=np.int64)
-        self.length_SR = np.empty((4, size), dtype=np.int64)
+        self.start_SR = np.empty((SPANS, size), dtype=np.int64)
+        self.length_SR = np.empty((SPANS, size), dtype=np.int64)
         self.time_R = np.empty(size, dtype=np.int64)
         self.rating_R = np.empty(size, dtype=np.float64)
         parse_events(
@@ -246,23 +254,26 @@ class _Columns:
             put(ITEM, place, event.item_id if isinstance(event, Click | Rating) else None)
             put(ACTION, place, event.action if isinstance(event, Click) else None)
             put(EVENT_ID, place, event.event_id)
+            text, context = (event.text, event.context) if isinstance(event, Click | Rating) else (None, None)
+            put(TEXT, place, text)
+            put(CONTEXT, place, None if context is None else _encode(context).decode())
         self.buffer = np.concatenate((self.buffer, np.frombuffer(b"".join(strings), dtype=np.uint8)))
 
-    def events(self, taken: Taken, structs: Mapping[int, Event]) -> Events:
+    def events(self, taken: Taken) -> Events:
         place_E = np.flatnonzero(self.type_R != NOT_READ)
-        start_SE, length_SE = self.start_SR[:, place_E], self.length_SR[:, place_E]
-        users, items, actions, event_ids = (
-            Ids(self.buffer, start_SE[column], length_SE[column]) for column in (USER, ITEM, ACTION, EVENT_ID)
-        )
+        spans = [
+            Ids(self.buffer, self.start_SR[column, place_E], self.length_SR[column, place_E]) for column in range(SPANS)
+        ]
         return Events(
             taken,
             place_E,
             self.type_R[place_E],
-            users,
-            items,
+            spans[USER],
+            spans[ITEM],
             self.time_R[place_E],
             self.rating_R[place_E],
-            actions,
-            event_ids,
-            structs,
+            spans[ACTION],
+            spans[EVENT_ID],
+            spans[TEXT],
+            spans[CONTEXT],
         )

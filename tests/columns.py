@@ -2,12 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
 from stream_fakes import Record
 
 from consumer.decode import Decoder, Events
-from consumer.kernels.parse import IMPRESSION
 from consumer.records import Taken
 from producer.events import Click, Event, Forget, Impression, Rating, encode
+
+OPTIONAL = ("event_id", "text", "context")
 
 
 class One(NamedTuple):
@@ -18,12 +20,13 @@ class One(NamedTuple):
 
 
 def each(events: Events) -> list[One]:
-    """The events, put together again from their columns; where the whole event was kept, the columns agree with it."""
+    """The events one by one; the columns agree with them."""
     return [One(event_at(events, place), events.taken.records[events.place_E[place]]) for place in range(len(events))]
 
 
 def event_at(events: Events, place: int) -> Event:
-    whole = events.structs.get(int(events.place_E[place]))
+    taken = int(events.place_E[place])
+    whole = msgspec.json.decode(events.taken.records[taken].value(), type=Event)
     names = {
         name: ids.name(place)
         for name, ids in (
@@ -31,19 +34,21 @@ def event_at(events: Events, place: int) -> Event:
             ("item_id", events.items),
             ("action", events.actions),
             ("event_id", events.event_ids),
+            ("text", events.texts),
+            ("context", events.contexts),
         )
         if ids.length_B[place] >= 0
     }
     kind = (Click, Rating, Impression, Forget)[events.type_E[place]]
     fields = {**names, "timestamp": int(events.time_E[place])}
+    if "context" in fields:
+        fields["context"] = msgspec.json.decode(fields["context"])
     if kind is Rating:
         fields["rating"] = float(events.rating_E[place])
-    if whole is not None:
-        assert type(whole) is kind
-        assert {name: getattr(whole, name) for name in fields} == fields
-        return whole
-    assert events.type_E[place] < IMPRESSION
-    return kind(**fields)
+    assert type(whole) is kind
+    assert {name: getattr(whole, name) for name in fields} == fields
+    assert [getattr(whole, name, None) for name in OPTIONAL] == [fields.get(name) for name in OPTIONAL]
+    return whole
 
 
 def events_of(*events: Event, partition: int = 0) -> Events:

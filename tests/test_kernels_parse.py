@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consumer.kernels import parse
-from consumer.kernels.parse import ABSENT, ACTION, CLICK, EVENT_ID, ITEM, NOT_READ, RATING, USER
+from consumer.kernels.parse import ABSENT, ACTION, CLICK, EVENT_ID, ITEM, NOT_READ, RATING, SPANS, USER
 from model.kernels.compiled import interpreted
 
 CLICKED = b'{"type":"click","user_id":"u1","item_id":"i9","timestamp":1732430000123}'
@@ -19,7 +19,27 @@ PAYLOADS = [
     *(CLICKED[:length] for length in range(1, len(CLICKED))),
     *(CLICKED.replace(b"u1", odd) for odd in (b"", b"\\u0041", b"a\x1f", "é".encode(), b"x" * 257, b"x" * 256)),
     *(CLICKED.replace(b"1732430000123", odd) for odd in (b"01", b"-1", b"1.0", b"1e3", b"1" * 19, b"null", b'"1"')),
-    CLICKED[:-1] + b',"text":"hello"}',
+    CLICKED[:-1] + b',"value":-12.5,"position":-3,"recommendation_id":""}',
+    CLICKED[:-1] + b',"value":1e3}',
+    CLICKED[:-1] + b',"position":1.0}',
+    CLICKED[:-1] + b',"position":03}',
+    CLICKED[:-1] + b',"recommendation_id":null}',
+    CLICKED[:-1] + b',"text":"hello","context":{"a":"b" , "c" :1.5}}',
+    *(
+        CLICKED[:-1] + b',"context":' + odd + b"}"
+        for odd in (
+            b"{",
+            b"[]",
+            b'{"a":true}',
+            b'{"a":{}}',
+            b'{"a":1,}',
+            b'{"a"}',
+            b"{1:2}",
+            b'{"a":1e3}',
+            b'{"a":01}',
+            b"null",
+        )
+    ),
     CLICKED[:-1] + b',"rating":3}',
     CLICKED[:-1] + b',"user_id":"u2"}',
     CLICKED + b"x",
@@ -35,8 +55,8 @@ def columns(run):
     size = len(PAYLOADS)
     made = (
         np.empty(size, np.int8),
-        np.empty((4, size), np.int64),
-        np.empty((4, size), np.int64),
+        np.empty((SPANS, size), np.int64),
+        np.empty((SPANS, size), np.int64),
         np.empty(size, np.int64),
         np.empty(size, np.float64),
     )
@@ -57,9 +77,10 @@ def test_what_is_read_and_what_is_left_alone():
         start = starts[column, place]
         return buffer[start : start + lengths[column, place]].tobytes().decode()
 
+    plain = PAYLOADS.index(CLICKED[:-1] + b',"value":-12.5,"position":-3,"recommendation_id":""}')
     longest = PAYLOADS.index(CLICKED.replace(b"u1", b"x" * 256))
-    assert np.flatnonzero(types != NOT_READ).tolist() == [0, 1, 2, longest]
-    assert read == 4
+    assert np.flatnonzero(types != NOT_READ).tolist() == [0, 1, 2, longest, plain, plain + 5]
+    assert read == 6
     assert types[:3].tolist() == [CLICK, CLICK, RATING]
     assert [text(USER, place) for place in range(3)] == ["u1", "u", "u"]
     assert [text(ITEM, place) for place in range(3)] == ["i9", "i", "i"]
@@ -82,8 +103,8 @@ def test_a_number_is_the_double_nearest_to_its_digits(number):
         np.array([len(encoded)]),
         256,
         np.empty(1, np.int8),
-        np.empty((4, 1), np.int64),
-        np.empty((4, 1), np.int64),
+        np.empty((SPANS, 1), np.int64),
+        np.empty((SPANS, 1), np.int64),
         np.empty(1, np.int64),
         ratings,
     )

@@ -19,15 +19,18 @@ CLICK, RATING, IMPRESSION, FORGET = range(4)
 NOT_READ = -1
 """The type of a payload that is left to the typed decoder."""
 
-USER, ITEM, ACTION, EVENT_ID = range(4)
-"""The columns of spans."""
+USER, ITEM, ACTION, EVENT_ID, TEXT, CONTEXT = range(6)
+"""The columns of spans. A context is a flat JSON object, brackets included; the others are what stands in quotes."""
+SPANS = 6
 ABSENT = -1
 """The length of a string that is not there."""
 
-_TYPE, _TIME, _RATING = 16, 32, 64
+_TYPE, _TIME, _RATING, _VALUE, _POSITION, _RECOMMENDATION = 64, 128, 256, 512, 1024, 2048
 """Fields seen, beside 1 << column for those that are spans."""
-_MOST_TIME_DIGITS = 18
-_MOST_RATING_DIGITS = 15
+_NUMBERS, _WHOLE = _TIME | _RATING | _VALUE | _POSITION, _TIME | _POSITION
+_IDS = 1 << USER | 1 << ITEM | 1 << EVENT_ID
+_MOST_WHOLE_DIGITS = 18
+_MOST_DIGITS = 15
 """So many digits fit into the 53 bits of a double, and a power of ten as large too: their quotient is rounded once."""
 
 
@@ -81,9 +84,102 @@ def _field(buffer: Bytes, start: int, length: int) -> int:
         return _RATING
     if _is(buffer, start, length, b"action"):
         return 1 << ACTION
+    if _is(buffer, start, length, b"value"):
+        return _VALUE
+    if _is(buffer, start, length, b"context"):
+        return 1 << CONTEXT
     if _is(buffer, start, length, b"event_id"):
         return 1 << EVENT_ID
+    if _is(buffer, start, length, b"text"):
+        return 1 << TEXT
+    if _is(buffer, start, length, b"position"):
+        return _POSITION
+    if _is(buffer, start, length, b"recommendation_id"):
+        return _RECOMMENDATION
     return 0
+
+
+@compiled
+def _column(field: int) -> int:
+    """The column of a field that is a span."""
+    column = 0
+    while field > 1:
+        field >>= 1
+        column += 1
+    return column
+
+
+@compiled
+def _end_of_number(buffer: Bytes, place: int, end: int, whole: bool, digits_2: Ints) -> int:
+    """Where a plain number ends, -1 where it is not plain; its digits as one number, and how many follow the point.
+
+    A sign is left out of the digits. Of digits there may be no more than can be read exactly.
+    """
+    place += buffer[place] == 45
+    first = place
+    number = 0
+    digits = 0
+    fraction = 0
+    after_point = False
+    while place < end:
+        byte = int(buffer[place])
+        if 48 <= byte <= 57:
+            number = number * 10 + (byte - 48)
+            digits += 1
+            fraction += after_point
+        elif byte == 46 and not whole and digits > 0 and not after_point:
+            after_point = True
+        else:
+            break
+        if digits > (_MOST_WHOLE_DIGITS if whole else _MOST_DIGITS):
+            return -1
+        place += 1
+    if digits == 0 or (after_point and fraction == 0):
+        return -1
+    if buffer[first] == 48 and digits - fraction > 1:
+        return -1
+    if place < end and (buffer[place] == 69 or buffer[place] == 101 or buffer[place] == 46):
+        return -1
+    digits_2[0] = number
+    digits_2[1] = fraction
+    return place
+
+
+@compiled
+def _end_of_context(buffer: Bytes, place: int, end: int, digits_2: Ints) -> int:
+    """One past a flat object of plain strings and numbers that begins here; -1 where it is something else."""
+    place = _skip_blanks(buffer, place + 1, end)
+    if place < end and buffer[place] == 125:
+        return place + 1
+    while True:
+        if place >= end or buffer[place] != 34:
+            return -1
+        place = _end_of_string(buffer, place + 1, end)
+        if place < 0:
+            return -1
+        place = _skip_blanks(buffer, place + 1, end)
+        if place >= end or buffer[place] != 58:
+            return -1
+        place = _skip_blanks(buffer, place + 1, end)
+        if place >= end:
+            return -1
+        if buffer[place] == 34:
+            place = _end_of_string(buffer, place + 1, end)
+            if place < 0:
+                return -1
+            place += 1
+        else:
+            place = _end_of_number(buffer, place, end, False, digits_2)
+            if place < 0:
+                return -1
+        place = _skip_blanks(buffer, place, end)
+        if place >= end:
+            return -1
+        if buffer[place] == 125:
+            return place + 1
+        if buffer[place] != 44:
+            return -1
+        place = _skip_blanks(buffer, place + 1, end)
 
 
 @compiled
@@ -96,9 +192,10 @@ def _parse_one(
     length_S: Ints,
     time_1: Ints,
     rating_1: Floats,
+    digits_2: Ints,
 ) -> int:
     """The type of one event, with its spans, time and rating filled in; NOT_READ where it is left alone."""
-    for column in range(4):
+    for column in range(SPANS):
         start_S[column] = 0
         length_S[column] = ABSENT
     time_1[0] = 0
@@ -124,48 +221,36 @@ def _parse_one(
         place = _skip_blanks(buffer, place + 1, end)
         if place >= end or buffer[place] != 58:
             return NOT_READ
-        place = _skip_blanks(buffer, place + 1, end)
-        if place >= end:
+        first = _skip_blanks(buffer, place + 1, end)
+        if first >= end:
             return NOT_READ
-        if field & (_TIME | _RATING):
-            negative = buffer[place] == 45
+        if field & _NUMBERS:
+            negative = buffer[first] == 45
             if negative and field == _TIME:
                 return NOT_READ
-            place += negative
-            first = place
-            number = np.int64(0)
-            digits = 0
-            fraction = 0
-            after_point = False
-            while place < end:
-                byte = np.int64(buffer[place])
-                if 48 <= byte <= 57:
-                    number = number * 10 + (byte - 48)
-                    digits += 1
-                    fraction += after_point
-                elif byte == 46 and field == _RATING and digits > 0 and not after_point:
-                    after_point = True
-                else:
-                    break
-                if digits > (_MOST_TIME_DIGITS if field == _TIME else _MOST_RATING_DIGITS):
-                    return NOT_READ
-                place += 1
-            if digits == 0 or (after_point and fraction == 0):
-                return NOT_READ
-            if buffer[first] == 48 and digits - fraction > 1:
+            place = _end_of_number(buffer, first, end, field & _WHOLE != 0, digits_2)
+            if place < 0:
                 return NOT_READ
             if field == _TIME:
-                time_1[0] = number
-            else:
+                time_1[0] = digits_2[0]
+            elif field == _RATING:
                 power = 1.0
-                for _ in range(fraction):
+                for _ in range(digits_2[1]):
                     power *= 10.0
-                value = np.float64(number) / power
+                value = float(digits_2[0]) / power
                 rating_1[0] = -value if negative else value
-        else:
-            if buffer[place] != 34:
+        elif field == 1 << CONTEXT:
+            if buffer[first] != 123:
                 return NOT_READ
-            first = place + 1
+            place = _end_of_context(buffer, first, end, digits_2)
+            if place < 0:
+                return NOT_READ
+            start_S[CONTEXT] = first
+            length_S[CONTEXT] = place - first
+        else:
+            if buffer[first] != 34:
+                return NOT_READ
+            first += 1
             place = _end_of_string(buffer, first, end)
             if place < 0:
                 return NOT_READ
@@ -178,11 +263,10 @@ def _parse_one(
                     kind = RATING
                 else:
                     return NOT_READ
-            else:
-                column = USER if field == 1 << USER else ITEM if field == 1 << ITEM else ACTION
-                column = EVENT_ID if field == 1 << EVENT_ID else column
-                if column != ACTION and not 1 <= length <= most_id:
+            elif field != _RECOMMENDATION:
+                if field & _IDS and not 1 <= length <= most_id:
                     return NOT_READ
+                column = _column(field)
                 start_S[column] = first
                 length_S[column] = length
         place = _skip_blanks(buffer, place, end)
@@ -216,8 +300,8 @@ def parse_events(
     rating_R: Floats,
 ) -> int:
     """Fill the columns of each payload; how many were read. `most_id` is the longest id, in characters."""
-    start_S, length_S = np.empty(4, np.int64), np.empty(4, np.int64)
-    time_1, rating_1 = np.empty(1, np.int64), np.empty(1, np.float64)
+    start_S, length_S = np.empty(SPANS, np.int64), np.empty(SPANS, np.int64)
+    time_1, rating_1, digits_2 = np.empty(1, np.int64), np.empty(1, np.float64), np.empty(2, np.int64)
     read = 0
     for place in range(start_R.shape[0]):
         kind = NOT_READ
@@ -231,10 +315,11 @@ def parse_events(
                 length_S,
                 time_1,
                 rating_1,
+                digits_2,
             )
         type_R[place] = kind
         read += kind != NOT_READ
-        for column in range(4):
+        for column in range(SPANS):
             spans_start_SR[column, place] = start_S[column]
             spans_length_SR[column, place] = length_S[column]
         time_R[place] = time_1[0]
