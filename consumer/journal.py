@@ -13,6 +13,7 @@ import os
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -152,7 +153,7 @@ class Changes(Protocol):
 
 
 class JournaledSource:
-    """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled before it is used."""
+    """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled meanwhile."""
 
     def __init__(
         self,
@@ -161,8 +162,11 @@ class JournaledSource:
         step: int,
         offsets: Mapping[int, int],
         catalogue: Changes | None = None,
+        writer: Executor | None = None,
     ) -> None:
         """`step` and `offsets` are the checkpoint's: the journal is followed from there.
+
+        `writer` writes the journal while the step is learned; without one `take` waits for the disk.
 
         What `catalogue` has to say goes into new steps, and from the journal into those that are made again.
 
@@ -175,6 +179,8 @@ class JournaledSource:
         self.changes: Sequence[Change] = ()
         """What that step takes in of the catalogue, before its events."""
         self._catalogue = catalogue
+        self._writer = writer
+        self._writing: Future[None] | None = None
         self._again = deque(journal.steps_after(step))
         self._ahead: dict[int, deque[Record]] = defaultdict(deque)
         self._next = dict(offsets)
@@ -225,9 +231,21 @@ class JournaledSource:
         taken = Taken(records)
         if records:
             self.changes = [] if self._catalogue is None else self._catalogue.take()
-            self._journal.append(self.step + 1, runs_of(taken), self.changes)
+            self._append(self.step + 1, runs_of(taken), self.changes)
             self.step += 1
         return taken
+
+    def wait_until_journaled(self) -> None:
+        """Return when the step is on disk, so that its lists may go out; raises what the disk refused with."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _append(self, step: int, runs: Sequence[Run], changes: Sequence[Change]) -> None:
+        if self._writer is None:
+            self._journal.append(step, runs, changes)
+        else:
+            self._writing = self._writer.submit(self._journal.append, step, runs, changes)
 
     def _holds(self, runs: Sequence[Run]) -> bool:
         """Whether all records of these runs have come."""

@@ -114,6 +114,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         users = parts.learner.users
         lists = parts.top_k([users.name(row) for row in step.touched_users().tolist()])
     with timed(Stage.PUBLISH):
+        parts.source.wait_until_journaled()
         parts.lists.forget([user_id for user_id, _ in step.forgotten])
         learned_B = meaning.place_B[~meaning.interactions.forgets_B]
         behind = parts.lists.behind(users, step.users_B, taken, fresh.place_E[learned_B])

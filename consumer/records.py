@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,16 +24,17 @@ class Taken:
 
     @cached_property
     def partition_R(self) -> NDArray[np.int64]:
-        return np.array([record.partition() for record in self.records], dtype=np.int64)
+        return np.fromiter([record.partition() for record in self.records], np.int64, len(self.records))
 
     @cached_property
     def offset_R(self) -> NDArray[np.int64]:
-        return np.array([record.offset() for record in self.records], dtype=np.int64)
+        return np.fromiter([record.offset() for record in self.records], np.int64, len(self.records))
 
     @cached_property
     def stamps_R2(self) -> NDArray[np.int64]:
         """The type of each timestamp, and the record's time in ms."""
-        return np.array([record.timestamp() for record in self.records], dtype=np.int64).reshape(-1, 2)
+        stamps = chain.from_iterable([record.timestamp() for record in self.records])
+        return np.fromiter(stamps, np.int64, 2 * len(self.records)).reshape(-1, 2)
 
     @property
     def time_R(self) -> NDArray[np.int64]:

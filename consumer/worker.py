@@ -7,6 +7,7 @@ anything is read.
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +63,7 @@ class Worker:
         seen_ids, last_lists = RecentEventIds(), LastLists()
         self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
         self._journal = Journal(settings.checkpoint_dir / "journal")
+        self._writer = ThreadPoolExecutor(1, "journal")
         self.progress = Progress(
             topic=settings.events_topic,
             store=self.store,
@@ -74,6 +76,7 @@ class Worker:
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
             clock=clock,
+            writer=self._writer,
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
@@ -138,6 +141,7 @@ class Worker:
         self._items_source.close()
         if self._publisher is not None:
             self._publisher.close()
+        self._writer.shutdown()
         self._journal.close()
         self.store.release()
 

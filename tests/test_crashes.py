@@ -130,19 +130,23 @@ class Site:
         self.starts += 1
 
     def _keep_books(self, worker):
+        """A step counts from the moment in which it is on the disk: before that nobody hears of it."""
         stream = worker.parts.source
-        take = stream.take
+        take, wait_until_journaled = stream.take, stream.wait_until_journaled
+        taken = []
 
         def noted(*given):
-            records = take(*given)
-            if records:
-                first = self.steps.setdefault(stream.step, records)
-                assert places(first) == places(records), f"step {stream.step} is made from other records than before"
-                changes = self.changes.setdefault(stream.step, list(stream.changes))
-                assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
-            return records
+            taken[:] = [take(*given)]
+            return taken[0]
 
-        stream.take = noted
+        def journaled():
+            wait_until_journaled()
+            first = self.steps.setdefault(stream.step, taken[0])
+            assert places(first) == places(taken[0]), f"step {stream.step} is made from other records than before"
+            changes = self.changes.setdefault(stream.step, list(stream.changes))
+            assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
+
+        stream.take, stream.wait_until_journaled = noted, journaled
 
     def messages(self):
         """The recommendations topic: (user, epoch, value) in order."""
@@ -168,7 +172,7 @@ def uninterrupted(site):
     settings, publisher = site.settings, FakePublisher()
     learner, counted = make_learner(settings), []
     parts = Parts(
-        source=SimpleNamespace(step=0, changes=()),
+        source=SimpleNamespace(step=0, changes=(), wait_until_journaled=lambda: None),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
         catalogue=Catalogue(learner.describe),
