@@ -32,6 +32,9 @@ CONTENT = "content."
 """Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
 
 NO_ROW = -1
+RANKED_ITEMS = 128
+"""Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
+an event with its list (docs/speed.md)."""
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -55,8 +58,9 @@ class LearnerSettings:
     most_seen: int = 4096
     rating_min: float = 0.5
     rating_max: float = 5.0
-    ranked_share: float = 1.0
-    """Share of the users whose events are ranked before they are learned."""
+    ranked_share: float | None = 1.0
+    """Share of the users whose events are ranked before they are learned. None: all of them where the full softmax
+    ranks them anyway, and in larger catalogues as many as add little to the cost of an event (`RANKED_ITEMS`)."""
     allow_repeats: bool = False
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
@@ -297,6 +301,9 @@ class Learner:
 
     def _is_ranked(self, users_B: NDArray[np.int64]) -> Flags:
         share = self.settings.ranked_share
+        if share is None:
+            items = len(self.items)
+            share = 1.0 if items <= self.settings.ranking.full_softmax_items else RANKED_ITEMS / items
         if share >= 1:
             return np.ones(len(users_B), dtype=np.bool_)
         # A user is ranked always or never, on every machine alike.

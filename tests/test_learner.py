@@ -150,6 +150,21 @@ def test_only_the_share_of_users_that_is_asked_for_is_ranked_and_a_user_always_o
     assert 0.15 < of_user[0].mean() < 0.35
 
 
+def test_by_itself_it_ranks_everybody_where_that_is_free_and_few_where_the_catalogue_is_large():
+    stream = [click(f"u{n}", f"i{n % 40}") for n in range(4000)]
+
+    def ranked(full_softmax_items, items_at_once, monkeypatch):
+        monkeypatch.setattr("model.learner.RANKED_ITEMS", items_at_once)
+        rates = RankingRates(full_softmax_items=full_softmax_items, negatives=4)
+        learner = small_learner(ranked_share=None, ranking=rates)
+        return learner.test_then_learn(stream).ranked_B.mean()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert ranked(40, 10, monkeypatch) == 1
+        assert 0.2 < ranked(39, 10, monkeypatch) < 0.3
+        assert ranked(39, 1000, monkeypatch) == 1
+
+
 @OPTIMIZERS
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_what_is_learned_does_not_depend_on_who_is_ranked(optimizer, share):
