@@ -56,7 +56,7 @@ class RankedBatch:
         return unknown_I
 
     def not_candidates(
-        self, place_I: NDArray[np.integer], rows: slice = slice(None)
+        self, place_I: NDArray[np.integer], rows: slice | NDArray[np.int64] = slice(None)
     ) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
         """(event, place) pairs of the items each user had seen, where the item has a place; never the event's own."""
         if self.allow_repeats:
@@ -66,7 +66,7 @@ class RankedBatch:
         counted = (places >= 0) & (items != self.items_B[rows][events])
         return events[counted], places[counted]
 
-    def not_yet_known(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def not_yet_known(self, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(event, item) pairs of the items that the batch makes known only at a later event, or at this one."""
         new_events = np.flatnonzero(~self.found.known_B)
         new_items, first = np.unique(self.items_B[new_events], return_index=True)
