@@ -41,14 +41,6 @@ class RankedBatch:
         counts_BM[events + 1, np.searchsorted(items_M, self.items_B[events])] += 1
         return np.cumsum(counts_BM, axis=0)[:-1]
 
-    def before(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Known items and counts as the first of these events found them."""
-        known_I, count_I = self.found.known_I.copy(), self.found.count_I.copy()
-        earlier = slice(0, rows.start or 0)
-        known_I[self.items_B[earlier]] = True
-        np.add.at(count_I, self.items_B[earlier][self.enters_B[earlier]], 1)
-        return known_I, count_I
-
     def never_known(self) -> NDArray[np.bool_]:
         """Items without an event up to the batch's end (I,)."""
         unknown_I = ~self.found.known_I

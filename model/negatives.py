@@ -32,6 +32,8 @@ class Negatives:
         self, items_B: Ints, enters_B: NDArray[np.bool_], count_I: Ints, total_before: int
     ) -> None:
         """The events have raised `count_I`, whose sum was `total_before`."""
+        if not len(count_I):
+            return
         blocks = -(-len(count_I) // FAN)
         self._block_sums = grown(self._block_sums, blocks)
         self._outer_sums = grown(self._outer_sums, -(-blocks // FAN))
@@ -61,6 +63,8 @@ class Negatives:
         Both (N,). There are `number` draws, and fewer items: repeats are merged, what is not known is left out.
         """
         items = len(count_I)
+        if items == 0 or number <= 0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
         self._room_I = grown(self._room_I, items, fill=-1)
         by_count = number // 2 if self.total > 0 else 0
         uniform = generator.random((2, number))

@@ -369,7 +369,7 @@ class RankingHead:
         batch: RankedBatch,
     ) -> "_Stepped":
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
-        square_1 = gradient.square().sum() + bias_gradient.square().sum()
+        square_1 = _square(gradient) + _square(bias_gradient)
         square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
         loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
         each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
@@ -469,6 +469,12 @@ class _Live:
     """Of each event's item, with the event counted."""
     repeats: int
     """Ages that have a repeat bias here."""
+
+
+def _square(gradient: Tensor) -> Tensor:
+    """Sum of the squares, without a copy of their size."""
+    flat = gradient.reshape(-1)
+    return torch.dot(flat, flat)
 
 
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from model.content import Content
 from model.cooccurrence import Features
 from model.encoders.interface import Encoder
 from model.growth import grown, room_for
-from model.kernels.sample import collect_rows, hand_out, soften_samples
+from model.kernels.sample import collect_rows, describe_samples, hand_out, soften_samples
 from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
@@ -84,7 +84,7 @@ class SampledSoftmax:
         """
         sample = self.draw(batch, step)
         rows = torch.from_numpy(sample.rows_T).to(self.device)
-        items_TD, biases_T = items.values[rows], biases.values[rows, 0]
+        items_TD, biases_T = items.values.index_select(0, rows), biases.values[:, 0].index_select(0, rows)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
         users_BD, pull_back = encoder.trace(sample.windows, items_TD)
@@ -145,16 +145,14 @@ class SampledSoftmax:
         users, own_B = users_BD.numpy(), np.empty(len(users_BD), dtype=users_BD.numpy().dtype)
         drawn_KCD = _by_sample(items_TD, sample)
         users_KED = self._dealt(users_BD, sample)
-        products_EKC = users_BD.new_empty((users_KED.shape[1], *drawn_KCD.shape[:2]))
-        products_KEC = products_EKC.transpose(0, 1)
-        products_KEC.copy_(torch.bmm(users_KED, drawn_KCD.transpose(1, 2)))
+        products_KEC = torch.bmm(users_KED, drawn_KCD.transpose(1, 2))
         size = drawn_KCD.shape[1]
-        products_BC = products_EKC.view(users_KED.shape[0] * users_KED.shape[1], size)
+        products_RC = products_KEC.view(users_KED.shape[0] * users_KED.shape[1], size)
         bits_C, losses_B = np.empty(size, dtype=np.int32), np.zeros(len(users))
         ages = min(len(mix["repeat"]), windows.items_BW.shape[1]) if batch.allow_repeats else 0
         by = {name: gradient.numpy() for name, gradient in mix.gradients.items()}
         soften_samples(
-            products_BC.numpy(),
+            products_RC.numpy(),
             users,
             items_TD.numpy(),
             biases_T.numpy(),
@@ -189,12 +187,122 @@ class SampledSoftmax:
             by["together"],
             by["repeat"][:ages],
         )
-        products_BC[len(users) :] = 0
-        by_users_KED = torch.bmm(products_KEC, drawn_KCD)
-        by_users_BD = by_users_KED.transpose(0, 1).reshape(-1, users.shape[1])[: len(users)]
+        by_users_KED, by_users_BD = torch.bmm(products_KEC, drawn_KCD), torch.empty_like(users_BD)
         torch.bmm(products_KEC.transpose(1, 2), users_KED, out=_by_sample(by_items_TD, sample))
-        hand_out(own_B, sample.places_B, users, items_TD.numpy(), by_users_BD.numpy(), by_items_TD.numpy())
+        hand_out(
+            own_B,
+            sample.samples,
+            sample.places_B,
+            users,
+            items_TD.numpy(),
+            by_users_KED.view(-1, users.shape[1]).numpy(),
+            by_users_BD.numpy(),
+            by_items_TD.numpy(),
+        )
         return torch.from_numpy(losses_B), by_users_BD
+
+    def _soften_anywhere(
+        self,
+        batch: RankedBatch,
+        features: Features,
+        weights_B: NDArray[np.float64],
+        sample: Sample,
+        mix: SmallParameters,
+        users_BD: Tensor,
+        items_TD: Tensor,
+        biases_T: Tensor,
+        by_items_TD: Tensor,
+        by_biases_T: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The plain torch twin of `_soften`, for GPUs."""
+        windows, drawn_KCD, drawn = batch.found.windows, _by_sample(items_TD, sample), len(sample.drawn_N)
+        size = drawn_KCD.shape[1]
+        places_B, lengths_B = self._on_device(sample.places_B), self._on_device(windows.lengths_B).long()
+        counts_B, counts_BC, features_B, features_BC, hidden_BC = self._described(batch, features, sample, users_BD)
+        of_event_B = torch.arange(len(users_BD), device=self.device) % sample.samples
+        popularity_B, together_B = mix["popularity"][lengths_B], mix["together"][lengths_B]
+        base_N = biases_T[:drawn] - self._on_device(sample.log_share_N).to(biases_T)
+
+        own_B = (users_BD * items_TD[places_B]).sum(-1) + biases_T[places_B]
+        own_B += popularity_B * counts_B + together_B * features_B
+        products_KEC = torch.bmm(self._dealt(users_BD, sample), drawn_KCD.transpose(1, 2))
+        others_BC = self._in_order(products_KEC, len(users_BD)) + base_N.view(-1, size)[of_event_B]
+        others_BC += popularity_B[:, None] * counts_BC + together_B[:, None] * features_BC
+        logits_BX = torch.cat((own_B[:, None], others_BC), 1)
+        at, ages = self._repeats(batch, sample, size, len(mix["repeat"]))
+        logits_BX.index_put_(at, mix["repeat"][ages], accumulate=True)
+        logits_BX[:, 1:][hidden_BC] = -torch.inf
+
+        weights = self._on_device(weights_B).to(logits_BX)
+        losses_B, gradient_BX = softmax_loss(logits_BX, torch.zeros_like(places_B), weights)
+        own_gradient_B, gradient_BC = gradient_BX[:, 0], gradient_BX[:, 1:]
+        by_popularity_B = own_gradient_B * counts_B + (gradient_BC * counts_BC).sum(1)
+        by_together_B = own_gradient_B * features_B + (gradient_BC * features_BC).sum(1)
+        mix.gradients["popularity"].index_add_(0, lengths_B, by_popularity_B)
+        mix.gradients["together"].index_add_(0, lengths_B, by_together_B)
+        mix.gradients["repeat"].index_add_(0, ages, gradient_BX[at])
+        gradient_KEC = self._dealt(gradient_BC, sample)
+        by_biases_T[:drawn] += gradient_KEC.sum(1).view(-1)
+        by_biases_T.index_add_(0, places_B, own_gradient_B)
+        by_items_TD[:drawn] += torch.bmm(gradient_KEC.transpose(1, 2), self._dealt(users_BD, sample)).view(drawn, -1)
+        by_items_TD.index_add_(0, places_B, own_gradient_B[:, None] * users_BD)
+        by_users_BD = self._in_order(torch.bmm(gradient_KEC, drawn_KCD), len(users_BD))
+        return losses_B, by_users_BD + own_gradient_B[:, None] * items_TD[places_B]
+
+    def _described(
+        self, batch: RankedBatch, features: Features, sample: Sample, like: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Log counts of the own items (B,) and the samples (B, C), features likewise, and who is no class (B, C)."""
+        found, shape = batch.found, (len(batch.items_B), len(sample.drawn_N) // sample.samples)
+        counts_BC, hidden_BC = np.empty(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+        features_B, features_BC = np.zeros(shape[0], dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        describe_samples(
+            sample.samples,
+            sample.drawn_N,
+            batch.items_B,
+            sample.places_B,
+            batch.enters_B,
+            found.counts_B,
+            self._counts_before(batch, sample),
+            features.starts_B,
+            features.items_E,
+            features.values_E,
+            not batch.allow_repeats,
+            batch.seen.pool,
+            found.seen_start_B,
+            found.seen_length_B,
+            self._room_I,
+            counts_BC,
+            features_B,
+            features_BC,
+            hidden_BC,
+        )
+        log_B, log_BC = ((self._on_device(counts).to(like) + 0.5).log() for counts in (found.counts_B, counts_BC))
+        of_own, of_sample = (self._on_device(values).to(like) for values in (features_B, features_BC))
+        return log_B, log_BC, of_own, of_sample, self._on_device(hidden_BC)
+
+    def _repeats(
+        self, batch: RankedBatch, sample: Sample, size: int, most: int
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Where in the logits (event, column; the own item's is 0) a repeat bias counts, and of what age."""
+        places_BW = sample.windows.items_BW[:, : most if batch.allow_repeats else 0]
+        events, ages = np.nonzero(places_BW >= 0)
+        places = places_BW[events, ages]
+        columns = places - (events % sample.samples) * size + 1
+        is_own = places == sample.places_B[events]
+        is_drawn = (places < len(sample.drawn_N)) & (columns >= 1) & (columns <= size) & ~is_own
+        columns[is_own] = 0
+        chosen = is_own | is_drawn
+        events_E, columns_E, ages_E = (self._on_device(rows[chosen]).long() for rows in (events, columns, ages))
+        return (events_E, columns_E), ages_E
+
+    @staticmethod
+    def _in_order(rows_KEX: Tensor, events: int) -> Tensor:
+        """The way back from `_dealt`."""
+        return rows_KEX.transpose(0, 1).flatten(0, 1)[:events]
+
+    def _on_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     @staticmethod
     def _dealt(users_BD: Tensor, sample: Sample) -> Tensor:

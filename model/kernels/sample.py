@@ -61,7 +61,7 @@ def collect_rows(
 
 @compiled_loosely
 def soften_samples(
-    products_BC: Floats,
+    products_RC: Floats,
     users_BD: Floats,
     items_TD: Floats,
     biases_T: Floats,
@@ -99,22 +99,26 @@ def soften_samples(
     """Turn user . item products into the gradient of `model.losses.softmax_loss`, in place.
 
     The drawn items, the first of the rows, fall into `samples` samples of C items. The classes of event b are its own
-    item and sample b mod `samples`; a drawn item that is the own one, or that the user has (where `hides_seen`), is no
+    item and sample b mod `samples`; the events of a sample are rows next to each other, R = samples * events of each,
+    and rows that no event has become zero. A drawn item that is the own one, or that the user has (where `hides_seen`), is no
     class. `count_N` are the counts of the drawn items as of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats are added. `drawn_I` is room to work in: -1
     everywhere, before and after.
     """
     smallest = np.exp(FLOOR) * 1.001
-    nothing, lowest = products_BC.dtype.type(0), products_BC.dtype.type(FLOOR)
-    size = products_BC.shape[1]
-    base_N = np.empty(drawn_N.shape[0], products_BC.dtype)
-    log_count_N = np.empty(drawn_N.shape[0], products_BC.dtype)
+    nothing, lowest = products_RC.dtype.type(0), products_RC.dtype.type(FLOOR)
+    size = products_RC.shape[1]
+    events_each = products_RC.shape[0] // samples
+    for event in range(items_B.shape[0], products_RC.shape[0]):
+        products_RC[(event % samples) * events_each + event // samples] = 0
+    base_N = np.empty(drawn_N.shape[0], products_RC.dtype)
+    log_count_N = np.empty(drawn_N.shape[0], products_RC.dtype)
     for place in range(drawn_N.shape[0]):
         drawn_I[drawn_N[place]] = place
         base_N[place] = biases_T[place] - log_share_N[place]
         log_count_N[place] = np.log(count_N[place] + 0.5)
     for event in range(items_B.shape[0]):
         first = (event % samples) * size
-        row = products_BC[event]
+        row = products_RC[(event % samples) * events_each + event // samples]
         place = places_B[event]
         weight = weights_B[event]
         own_B[event] = 0
@@ -124,7 +128,7 @@ def soften_samples(
         else:
             length = lengths_B[event]
             popularity = popularity_L[length]
-            own_log_count = products_BC.dtype.type(np.log(counts_B[event] + 0.5))
+            own_log_count = products_RC.dtype.type(np.log(counts_B[event] + 0.5))
             own = biases_T[place] + popularity * own_log_count
             sums, column = zeros(users_BD), 0
             while column + EIGHT <= users_BD.shape[1]:
@@ -140,10 +144,10 @@ def soften_samples(
             for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
                 item = feature_items_E[entry]
                 if item == items_B[event]:
-                    own_feature = products_BC.dtype.type(feature_values_E[entry])
+                    own_feature = products_RC.dtype.type(feature_values_E[entry])
                     own += feature_weight * own_feature
                 elif 0 <= drawn_I[item] - first < size:
-                    row[drawn_I[item] - first] += feature_weight * products_BC.dtype.type(feature_values_E[entry])
+                    row[drawn_I[item] - first] += feature_weight * products_RC.dtype.type(feature_values_E[entry])
             if hides_seen:
                 for position in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
                     column = drawn_I[seen_pool[position]] - first
@@ -197,7 +201,7 @@ def soften_samples(
             for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
                 column = drawn_I[feature_items_E[entry]] - first
                 if 0 <= column < size and feature_items_E[entry] != items_B[event]:
-                    by_feature += row[column] * products_BC.dtype.type(feature_values_E[entry])
+                    by_feature += row[column] * products_RC.dtype.type(feature_values_E[entry])
             by_feature_L[length] += by_feature
             for age in range(by_repeat_W.shape[0]):
                 item = repeat_items_BW[event, age]
@@ -211,25 +215,81 @@ def soften_samples(
         drawn_I[drawn_N[place]] = -1
 
 
+@compiled
+def describe_samples(
+    samples: int,
+    drawn_N: Ints,
+    items_B: Ints,
+    places_B: Ints,
+    enters_B: Flags,
+    counts_B: Ints,
+    count_N: Ints,
+    feature_starts_B: Ints,
+    feature_items_E: Rows,
+    feature_values_E: NDArray[np.float32],
+    hides_seen: bool,
+    seen_pool: Rows,
+    seen_start_B: Ints,
+    seen_length_B: Ints,
+    drawn_I: Rows,
+    count_BC: Ints,
+    own_feature_B: Floats,
+    feature_BC: Floats,
+    hidden_BC: Flags,
+) -> None:
+    """What `soften_samples` finds of each event's sample, written down: for the plain twin.
+
+    Counts as the event finds them, the features of its own item and of the sample, and which drawn items are no class.
+    The last three arrays must be zero on entry.
+    """
+    size = count_BC.shape[1]
+    for place in range(drawn_N.shape[0]):
+        drawn_I[drawn_N[place]] = place
+    for event in range(items_B.shape[0]):
+        first = (event % samples) * size
+        for column in range(size):
+            count_BC[event, column] = count_N[first + column]
+            hidden_BC[event, column] = drawn_N[first + column] == items_B[event]
+        for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
+            column = drawn_I[feature_items_E[entry]] - first
+            if feature_items_E[entry] == items_B[event]:
+                own_feature_B[event] = feature_values_E[entry]
+            if 0 <= column < size:
+                feature_BC[event, column] = feature_values_E[entry]
+        if hides_seen:
+            for position in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
+                column = drawn_I[seen_pool[position]] - first
+                if 0 <= column < size:
+                    hidden_BC[event, column] = True
+        if enters_B[event] and places_B[event] < drawn_N.shape[0]:
+            count_N[places_B[event]] += 1
+    for place in range(drawn_N.shape[0]):
+        drawn_I[drawn_N[place]] = -1
+
+
 @compiled_loosely
 def hand_out(
     own_B: Floats,
+    samples: int,
     places_B: Ints,
     users_BD: Floats,
     items_TD: Floats,
+    by_users_RD: Floats,
     by_users_BD: Floats,
     by_items_TD: Floats,
 ) -> None:
-    """Add what the gradients by the own scores mean for users and items."""
+    """Add what the gradients by the own scores mean: for users to the rows of `soften_samples`, for items in place."""
     width = users_BD.shape[1]
+    events_each = by_users_RD.shape[0] // samples
     for event in range(places_B.shape[0]):
         place, own, column = places_B[event], own_B[event], 0
+        row = (event % samples) * events_each + event // samples
         while column + EIGHT <= width:
             user, item = load(users_BD, event, column), load(items_TD, place, column)
             store(by_items_TD, place, column, plus_scaled(load(by_items_TD, place, column), user, own))
-            store(by_users_BD, event, column, plus_scaled(load(by_users_BD, event, column), item, own))
+            store(by_users_BD, event, column, plus_scaled(load(by_users_RD, row, column), item, own))
             column += EIGHT
         while column < width:
             by_items_TD[place, column] += own * users_BD[event, column]
-            by_users_BD[event, column] += own * items_TD[place, column]
+            by_users_BD[event, column] = by_users_RD[row, column] + own * items_TD[place, column]
             column += 1
