@@ -226,7 +226,7 @@ class SampledSoftmax:
         own_B = (users_BD * items_TD[places_B]).sum(-1) + biases_T[places_B]
         own_B += popularity_B * counts_B + together_B * features_B
         products_KEC = torch.bmm(self._dealt(users_BD, sample), drawn_KCD.transpose(1, 2))
-        others_BC = self._in_order(products_KEC, len(users_BD)) + base_N.view(-1, size)[of_event_B]
+        others_BC = self._in_order(products_KEC, len(users_BD)) + base_N.view(sample.samples, size)[of_event_B]
         others_BC += popularity_B[:, None] * counts_BC + together_B[:, None] * features_BC
         logits_BX = torch.cat((own_B[:, None], others_BC), 1)
         at, ages = self._repeats(batch, sample, size, len(mix["repeat"]))
@@ -242,9 +242,10 @@ class SampledSoftmax:
         mix.gradients["together"].index_add_(0, lengths_B, by_together_B)
         mix.gradients["repeat"].index_add_(0, ages, gradient_BX[at])
         gradient_KEC = self._dealt(gradient_BC, sample)
-        by_biases_T[:drawn] += gradient_KEC.sum(1).view(-1)
+        by_biases_T[:drawn] += gradient_KEC.sum(1).flatten()
         by_biases_T.index_add_(0, places_B, own_gradient_B)
-        by_items_TD[:drawn] += torch.bmm(gradient_KEC.transpose(1, 2), self._dealt(users_BD, sample)).view(drawn, -1)
+        by_drawn_KCD = torch.bmm(gradient_KEC.transpose(1, 2), self._dealt(users_BD, sample))
+        by_items_TD[:drawn] += by_drawn_KCD.flatten(0, 1)
         by_items_TD.index_add_(0, places_B, own_gradient_B[:, None] * users_BD)
         by_users_BD = self._in_order(torch.bmm(gradient_KEC, drawn_KCD), len(users_BD))
         return losses_B, by_users_BD + own_gradient_B[:, None] * items_TD[places_B]
@@ -310,7 +311,7 @@ class SampledSoftmax:
         spare = -len(users_BD) % sample.samples
         if spare:
             users_BD = torch.cat((users_BD, users_BD.new_zeros((spare, users_BD.shape[1]))))
-        return users_BD.view(-1, sample.samples, users_BD.shape[1]).transpose(0, 1)
+        return users_BD.unflatten(0, (len(users_BD) // sample.samples, sample.samples)).transpose(0, 1)
 
     @staticmethod
     def _counts_before(batch: RankedBatch, sample: Sample) -> Ints:
