@@ -41,14 +41,6 @@ class RankedBatch:
         counts_BM[events + 1, np.searchsorted(items_M, self.items_B[events])] += 1
         return np.cumsum(counts_BM, axis=0)[:-1]
 
-    def before(self, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Known items and counts as the first of these events found them."""
-        known_I, count_I = self.found.known_I.copy(), self.found.count_I.copy()
-        earlier = slice(0, rows.start or 0)
-        known_I[self.items_B[earlier]] = True
-        np.add.at(count_I, self.items_B[earlier][self.enters_B[earlier]], 1)
-        return known_I, count_I
-
     def never_known(self) -> NDArray[np.bool_]:
         """Items without an event up to the batch's end (I,)."""
         unknown_I = ~self.found.known_I
@@ -56,7 +48,7 @@ class RankedBatch:
         return unknown_I
 
     def not_candidates(
-        self, place_I: NDArray[np.integer], rows: slice = slice(None)
+        self, place_I: NDArray[np.integer], rows: slice | NDArray[np.int64] = slice(None)
     ) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
         """(event, place) pairs of the items each user had seen, where the item has a place; never the event's own."""
         if self.allow_repeats:
@@ -66,7 +58,7 @@ class RankedBatch:
         counted = (places >= 0) & (items != self.items_B[rows][events])
         return events[counted], places[counted]
 
-    def not_yet_known(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def not_yet_known(self, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(event, item) pairs of the items that the batch makes known only at a later event, or at this one."""
         new_events = np.flatnonzero(~self.found.known_B)
         new_items, first = np.unique(self.items_B[new_events], return_index=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
-from model.kernels.cooccurrence import pick, score_then_count
+from model.kernels.cooccurrence import score_then_count
 from model.windows import Windows
 
 Rows = NDArray[np.int32]
@@ -46,22 +46,17 @@ class Features:
     items_E: Rows
     values_E: NDArray[np.float32]
 
-    def __getitem__(self, rows: slice) -> "Features":
-        starts = self.starts_B[rows.start : rows.stop + 1]
-        return Features(starts - starts[0], self.items_E[starts[0] : starts[-1]], self.values_E[starts[0] : starts[-1]])
+    def of_events(self, events_R: NDArray[np.int64]) -> "Features":
+        """Those of some events, in their order."""
+        lengths_R = np.diff(self.starts_B)[events_R]
+        starts_R = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths_R)))
+        at_E = np.arange(starts_R[-1]) + np.repeat(self.starts_B[events_R] - starts_R[:-1], lengths_R)
+        return Features(starts_R, self.items_E[at_E], self.values_E[at_E])
 
     @property
     def events_E(self) -> NDArray[np.int64]:
         """The event of each entry."""
         return np.repeat(np.arange(len(self.starts_B) - 1), np.diff(self.starts_B))
-
-    def of_sample(
-        self, items_B: NDArray[np.int64], column_I: Rows, columns: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The feature of each event's own item (B,), and of the items that have a column (B, columns)."""
-        own_B, values_BN = np.zeros(len(items_B), np.float32), np.zeros((len(items_B), columns), np.float32)
-        pick(self.starts_B, self.items_E, self.values_E, items_B, column_I, own_B, values_BN)
-        return own_B, values_BN
 
 
 def no_features(events: int) -> Features:

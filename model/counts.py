@@ -11,6 +11,8 @@ class ItemCounts:
 
     def __init__(self) -> None:
         self.items = 0
+        self.total = 0
+        """Sum of the counts."""
         self.known_I = np.zeros(0, dtype=np.bool_)
         self.count_I = np.zeros(0, dtype=np.int64)
         self.items_with_count = np.zeros(64, dtype=np.int64)
@@ -34,6 +36,7 @@ class ItemCounts:
         self.known_I = state["known"].astype(np.bool_)
         self.count_I = state["count"].astype(np.int64)
         self.items = len(self.count_I)
+        self.total = int(self.count_I.sum())
         by_count = np.bincount(self.count_I[self.known_I], minlength=64).astype(np.int64)
         self.items_with_count = by_count
         self.items_above_count = by_count.sum() - np.cumsum(by_count)

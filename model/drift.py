@@ -177,11 +177,11 @@ class Drift:
             watch.load({name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)})
 
 
-def popularity_losses(enters_B: NDArray[np.bool_], counts_B: Ints, count_I: Ints) -> Doubles:
+def popularity_losses(enters_B: NDArray[np.bool_], counts_B: Ints, total: int, items: int) -> Doubles:
     """(B,) How surprised plain popularity was by each event's item, in nats.
 
-    `counts_B` is how often the item had been chosen, `count_I` all counts as of the batch's start.
+    `counts_B` is how often the item had been chosen, `total` the sum over all items as of the batch's start.
     """
-    total_B = count_I.sum() + np.cumsum(enters_B) - enters_B
-    losses_B: Doubles = np.log(total_B + 0.5 * len(count_I)) - np.log(counts_B + 0.5)
+    total_B = total + np.cumsum(enters_B) - enters_B
+    losses_B: Doubles = np.log(total_B + 0.5 * items) - np.log(counts_B + 0.5)
     return losses_B

@@ -258,10 +258,10 @@ class Learner:
         features = self.ranking.observe(ranked)
         pace = self.drift.pace
         self.ranking.set_pace(pace)
-        turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=bool(ranked_B.any()))
+        turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=ranked_B)
         self.live.seen.trim(users_B)
         losses_B = _unweighted(turn.losses_B, np.where(found.known_B, weights_B, 0.0))
-        popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.count_I)
+        popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.total, found.items)
         alarms, keep = self.drift.update(losses_B - popularity_losses_B, earlier_B)
         if keep < 1:
             self.ranking.fade(keep)

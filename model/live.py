@@ -1,6 +1,7 @@
 """What moves event by event inside a batch: history, seen sets and counts, and what each event found before it did."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,28 @@ class Found:
     seen_start_B: Ints
     seen_length_B: Ints
     """Where the user's seen items lie in the pool, and how many there were."""
-    count_I: Ints
-    """Counts as of the batch's start."""
-    known_I: NDArray[np.bool_]
-    """Known items as of the batch's start."""
+    items_B: Ints
+    enters_B: NDArray[np.bool_]
+    now: ItemCounts
+    """The live counts: behind the batch, until the next one moves them."""
+    items: int
+    """Item rows, known or not."""
+    total: int
+    """Sum of all counts as of the batch's start."""
+
+    @cached_property
+    def count_I(self) -> Ints:
+        """Counts as of the batch's start, made at the first use: ask before the next batch, or never."""
+        count_I = self.now.count_I[: self.items].copy()
+        np.subtract.at(count_I, self.items_B[self.enters_B], 1)
+        return count_I
+
+    @cached_property
+    def known_I(self) -> NDArray[np.bool_]:
+        """Known items as of the batch's start; as `count_I`."""
+        known_I = self.now.known_I[: self.items].copy()
+        known_I[self.items_B[~self.known_B]] = False
+        return known_I
 
 
 class LiveState:
@@ -65,8 +84,7 @@ class LiveState:
         size = len(users_B)
         self.seen.reserve(users_B)
         self.counts.reserve(items_B)
-        known_I = self.counts.known_I[: self.counts.items].copy()
-        count_I = self.counts.count_I[: self.counts.items].copy()
+        total = self.counts.total
         windows = empty_windows(size, window)
         full_items_BW = np.empty_like(windows.items_BW) if strictly_before else windows.items_BW
         known_B = np.empty(size, dtype=np.bool_)
@@ -102,6 +120,7 @@ class LiveState:
             seen_length_B,
             popularity_rank_B,
         )
+        self.counts.total += int(enters_B.sum())
         return Found(
             windows,
             full_items_BW,
@@ -110,8 +129,11 @@ class LiveState:
             popularity_rank_B,
             self.seen.start_U[users_B],
             seen_length_B,
-            count_I,
-            known_I,
+            items_B,
+            enters_B,
+            self.counts,
+            self.counts.items,
+            total,
         )
 
     def clear_user(self, user: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.growth import room_for
+from model.kernels.optimizers import adagrad_rows
 from model.tables import Table
 
 TINY = 1e-10
@@ -93,6 +94,11 @@ class Adagrad:
 
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
         squares = self._squares.values
+        if rows is not None and gradient.device.type == "cpu":
+            adagrad_rows(
+                self.table.values.numpy(), squares.numpy(), rows.numpy(), gradient.numpy(), self.rate, TINY
+            )
+            return
         mean_square = gradient.square().mean(1, keepdim=True)
         if rows is None:
             squares.add_(mean_square)

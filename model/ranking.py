@@ -7,7 +7,7 @@ co-occurrence feature are live; embeddings, biases and the weights of the mix (o
 length) move once a batch. Where the user's seen items stay candidates, `repeat` is a learned bias by their age.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,8 @@ from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
-from model.negatives import draw_negatives
 from model.optimizers import make_optimizer
+from model.sampled import SampledSoftmax
 from model.small import SmallParameters
 from model.tables import Table
 from model.windows import LENGTH_BUCKETS, Windows
@@ -43,7 +43,10 @@ class RankingRates:
     """Standard deviation of a new item's embedding."""
     full_softmax_items: int = 4096
     """Up to this many items every candidate is a negative; beyond it, `negatives` are sampled for each batch."""
-    negatives: int = 512
+    negatives: int = 64
+    """Negatives of an event."""
+    drawn_an_event: float = 2.0
+    """Negatives drawn for each event of a step, all of which share them out among themselves."""
 
 
 class Turn(NamedTuple):
@@ -86,6 +89,9 @@ class RankingHead:
         self.mix = SmallParameters(
             {"popularity": ones_L, "together": ones_L.clone(), "repeat": ones_L.new_zeros(REPEAT_AGES)}, rates.mix_rate
         )
+        self.sampled = SampledSoftmax(seed, rates.negatives, rates.drawn_an_event, device=device)
+        self.moved_rows: NDArray[np.int64] | None = None
+        """Item rows that the last step moved, each once; None: all."""
         self._optimizers = {
             table.name: make_optimizer(rates.optimizer, table, rates.rate) for table in (self.items, self.biases)
         }
@@ -137,22 +143,30 @@ class RankingHead:
         return scores_UX + self.mix["popularity"][self._rows(windows.lengths_B), None] * no_count_1
 
     def rank_then_learn(
-        self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, ranks: bool = True
+        self,
+        batch: RankedBatch,
+        features: Features,
+        weights_B: NDArray[np.float64],
+        step: int,
+        *,
+        ranks: bool | NDArray[np.bool_] = True,
     ) -> Turn:
         """Rank each event's item, then take one gradient step on the batch.
 
-        Unknown items have no loss yet. `ranks` False leaves the ranks out where that is cheaper. A step whose loss or
+        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing. A step whose loss or
         gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the next batch is met as if
         this one had had no weights.
         """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())
-        no_ranks_B = np.full(len(batch.items_B), np.nan)
-        if len(batch.found.count_I) <= self.rates.full_softmax_items:
-            if not (ranks or learns):
-                return Turn(no_ranks_B, 0.0, None)
+        events_R = np.flatnonzero(np.broadcast_to(ranks, len(weights_B)))
+        self.moved_rows = np.zeros(0, dtype=np.int64)
+        if batch.found.items <= self.rates.full_softmax_items:
+            if not (len(events_R) or learns):
+                return Turn(np.full(len(weights_B), np.nan), 0.0, None)
             return self._from_all(batch, features, weights_B, step, learns=learns)
-        ranks_B = self._rank(batch, features) if ranks else no_ranks_B
+        self.sampled.follow(batch)
+        ranks_B = self._rank(batch, features, events_R)
         if not learns:
             return Turn(ranks_B, 0.0, None)
         return Turn(ranks_B, *self._learn_from_sample(batch, features, weights_B, step))
@@ -182,52 +196,24 @@ class RankingHead:
         weights_B: NDArray[np.float64],
         *,
         learns: bool,
-        rows: slice = slice(None),
     ) -> tuple[NDArray[np.float64], Tensor]:
         """Ranks (B,) and losses (B,); `scores_BI`, user . item on entry, becomes the gradient of the losses by it."""
-        found, scores = batch.found, scores_BI.numpy()
-        windows, lengths_B = found.windows[rows], found.windows.lengths_B[rows]
-        known_I, count_I = batch.before(rows)
-        log_count_I = np.log(count_I + 0.5).astype(scores.dtype)
-        log_after_B = np.log(found.counts_B[rows] + 1.5).astype(scores.dtype)
-        bias_I = self.biases.values[:, 0].numpy()
-        base_I = np.where(known_I, bias_I, np.array(NO_CANDIDATE, dtype=scores.dtype))
-        mix = {name: value.numpy() for name, value in self.mix.values.items()}
-        by = {name: gradient.numpy() for name, gradient in self.mix.gradients.items()}
-        repeats = REPEAT_AGES if batch.allow_repeats else 0
-        ranks_B, losses_B = np.zeros(len(scores)), np.zeros(len(scores))
-        combine_and_rank(
-            scores,
-            batch.items_B[rows],
-            batch.enters_B[rows],
-            lengths_B,
-            base_I,
-            bias_I,
-            log_count_I.copy() if learns else log_count_I,
-            log_after_B,
-            mix["popularity"],
-            features.starts_B,
-            features.items_E,
-            features.values_E,
-            mix["together"],
-            windows.items_BW,
-            mix["repeat"][: min(repeats, windows.items_BW.shape[1])],
-            not batch.allow_repeats,
-            batch.seen.pool,
-            found.seen_start_B[rows],
-            found.seen_length_B[rows],
-            ranks_B,
-        )
+        live, windows = self._live_on_cpu(batch), batch.found.windows
+        log_count_I = live.log_count_I.copy()
+        ranks_B = self._rank_on_cpu(live, batch, features, scores_BI, np.arange(len(weights_B)), 0)
+        losses_B = np.zeros(len(weights_B))
         if learns:
             scores_BI.exp_()
+            scores = scores_BI.numpy()
+            by = {name: gradient.numpy() for name, gradient in self.mix.gradients.items()}
             soften(
                 scores,
-                batch.items_B[rows],
-                weights_B[rows].astype(scores.dtype),
-                batch.enters_B[rows],
-                lengths_B,
+                batch.items_B,
+                weights_B.astype(scores.dtype),
+                batch.enters_B,
+                windows.lengths_B,
                 log_count_I,
-                log_after_B,
+                live.log_after_B,
                 features.starts_B,
                 features.items_E,
                 features.values_E,
@@ -235,9 +221,59 @@ class RankingHead:
                 losses_B,
                 by["popularity"],
                 by["together"],
-                by["repeat"][: min(repeats, windows.items_BW.shape[1])],
+                by["repeat"][: live.repeats],
             )
         return ranks_B, torch.from_numpy(losses_B)
+
+    def _live_on_cpu(self, batch: RankedBatch) -> "_Live":
+        """What the events of a batch find of the items, before the first one."""
+        found, bias_I = batch.found, self.biases.values[:, 0].numpy()
+        return _Live(
+            base_I=np.where(found.known_I, bias_I, np.array(NO_CANDIDATE, dtype=bias_I.dtype)),
+            bias_I=bias_I,
+            log_count_I=np.log(found.count_I + 0.5).astype(bias_I.dtype),
+            log_after_B=np.log(found.counts_B + 1.5).astype(bias_I.dtype),
+            repeats=min(REPEAT_AGES, found.windows.items_BW.shape[1]) if batch.allow_repeats else 0,
+        )
+
+    def _rank_on_cpu(
+        self,
+        live: "_Live",
+        batch: RankedBatch,
+        features: Features,
+        scores_RI: Tensor,
+        events_R: NDArray[np.int64],
+        first: int,
+    ) -> NDArray[np.float64]:
+        """Ranks of these events, ascending; `live`, as event `first` finds it, follows to behind the last of them."""
+        found, past = batch.found, int(events_R[-1]) + 1
+        span = slice(first, past)
+        rows_B, ranks_B = np.full(past - first, -1, dtype=np.int64), np.empty(past - first)
+        rows_B[events_R - first] = np.arange(len(events_R))
+        combine_and_rank(
+            scores_RI.numpy(),
+            rows_B,
+            batch.items_B[span],
+            batch.enters_B[span],
+            found.windows.lengths_B[span],
+            live.base_I,
+            live.bias_I,
+            live.log_count_I,
+            live.log_after_B[span],
+            self.mix["popularity"].numpy(),
+            features.starts_B[first : past + 1],
+            features.items_E,
+            features.values_E,
+            self.mix["together"].numpy(),
+            found.windows.items_BW[span],
+            self.mix["repeat"][: live.repeats].numpy(),
+            not batch.allow_repeats,
+            batch.seen.pool,
+            found.seen_start_B[span],
+            found.seen_length_B[span],
+            ranks_B,
+        )
+        return ranks_B[events_R - first]
 
     def _anywhere(
         self,
@@ -247,9 +283,9 @@ class RankingHead:
         weights_B: NDArray[np.float64],
         *,
         learns: bool,
-        rows: slice = slice(None),
+        rows: NDArray[np.int64] | slice = slice(None),
     ) -> tuple[NDArray[np.float64], Tensor]:
-        """The plain torch twin of `_on_cpu`, for GPUs."""
+        """The plain torch twin of `_on_cpu`, for GPUs; `features` and `scores_BI` are of these rows of the batch."""
         targets_B, lengths_B = self._rows(batch.items_B[rows]), self._rows(batch.found.windows.lengths_B[rows])
         windows = batch.found.windows[rows]
         log_counts_I, mentioned_M, log_counts_BM = self._live_log_counts(batch, rows, scores_BI.dtype)
@@ -283,102 +319,49 @@ class RankingHead:
 
     # --- larger catalogues: rank in pieces, learn by sampled softmax ---
 
-    def _rank(self, batch: RankedBatch, features: Features) -> NDArray[np.float64]:
-        turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
+    def _rank(self, batch: RankedBatch, features: Features, events_R: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Ranks (B,) of these events, ascending; NaN elsewhere."""
+        ranks_B = np.full(len(batch.items_B), np.nan)
+        events_R = events_R[batch.found.known_B[events_R]]
+        if not len(events_R):
+            return ranks_B
+        on_cpu = self.device.type == "cpu"
         items_ID, nothing_B = self._vectors(batch.found.count_I), np.zeros(len(batch.items_B))
-        users_BD = self.encoder.encode(batch.found.windows, items_ID)
-        ranks = []
-        for rows in _chunks(len(batch.items_B), len(batch.found.count_I)):
-            scores_BI = users_BD[rows] @ items_ID.T
-            ranks.append(turn(batch, features[rows], scores_BI, nothing_B, learns=False, rows=rows)[0])
-        return np.concatenate(ranks)
+        live, first = self._live_on_cpu(batch) if on_cpu else None, 0
+        for rows in _chunks(len(events_R), batch.found.items):
+            events = events_R[rows]
+            scores_RI = self.encoder.encode(batch.found.windows[events], items_ID) @ items_ID.T
+            if live is not None:
+                ranks_B[events] = self._rank_on_cpu(live, batch, features, scores_RI, events, first)
+                first = int(events[-1]) + 1
+                continue
+            some = features.of_events(events)
+            ranks_B[events] = self._anywhere(batch, some, scores_RI, nothing_B, learns=False, rows=events)[0]
+        return ranks_B
 
     def _learn_from_sample(
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int
     ) -> "_Stepped":
         """One step by the batch's own items against shared negatives; touches no more than the rows it reads."""
-        found, sample = batch.found, self._draw(batch, step)
-        rows_T = np.unique(np.concatenate((batch.items_B, sample.drawn_N, _in_windows(found.windows))))
-        rows, items_TD = self._rows(rows_T), self._vectors(found.count_I, rows_T)
-        biases_T = self.biases.values[rows, 0]
-        windows = replace(found.windows, items_BW=_places(rows_T, found.windows.items_BW))
-        targets_B, drawn = self._rows(_places(rows_T, batch.items_B)), self._rows(_places(rows_T, sample.drawn_N))
-        lengths_B = self._rows(windows.lengths_B)
-        users_BD, pull_back = self.encoder.trace(windows, items_TD)
-
-        own_log_counts_B, log_counts_BN = self._log_counts_of_sample(batch, sample.drawn_N, items_TD.dtype)
-        own_features_B, features_BN = (
-            self._on_device(values).to(items_TD)
-            for values in features.of_sample(batch.items_B, sample.column_I, len(sample.drawn_N))
+        gradients = self.sampled.gradients(
+            batch,
+            features,
+            weights_B,
+            step,
+            items=self.items,
+            biases=self.biases,
+            content=self.content,
+            encoder=self.encoder,
+            mix=self.mix,
         )
-        popularity_B, together_B = self.mix["popularity"][lengths_B], self.mix["together"][lengths_B]
-        own_B = (users_BD * items_TD[targets_B]).sum(-1) + biases_T[targets_B]
-        own_B += popularity_B * own_log_counts_B + together_B * own_features_B
-        others_BN = users_BD @ items_TD[drawn].T + biases_T[drawn] - self._on_device(sample.log_share_N).to(items_TD)
-        others_BN += popularity_B[:, None] * log_counts_BN + together_B[:, None] * features_BN
-        logits_BC = torch.cat((own_B[:, None], others_BN), 1)
-        repeats = self._repeats_of_sample(batch, sample)
-        logits_BC.index_put_(repeats[:2], self.mix["repeat"][repeats[2]], accumulate=True)
-        events, columns = batch.not_candidates(sample.column_I)
-        logits_BC[self._rows(events), self._rows(columns + 1)] = -torch.inf
-        events = np.flatnonzero(sample.column_I[batch.items_B] >= 0)  # the own item is no rival of itself
-        logits_BC[self._rows(events), self._rows(sample.column_I[batch.items_B[events]] + 1)] = -torch.inf
-
-        weights = self._on_device(weights_B).to(logits_BC)
-        losses_B, gradient_BC = softmax_loss(logits_BC, torch.zeros_like(targets_B), weights)
-        own_gradient_B, gradient_BN = gradient_BC[:, 0], gradient_BC[:, 1:]
-        gradient_TD = torch.zeros_like(items_TD)
-        gradient_TD.index_add_(0, targets_B, own_gradient_B[:, None] * users_BD)
-        gradient_TD.index_add_(0, drawn, gradient_BN.T @ users_BD)
-        by_users_BD = own_gradient_B[:, None] * items_TD[targets_B] + gradient_BN @ items_TD[drawn]
-        pull_back(by_users_BD, gradient_TD)
-        gradient_T = torch.zeros_like(biases_T)
-        gradient_T.index_add_(0, targets_B, own_gradient_B)
-        gradient_T.index_add_(0, drawn, gradient_BN.sum(0))
-        by_popularity_B = own_gradient_B * own_log_counts_B + (gradient_BN * log_counts_BN).sum(1)
-        by_together_B = own_gradient_B * own_features_B + (gradient_BN * features_BN).sum(1)
-        self.mix.gradients["popularity"].index_add_(0, lengths_B, by_popularity_B)
-        self.mix.gradients["together"].index_add_(0, lengths_B, by_together_B)
-        self.mix.gradients["repeat"].index_add_(0, repeats[2], gradient_BC[repeats[:2]])
-        return self._step(rows, losses_B, gradient_TD, gradient_T[:, None], step, batch)
-
-    def _draw(self, batch: RankedBatch, step: int) -> "_Sample":
-        found = batch.found
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step])))
-        drawn_N, log_share_N = draw_negatives(found.known_I, found.count_I, self.rates.negatives, generator)
-        column_I = np.full(len(found.count_I), -1, dtype=np.int32)
-        column_I[drawn_N] = np.arange(len(drawn_N))
-        return _Sample(drawn_N, log_share_N, column_I)
-
-    def _log_counts_of_sample(
-        self, batch: RankedBatch, drawn_N: NDArray[np.int64], dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        """Log counts as each event found them: of its own item (B,), of the drawn ones (B, N)."""
-        own_log_counts_B = _log_counts(self._on_device(batch.found.counts_B), dtype)
-        at_start_N = _log_counts(self._on_device(batch.found.count_I[drawn_N]), dtype)
-        log_counts_BN = at_start_N.repeat(len(batch.items_B), 1)
-        mentioned = np.flatnonzero(np.isin(drawn_N, batch.items_B))
-        counts_BM = batch.live_counts(drawn_N[mentioned])
-        log_counts_BN[:, self._rows(mentioned)] = _log_counts(self._on_device(counts_BM), dtype)
-        return own_log_counts_B, log_counts_BN
-
-    def _repeats_of_sample(self, batch: RankedBatch, sample: "_Sample") -> tuple[Tensor, Tensor, Tensor]:
-        """(event, column of the logits, age) of what has a repeat bias: the own item in column 0, the drawn ones."""
-        nothing = np.zeros(0, dtype=np.int64)
-        events, ages, items = _repeats(batch.found.windows) if batch.allow_repeats else (nothing, nothing, nothing)
-        is_own, columns = items == batch.items_B[events], sample.column_I[items]
-        is_drawn = (columns >= 0) & ~is_own
-        return (
-            self._rows(np.concatenate((events[is_own], events[is_drawn]))),
-            self._rows(np.concatenate((columns[is_own] * 0, columns[is_drawn] + 1))),
-            self._rows(np.concatenate((ages[is_own], ages[is_drawn]))),
-        )
+        by_biases_T1 = gradients.by_biases_T[:, None]
+        return self._step(gradients.rows_T, gradients.losses_B, gradients.by_items_TD, by_biases_T1, step, batch)
 
     # --- the step ---
 
     def _step(
         self,
-        rows: Tensor | None,
+        rows_T: NDArray[np.int64] | None,
         losses_B: Tensor,
         gradient: Tensor,
         bias_gradient: Tensor,
@@ -386,9 +369,9 @@ class RankingHead:
         batch: RankedBatch,
     ) -> "_Stepped":
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
-        small = (*self.mix.gradients.values(), *self.encoder.gradients().values())
-        squares = torch.stack([one.square().sum() for one in (gradient, bias_gradient, *small)])
-        loss, square = float(losses_B.sum()), float(squares.sum())  # CPU-GPU sync points
+        square_1 = _square(gradient) + _square(bias_gradient)
+        square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
+        loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
         each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
         if not np.isfinite(loss + square):
             self.mix.drop_gradients()
@@ -398,6 +381,8 @@ class RankingHead:
                 f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
             )
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
+        self.moved_rows = rows_T
+        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
         self._optimizers["items"].step(rows, gradient)
@@ -430,7 +415,7 @@ class RankingHead:
         values_E = self._on_device(features.values_E).to(dtype)
         return self._rows(features.events_E), self._rows(features.items_E), values_E
 
-    def _live_log_counts(self, batch: RankedBatch, rows: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def _live_log_counts(self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Log counts at the batch's start (I,); the mentioned items (M,) and theirs as each event found them (B, M)."""
         at_start_I = _log_counts(self._on_device(batch.found.count_I), dtype)
         counts_BM = self._on_device(batch.mentions.counts_BM[rows])
@@ -463,6 +448,7 @@ class RankingHead:
         self.encoder.load(_under(state, "encoder."))
         if self.cooccurrence is not None:
             self.cooccurrence.load({name: value.numpy() for name, value in _under(state, "pairs.").items()})
+        self.sampled.restart()
 
 
 class _Stepped(NamedTuple):
@@ -471,12 +457,24 @@ class _Stepped(NamedTuple):
     losses_B: NDArray[np.float64]
 
 
-class _Sample(NamedTuple):
-    drawn_N: NDArray[np.int64]
-    """Distinct known items, ascending."""
-    log_share_N: NDArray[np.float64]
-    column_I: NDArray[np.int32]
-    """Place of each item among the drawn ones, -1 where it is not."""
+@dataclass(frozen=True)
+class _Live:
+    """What events find of the items, on the CPU; moves with them."""
+
+    base_I: NDArray[np.floating]
+    """Biases of known items, NO_CANDIDATE for others."""
+    bias_I: NDArray[np.floating]
+    log_count_I: NDArray[np.floating]
+    log_after_B: NDArray[np.floating]
+    """Of each event's item, with the event counted."""
+    repeats: int
+    """Ages that have a repeat bias here."""
+
+
+def _square(gradient: Tensor) -> Tensor:
+    """Sum of the squares, without a copy of their size."""
+    flat = gradient.reshape(-1)
+    return torch.dot(flat, flat)
 
 
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
@@ -492,16 +490,6 @@ def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
 
 def _log_counts(count_I: Tensor, dtype: torch.dtype) -> Tensor:
     return (count_I.to(dtype) + 0.5).log()
-
-
-def _in_windows(windows: Windows) -> NDArray[np.int64]:
-    """The items of the windows, without repeats."""
-    return np.unique(windows.items_BW[windows.items_BW >= 0]).astype(np.int64)
-
-
-def _places(rows_T: NDArray[np.int64], items: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Where items stand among distinct ascending rows; -1 stays."""
-    return np.where(items >= 0, np.searchsorted(rows_T, items), -1).astype(np.int32)
 
 
 def _chunks(events: int, items: int) -> list[slice]:

@@ -11,28 +11,36 @@ from model.optimizers import TINY
 
 
 class SmallParameters:
-    """Tensors by name that move together, element by element, by Adagrad (Duchi et al. 2011)."""
+    """Tensors by name that move together, element by element, by Adagrad (Duchi et al. 2011).
+
+    They are views of one long tensor, so that a step takes a handful of operations however many there are.
+    """
 
     def __init__(self, starts: dict[str, Tensor], rate: float) -> None:
         self.rate = rate
-        self.values = starts
-        self.gradients = {name: torch.zeros_like(value) for name, value in starts.items()}
-        self._squares = {name: torch.zeros_like(value) for name, value in starts.items()}
+        self._all_values = torch.cat([value.reshape(-1) for value in starts.values()])
+        self._all_gradients, self._all_squares = (torch.zeros_like(self._all_values) for _ in range(2))
+        self.values = _views(self._all_values, starts)
+        self.gradients = _views(self._all_gradients, starts)
+        self._squares = _views(self._all_squares, starts)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.values[name]
 
     def step(self) -> None:
         """Move against the gathered gradients, and begin to gather anew."""
-        for name, gradient in self.gradients.items():
-            squares = self._squares[name].addcmul_(gradient, gradient)
-            self.values[name].addcdiv_(gradient, (squares + TINY).sqrt(), value=-self.rate)
-            gradient.zero_()
+        gradient = self._all_gradients
+        squares = self._all_squares.addcmul_(gradient, gradient)
+        self._all_values.addcdiv_(gradient, (squares + TINY).sqrt_(), value=-self.rate)
+        gradient.zero_()
 
     def drop_gradients(self) -> None:
         """Forget what was gathered since the last step."""
-        for gradient in self.gradients.values():
-            gradient.zero_()
+        self._all_gradients.zero_()
+
+    def gathered_square(self) -> Tensor:
+        """Sum of the squares of what was gathered since the last step."""
+        return self._all_gradients.square().sum()
 
     def state(self) -> dict[str, Tensor]:
         return {**self.values, **{f"{name}.squares": squares for name, squares in self._squares.items()}}
@@ -41,3 +49,9 @@ class SmallParameters:
         for name, value in self.values.items():
             value.copy_(state[name])
             self._squares[name].copy_(state[f"{name}.squares"])
+
+
+def _views(whole: Tensor, shaped: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Stretches of one long tensor, in the shapes of these: what is done to it is done to all."""
+    parts = whole.split([value.numel() for value in shaped.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(shaped.items(), parts, strict=True)}

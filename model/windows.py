@@ -28,7 +28,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.items_BW)
 
-    def __getitem__(self, rows: slice) -> "Windows":
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Windows":
         return Windows(self.items_BW[rows], self.gaps_BW[rows], self.kinds_BW[rows], self.lengths_B[rows])
 
 

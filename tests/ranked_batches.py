@@ -1,5 +1,6 @@
 """A ranking head, and a batch for it that meets what earlier batches left: as the model has it, and in plain words."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ USERS, ITEMS, WIDTH, WINDOW, HIDDEN = 5, 14, 6, 4, 3
 PAIRS = CooccurrenceSettings(neighbours=6, read=3, pairs=3)
 DOWNHILL = RankingRates(optimizer="sgd", rate=1.0)
 """At rate 1 plain gradient descent moves the tables by minus their gradients."""
+SAMPLED_RATES = replace(DOWNHILL, full_softmax_items=0, negatives=3, drawn_an_event=0.2)
 CPU = torch.device("cpu")
 
 

@@ -130,7 +130,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
 # Which libraries a package may use besides the standard library. None: any.
 LIBRARIES_ALLOWED: list[tuple[str, tuple[str, ...] | None]] = [
     ("producer.*", ("msgspec", "confluent_kafka")),
-    ("model.kernels.*", ("torch", "numpy", "numba", "triton")),
+    ("model.kernels.*", ("torch", "numpy", "numba", "llvmlite", "triton")),
     ("model.*", ("torch", "numpy")),
     ("consumer.loop", ()),
     ("consumer.*", None),
@@ -141,6 +141,7 @@ OWNED: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("consumer.metrics",),
     "river": ("consumer.quality",),
     "numba": ("model.kernels.*",),
+    "llvmlite": ("model.kernels.*",),
     "triton": ("model.kernels.*",),
     "typer": ("consumer.cli", "consumer.commands.*"),
     "confluent_kafka": ("producer.*", "consumer.broker", "consumer.source", "consumer.publish", "consumer.topics",

@@ -181,7 +181,7 @@ def test_a_saved_answer_goes_on_as_if_never_stopped():
 
 
 def test_popularity_is_as_surprised_as_the_counts_up_to_the_event_say():
-    losses = popularity_losses(np.array([True, False, True]), np.array([3, 0, 4]), np.array([3, 1]))
+    losses = popularity_losses(np.array([True, False, True]), np.array([3, 0, 4]), total=4, items=2)
 
     assert losses == pytest.approx([-math.log(3.5 / 5), -math.log(0.5 / 6), -math.log(4.5 / 6)])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.cooccurrence import count_pair, pick, score_then_count
+from model.kernels.cooccurrence import count_pair, score_then_count
 
 ITEMS, EVENTS, NEIGHBOURS, WINDOW = 12, 150, 4, 5
 TWINS = pytest.mark.parametrize("kernel", [count_pair, interpreted(count_pair)], ids=["compiled", "interpreted"])
@@ -110,17 +110,3 @@ def test_in_a_full_list_the_weakest_fades_until_it_is_weaker_than_who_comes_agai
     assert lengths == [NEIGHBOURS] * 2
     assert held == [[1, 2, 3, 4], [1, 9, 3, 4]]  # 1.05, 0.945, 0.8505; of two equals the first
     assert strengths[1] == np.float32(0.9)
-
-
-@pytest.mark.parametrize("kernel", [pick, interpreted(pick)], ids=["compiled", "interpreted"])
-def test_what_is_picked_are_the_own_item_and_the_items_that_have_a_column(kernel):
-    starts = np.array([0, 3, 3, 5])
-    items = np.array([4, 0, 2, 2, 1], dtype=np.int32)
-    values = np.array([0.4, 0.1, 0.2, 2.2, 2.1], dtype=np.float32)
-    columns = np.array([1, -1, 0, -1, -1], dtype=np.int32)
-    own, of_columns = np.zeros(3, dtype=np.float32), np.zeros((3, 2), dtype=np.float32)
-
-    kernel(starts, items, values, np.array([4, 0, 2]), columns, own, of_columns)
-
-    np.testing.assert_allclose(own, [0.4, 0, 2.2])
-    np.testing.assert_allclose(of_columns, [[0.2, 0.1], [0, 0], [2.2, 0]])

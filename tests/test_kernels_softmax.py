@@ -12,15 +12,14 @@ from model.kernels.softmax import combine_and_rank, soften
 REPEATS = pytest.mark.parametrize("allow_repeats", [False, True])
 
 
-def both(given, rows=slice(None), learns=True):
+def both(given, learns=True):
     """(ranks, losses, gradient by the scores, gradients by the mix) by the kernels, and by the twin."""
     head, found = given.head, []
     for turn in (head._on_cpu, head._anywhere):
         head.mix.drop_gradients()
-        users_BD = head.encoder.encode(given.batch.found.windows[rows], head.items.values)
+        users_BD = head.encoder.encode(given.batch.found.windows, head.items.values)
         scores_BI = users_BD @ head.items.values.T
-        features = given.features if rows == slice(None) else given.features[rows]
-        ranks_B, losses_B = turn(given.batch, features, scores_BI, given.weights_of_known(), learns=learns, rows=rows)
+        ranks_B, losses_B = turn(given.batch, given.features, scores_BI, given.weights_of_known(), learns=learns)
         mix = {name: gradient.clone() for name, gradient in head.mix.gradients.items()}
         found.append((ranks_B, losses_B, scores_BI, mix))
     return found
@@ -57,15 +56,23 @@ def test_ranks_losses_and_gradients_are_those_of_the_twin(seed, dtype, allow_rep
 
 
 @REPEATS
-@pytest.mark.parametrize("rows", [slice(0, 9), slice(9, 11), slice(11, 25)])
-def test_a_piece_of_a_batch_meets_what_the_pieces_before_it_left(rows, allow_repeats):
+@pytest.mark.parametrize("at_once", [1 << 24, ITEMS * 2])
+@pytest.mark.parametrize("way", ["kernels", "twin"])
+def test_some_events_rank_as_they_do_among_all(monkeypatch, way, at_once, allow_repeats):
+    monkeypatch.setattr(model.ranking, "SCORES_AT_ONCE", at_once)
     case = Case(11, allow_repeats=allow_repeats)
-
-    kernels, twin = both(case, rows, learns=False)
+    if way == "twin":
+        case.head.device = torch.device("meta")  # not the CPU's way; and no tensor is made by this name
+        monkeypatch.setattr(case.head, "_on_device", lambda array: torch.from_numpy(np.ascontiguousarray(array)))
+        monkeypatch.setattr(case.head, "_rows", lambda rows: torch.from_numpy(np.asarray(rows, dtype=np.int64)))
     whole, _ = both(case, learns=False)
+    events = np.array([0, 3, 4, 11, 17, 24])
 
-    np.testing.assert_array_equal(kernels[0], twin[0])
-    np.testing.assert_array_equal(kernels[0], whole[0][rows])
+    ranks = case.head._rank(case.batch, case.features, events)
+
+    np.testing.assert_array_equal(ranks[events], whole[0][events])
+    assert np.isnan(np.delete(ranks, events)).all()
+    assert not np.isnan(ranks[events]).all()
 
 
 @REPEATS

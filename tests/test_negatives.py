@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.negatives import draw_negatives
+from model.negatives import Negatives
 
 POPULAR = np.array([900, 40, 20, 10, 5, 5, 4, 3, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
 """One item has nearly all the counts; eight have none."""
@@ -13,6 +13,15 @@ def known(items, but=()):
     flags = np.ones(items, dtype=np.bool_)
     flags[list(but)] = False
     return flags
+
+
+def draw_negatives(flags, counts, number, draw, new=()):
+    """From counts that came to be in two steps."""
+    negatives, half = Negatives(), counts // 2
+    negatives.follow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_), half, int(half.sum()))
+    left = np.repeat(np.arange(len(counts)), counts - half)
+    negatives.follow(left, np.ones(len(left), dtype=np.bool_), counts, int(half.sum()))
+    return negatives.draw(number, flags, counts, np.array(new, dtype=np.int64), draw)
 
 
 def generator(seed=1):
@@ -85,3 +94,52 @@ def test_the_same_generator_draws_the_same():
 
     assert one == other
     assert one != later
+
+
+def test_what_became_known_in_the_batch_is_left_out():
+    drawn, log_share = draw_negatives(known(20), POPULAR, 200, generator(6), new=[0, 3])
+
+    assert {0, 3}.isdisjoint(drawn.tolist())
+    assert len(drawn) == len(log_share) >= 15
+
+
+def test_any_part_of_the_drawn_items_is_as_good_as_another():
+    """They come in random order: what is first is not what is popular."""
+    draw, places = generator(7), []
+
+    for _ in range(500):
+        drawn, _ = draw_negatives(known(20), POPULAR, 40, draw)
+        places.append(drawn.tolist().index(0) / (len(drawn) - 1))
+
+    assert abs(np.mean(places) - 0.5) < 4 * np.std(places) / len(places) ** 0.5
+
+
+def test_counts_that_it_did_not_follow_are_summed_up_anew():
+    """As after loading, or after steps that drew nothing: 5,000 items, so that there are blocks of blocks."""
+    counts = generator(8).integers(0, 9, 5000)
+    followed, fresh = Negatives(), Negatives()
+    nothing, nobody = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+    followed.follow(nothing, nobody, counts, int(counts.sum()))
+    items = generator(9).integers(0, 5000, 700)
+    enters = generator(10).random(700) < 0.8
+    after = counts.copy()
+    np.add.at(after, items[enters], 1)
+
+    followed.follow(items, enters, after, int(counts.sum()))
+    fresh.follow(items, enters, after, int(counts.sum()))
+
+    drawn = [one.draw(300, known(5000), after, nothing, generator(11)) for one in (followed, fresh)]
+    assert followed.total == fresh.total == after.sum()
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+
+
+def test_after_a_restart_nothing_that_was_followed_counts():
+    negatives, counts = Negatives(), np.array([5, 0, 0])
+    nothing, nobody = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+    negatives.follow(nothing, nobody, counts, 5)
+    negatives.restart()
+
+    negatives.follow(nothing, nobody, counts[::-1].copy(), 5)
+
+    _, log_share = negatives.draw(2, known(3, but=[0, 1]), counts[::-1].copy(), nothing, generator())
+    assert np.allclose(log_share, 0)  # the only item with a count: by count it is drawn for certain

@@ -12,8 +12,10 @@ import model.ranking
 from model.batches import RankedBatch
 from model.cooccurrence import no_features
 from model.live import LiveState
+from model.negatives import Negatives
 from model.optimizers import OPTIMIZERS
 from model.ranking import RankingRates
+from model.sampled import SampledSoftmax
 from model.small import SmallParameters
 from model.windows import empty_windows
 
@@ -65,17 +67,21 @@ def test_the_full_step_is_the_gradient_of_the_live_softmax_by_every_use_of_every
 
 
 @pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize("way", ["compiled", "torch"])
 @pytest.mark.parametrize("allow_repeats", [False, True])
-def test_the_sampled_step_is_the_gradient_of_the_corrected_softmax_over_the_sample(monkeypatch, allow_repeats):
-    given = make_batch(4, allow_repeats=allow_repeats, rates=SAMPLED)
+def test_the_sampled_step_is_the_gradient_of_the_corrected_softmax_over_the_sample(monkeypatch, allow_repeats, way):
+    if way == "torch":
+        monkeypatch.setattr(SampledSoftmax, "_soften", SampledSoftmax._soften_anywhere)
+    given = make_batch(4, allow_repeats=allow_repeats, rates=replace(SAMPLED, negatives=4))
     before, traced = PlainScores(given.head), PlainScores(given.head)
     known = np.flatnonzero(given.batch.found.known_I)
-    sample, log_share = known[::2], -np.linspace(0.1, 2.0, len(known[::2]))
-    shares = dict(zip(sample.tolist(), log_share.tolist(), strict=True))
-    monkeypatch.setattr(model.ranking, "draw_negatives", lambda *_: (sample, log_share))
+    sample, log_share = known[:9], -np.linspace(0.1, 2.0, 9)
+    monkeypatch.setattr(Negatives, "draw", lambda *_: (sample.copy(), log_share.copy()))
     losses = []
-    for event, weight in zip(given.words, given.weights, strict=True):
+    for place, (event, weight) in enumerate(zip(given.words, given.weights, strict=True)):
         if weight and event.counts[event.own] is not None:
+            of_event = slice(0, 4) if place % 2 == 0 else slice(4, 8)  # the ninth drawn item is one too many
+            shares = dict(zip(sample[of_event].tolist(), (log_share[of_event] + np.log(4 / 9)).tolist(), strict=True))
             counts = {item: n for item, n in event.counts.items() if item in shares or item == event.own}
             scores = traced.scores(event.window, counts, event.features, allow_repeats)
             corrected = {item: s - shares[item] if item != event.own else s for item, s in scores.items()}
@@ -96,7 +102,7 @@ def test_a_sample_of_everything_with_certainty_is_the_full_softmax(monkeypatch, 
         make_batch(5, only_known=True, allow_repeats=allow_repeats, rates=rates) for rates in (DOWNHILL, SAMPLED)
     )
     monkeypatch.setattr(
-        model.ranking, "draw_negatives", lambda known_I, *_: (np.flatnonzero(known_I), np.zeros(known_I.sum()))
+        Negatives, "draw", lambda _, __, known_I, *___: (np.flatnonzero(known_I), np.zeros(known_I.sum()))
     )
 
     turns = [one.head.rank_then_learn(*one[1:4], 1) for one in (full, sampled)]
@@ -261,7 +267,7 @@ def test_large_weights_of_either_sign_stay_finite_under_adagrad(full_softmax_ite
 
 
 def test_the_sampled_step_touches_no_row_that_it_does_not_read():
-    given = make_batch(11, rates=RankingRates(full_softmax_items=0, negatives=2))
+    given = make_batch(11, rates=RankingRates(full_softmax_items=0, negatives=4))
     before = given.head.items.values.clone()
     given.head.items.values[ITEMS - 1] = torch.nan  # the item that no event ever names
 

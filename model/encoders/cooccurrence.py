@@ -1,5 +1,6 @@
 """No user vector: bias, popularity and live co-occurrence alone make the score."""
 
+import torch
 from torch import Tensor
 
 from model.encoders.interface import Encoded
@@ -20,6 +21,9 @@ class NoVector:
 
     def gradients(self) -> dict[str, Tensor]:
         return {}
+
+    def gathered_square(self) -> Tensor:
+        return torch.zeros(())
 
     def drop_gradients(self) -> None:
         pass

@@ -38,6 +38,9 @@ class Encoder(Protocol):
     def gradients(self) -> dict[str, Tensor]:
         """What is kept for the next step, by the names of `state`: not to be changed, to be judged."""
 
+    def gathered_square(self) -> Tensor:
+        """The sum of the squares of what is kept for the next step; not finite where any of it is not."""
+
     def drop_gradients(self) -> None:
         """Forget the gradients kept since the last step: the step was refused."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.encoders.interface import Encoded
 from model.kernels.bags import pull_bags_back, sum_bags
+from model.kernels.vectors import EIGHT
 from model.small import SmallParameters
 from model.windows import GAP_BUCKETS, KINDS, Windows
 
@@ -46,7 +47,7 @@ class RecencyEncoder:
         scales: tuple[Scale, ...] = SCALES,
     ) -> None:
         scales = scales[: max(1, min(len(scales), width))]
-        self._starts_G = np.linspace(0, width, len(scales) + 1).round().astype(np.int64)
+        self._starts_G = _starts(width, len(scales))
         self._widths_G = np.array([min(scale.width, window) for scale in scales], dtype=np.int64)
         ages_W = torch.arange(window, dtype=torch.float64)
         lag_GW = torch.stack([np.log(scale.scale) + ages_W * float(np.log(scale.decay)) for scale in scales])
@@ -95,6 +96,9 @@ class RecencyEncoder:
 
     def gradients(self) -> dict[str, Tensor]:
         return self.small.gradients
+
+    def gathered_square(self) -> Tensor:
+        return self.small.gathered_square()
 
     def drop_gradients(self) -> None:
         self.small.drop_gradients()
@@ -162,6 +166,12 @@ class RecencyEncoder:
         return torch.cat(parts, 1)
 
 
+def _starts(width: int, groups: int) -> NDArray[np.int64]:
+    """First column of each group, and `width`: nearly equal shares, of whole vectors of the machine where they fit."""
+    whole = EIGHT if width >= EIGHT * groups and width % EIGHT == 0 else 1
+    return np.linspace(0, width // whole, groups + 1).round().astype(np.int64) * whole
+
+
 class OnRecency:
     """An encoder whose own `layers` stand on recency sums: both move, are kept and are loaded together."""
 
@@ -174,6 +184,9 @@ class OnRecency:
 
     def gradients(self) -> dict[str, Tensor]:
         return with_recency(self.layers.gradients, self.recency.gradients())
+
+    def gathered_square(self) -> Tensor:
+        return self.layers.gathered_square() + self.recency.gathered_square()
 
     def drop_gradients(self) -> None:
         self.layers.drop_gradients()

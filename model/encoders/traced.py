@@ -83,6 +83,8 @@ class TracedEncoder(OnRecency):
         fill(self.network, type(network.reader).__name__, seed)
         nn.init.zeros_(self.network.second.weight)
         self.layers = SmallParameters({name: value.detach() for name, value in self.network.named_parameters()}, rate)
+        for name, parameter in self.network.named_parameters():
+            parameter.data = self.layers[name]  # the network reads what moves there
 
     def encode(self, windows: Windows, items_ID: Tensor) -> Tensor:
         with torch.no_grad():

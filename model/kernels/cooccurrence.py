@@ -160,23 +160,3 @@ def score_then_count(
             total += 1
     starts_B[windows_BW.shape[0]] = entries
     return int(windows_BW.shape[0])
-
-
-@compiled
-def pick(
-    starts_B: Ints,
-    items_E: Rows,
-    values_E: Floats,
-    items_B: Ints,
-    column_I: Rows,
-    own_B: Floats,
-    values_BN: Floats,
-) -> None:
-    """Write the sparse features of each event's own item, and of the items that have a column; other places stay."""
-    for event in range(items_B.shape[0]):
-        for entry in range(starts_B[event], starts_B[event + 1]):
-            item = items_E[entry]
-            if column_I[item] >= 0:
-                values_BN[event, column_I[item]] = values_E[entry]
-            if item == items_B[event]:
-                own_B[event] = values_E[entry]

@@ -21,7 +21,8 @@ FLOOR = -30.0
 
 @compiled_loosely
 def combine_and_rank(
-    scores_BI: Floats,
+    scores_RI: Floats,
+    rows_B: Ints,
     targets_B: Ints,
     enters_B: Flags,
     lengths_B: NDArray[np.int8],
@@ -44,14 +45,20 @@ def combine_and_rank(
 ) -> None:
     """Turn user . item products into scores, rank each target, and leave scores minus the row's best, cut at FLOOR.
 
+    `rows_B` is the row of scores of each event, -1 for events that are not ranked: the next ones find what they did.
     `base_I` is the bias of known items and NO_CANDIDATE for others; it and `log_count_I` are as of the batch's start
     and follow the events here, to `log_after_B` for the item of each event that enters. A target without an earlier
     event ranks NaN.
     """
-    items = scores_BI.shape[1]
-    for event in range(scores_BI.shape[0]):
-        row = scores_BI[event]
+    items = scores_RI.shape[1]
+    for event in range(targets_B.shape[0]):
         target = targets_B[event]
+        if rows_B[event] < 0:
+            base_I[target] = bias_I[target]
+            if enters_B[event]:
+                log_count_I[target] = log_after_B[event]
+            continue
+        row = scores_RI[rows_B[event]]
         length = lengths_B[event]
         popularity = popularity_L[length]
         is_known = not base_I[target] < NO_CANDIDATE / 2  # a bias that is NaN is known
