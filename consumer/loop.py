@@ -113,7 +113,7 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
         parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn([meaning for _, meaning in interpreted], parts.source.step)
     with timed(Stage.TOPK):
-        lists = parts.top_k(list(step.touched_users))
+        lists = parts.top_k.lists_of(list(step.touched_users))
     with timed(Stage.PUBLISH):
         parts.lists.forget(step.forgotten_users)
         behind = events_by_user([one for one, _ in interpreted])

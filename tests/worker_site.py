@@ -190,7 +190,7 @@ def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) ->
             last.pop(user_id, None)
         touched = list(events_by_user([one for one, _ in meant]))
         assert sorted(touched) == sorted(done.touched_users)
-        for one in top_k(list(done.touched_users)):
+        for one in top_k.lists_of(list(done.touched_users)):
             items = tuple(one.item_ids)
             if last.get(one.user_id) == items:
                 result.unchanged += 1
