@@ -29,7 +29,7 @@ from model.topk import TopK, UserList
 class NoLists(TopK):
     """Stands where top-k does: nobody's list is made."""
 
-    def __call__(self, user_ids: Sequence[str]) -> list[UserList]:
+    def lists_of(self, user_ids: Sequence[str]) -> list[UserList]:
         del user_ids
         return []
 

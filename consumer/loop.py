@@ -112,7 +112,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
     with timed(Stage.TOPK):
         users = parts.learner.users
-        lists = parts.top_k([users.name(row) for row in step.touched_users().tolist()])
+        lists = parts.top_k.lists_of([users.name(row) for row in step.touched_users().tolist()])
     with timed(Stage.PUBLISH):
         parts.source.wait_until_journaled()
         parts.lists.forget([user_id for user_id, _ in step.forgotten])

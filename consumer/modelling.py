@@ -33,7 +33,7 @@ def warm_up(settings: Settings) -> None:
     learner.test_then_learn(
         [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, settings.rating_min + n % 2) for n in range(32)]
     )
-    TopK(learner, settings.k)(["user 1"])
+    TopK(learner, settings.k).lists_of(["user 1"])
 
 
 def learner_settings(

@@ -12,6 +12,7 @@ that it comes to a constant an event; items that the catalogue changes are broug
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from model.tables import Table
 from model.vocabulary import Vocabulary
 
 NONE = -1
+
+Row = TypeVar("Row", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -248,8 +251,11 @@ def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
     return Links(torch.from_numpy(features_F), Bags(starts_F, items_E, bags.weights_E[order_E]))
 
 
-def cold_code(catalogue_row: int) -> int:
-    """What stands for an item of the catalogue in lists of rows: below zero, where no item row is. Its own inverse."""
+def cold_code(catalogue_row: Row) -> Row:
+    """What stands for an item (in arrays: for items) of the catalogue in lists of rows. Its own inverse.
+
+    It is below zero, where no item row is.
+    """
     return -1 - catalogue_row
 
 

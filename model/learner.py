@@ -16,14 +16,14 @@ from torch import Tensor
 
 from model.batches import RankedBatch
 from model.cohorts import UserMeans
-from model.content import Content, ContentSettings
+from model.content import Content, ContentSettings, cold_code
 from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
 from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
-from model.ranking import RankingHead, RankingRates
+from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
 from model.vocabulary import Vocabulary
@@ -217,9 +217,19 @@ class Learner:
             scores_UI[:, unavailable.to(self.device)] = -torch.inf
         return scores_UI
 
-    def rows_of_list(self, codes: Sequence[int]) -> Sequence[int]:
-        """The item rows of a list of `model.topk`, -1 for items without an event."""
-        return codes if self.ranking.content is None else self.ranking.content.rows_of_codes(codes)
+    def score_parts(self, rows_U: NDArray[np.int64]) -> ScoreParts:
+        """What the scores of `scores` are made of, before anything is left out."""
+        windows = self.live.history.windows(rows_U, self.settings.window)
+        count_I = self.live.counts.count_I[: self.live.counts.items]
+        return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats)
+
+    def rows_of_list(self, codes: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
+        """The item rows behind codes of `model.topk.Lists`, -1 for items without an event; the same shape."""
+        rows = np.array(codes, dtype=np.int64)
+        if self.ranking.content is not None:
+            is_coded = rows < 0
+            rows[is_coded] = self.ranking.content.item_X[cold_code(rows[is_coded])]
+        return rows
 
     def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
         """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""

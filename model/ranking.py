@@ -21,6 +21,7 @@ from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
+from model.moved import MovedRows
 from model.optimizers import make_optimizer
 from model.sampled import SampledSoftmax
 from model.small import SmallParameters
@@ -62,6 +63,19 @@ class Turn(NamedTuple):
     """The loss of each event, times its weight; None where nothing was learned."""
 
 
+class ScoreParts(NamedTuple):
+    """Scores (U, I) in parts: users . vectors + biases + popularity * log(count + 1/2) + extras."""
+
+    users_UD: Tensor
+    vectors_ID: Tensor
+    biases_I: Tensor
+    popularity_U: NDArray[np.float32]
+    starts_U: NDArray[np.int64]
+    """Extras of user u are those from `starts_U[u]` to `starts_U[u + 1]`; those of one item add up."""
+    items_E: NDArray[np.int32]
+    extras_E: NDArray[np.float32]
+
+
 class RankingHead:
     """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
@@ -82,6 +96,8 @@ class RankingHead:
         self.content: Content | None = None
         """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.device = device
+        self.moved = MovedRows()
+        """Items whose vector, bias or count moved; what content adds is not followed."""
         self._seed = seed
         self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
@@ -90,8 +106,6 @@ class RankingHead:
             {"popularity": ones_L, "together": ones_L.clone(), "repeat": ones_L.new_zeros(REPEAT_AGES)}, rates.mix_rate
         )
         self.sampled = SampledSoftmax(seed, rates.negatives, rates.drawn_an_event, device=device)
-        self.moved_rows: NDArray[np.int64] | None = None
-        """Item rows that the last step moved, each once; None: all."""
         self._optimizers = {
             table.name: make_optimizer(rates.optimizer, table, rates.rate) for table in (self.items, self.biases)
         }
@@ -116,6 +130,7 @@ class RankingHead:
 
     def observe(self, batch: RankedBatch) -> Features:
         """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
+        self.moved.add(batch.items_B)
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
         found = batch.found
@@ -135,6 +150,32 @@ class RankingHead:
         scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
         self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
         return scores_UI
+
+    def score_parts(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> "ScoreParts":
+        """What `scores` adds up, for a scan that need not write all of them."""
+        features = no_features(len(windows))
+        if self.cooccurrence is not None:
+            features = self.cooccurrence.features(windows, count_I)
+        vectors_ID = self._vectors(count_I)
+        mix = {name: value.cpu().numpy().astype(np.float32) for name, value in self.mix.values.items()}
+        starts_U, items_E = features.starts_B, features.items_E
+        extras_E = features.values_E * np.repeat(mix["together"][windows.lengths_B], np.diff(starts_U))
+        if allow_repeats:
+            events, ages, items = _repeats(windows)
+            events_E = np.concatenate((features.events_E, events))
+            by_event = np.argsort(events_E, kind="stable")
+            items_E = np.concatenate((items_E, items))[by_event]
+            extras_E = np.concatenate((extras_E, mix["repeat"][ages]))[by_event]
+            starts_U = np.searchsorted(events_E[by_event], np.arange(len(windows) + 1)).astype(np.int64)
+        return ScoreParts(
+            self.encoder.encode(windows, vectors_ID),
+            vectors_ID,
+            self.biases.values[:, 0],
+            mix["popularity"][windows.lengths_B],
+            starts_U,
+            items_E,
+            extras_E,
+        )
 
     def cold_scores(self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor) -> Tensor:
         """Scores (U, X) of items without an event, by their content vectors alone, beside those of `scores`."""
@@ -160,7 +201,6 @@ class RankingHead:
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())
         events_R = np.flatnonzero(np.broadcast_to(ranks, len(weights_B)))
-        self.moved_rows = np.zeros(0, dtype=np.int64)
         if batch.found.items <= self.rates.full_softmax_items:
             if not (len(events_R) or learns):
                 return Turn(np.full(len(weights_B), np.nan), 0.0, None)
@@ -381,7 +421,7 @@ class RankingHead:
                 f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
             )
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
-        self.moved_rows = rows_T
+        self.moved.add(rows_T)
         rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
@@ -441,6 +481,7 @@ class RankingHead:
         return tables
 
     def load(self, state: dict[str, Tensor]) -> None:
+        self.moved.add(None)
         for table in (self.items, self.biases):
             table.load(state[table.name].numpy())
             self._optimizers[table.name].load(_under(state, f"{table.name}."))

@@ -172,7 +172,7 @@ def test_an_introduced_learner_lists_every_item_of_the_catalogue() -> None:
     introduce(learner, SMALL)
 
     assert (learner.users.in_use, learner.items.in_use) == (SMALL.users, SMALL.items)
-    (one,) = TopK(learner, SMALL.items)([user_id(0)])
+    (one,) = TopK(learner, SMALL.items).lists_of([user_id(0)])
     assert len(one.item_ids) == SMALL.items - 1  # all but the one that the user has
     assert learner.settings.ranked_share == 0.25
 

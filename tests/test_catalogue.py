@@ -343,7 +343,7 @@ def test_the_worker_reads_and_follows_the_topic_and_cold_items_reach_the_lists(t
         send(broker, "recs.events.v1", *[(f"u{n % 3}", click(f"u{n % 3}", f"i{n % 4}")) for n in range(24)])
         with Worker(settings_for(broker, tmp_path)) as worker:
             worker.run(lambda: False, worker.end_offsets())
-            [listed] = worker.parts.top_k(["u0"])
+            [listed] = worker.parts.top_k.lists_of(["u0"])
             rejected = worker.metrics.registry.get_sample_value(
                 "headrace_catalogue_rows_total", {"outcome": "rejected"}
             )
@@ -353,7 +353,7 @@ def test_the_worker_reads_and_follows_the_topic_and_cold_items_reach_the_lists(t
         with Worker(settings_for(broker, tmp_path)) as worker:
             restored = state_digest(worker.learner.state())
             worker.run(lambda: False, worker.end_offsets())
-            [listed_later] = worker.parts.top_k(["u0"])
+            [listed_later] = worker.parts.top_k.lists_of(["u0"])
 
     assert "cold" in listed.item_ids
     assert "shy" not in listed.item_ids

@@ -47,7 +47,7 @@ def learner(*, described=None, **settings):
 
 
 def first_lists(made, k=3, **options):
-    return {one.user_id: one.item_ids for one in TopK(made, k, **options)([f"u{n}" for n in range(30)])}
+    return {one.user_id: one.item_ids for one in TopK(made, k, **options).lists_of([f"u{n}" for n in range(30)])}
 
 
 # --- cold items ---
@@ -84,10 +84,10 @@ def test_cold_items_stand_in_lists_where_that_is_wanted_and_nowhere_where_it_is_
 def test_a_cold_item_keeps_its_number_in_lists_when_it_gets_its_first_event():
     made = learner(described=catalogue(["i0", "i1", "i2"]))
     run(made, [Interaction("u0", "i0", 0, 1.0, None)], 1)
-    before = dict(zip(*TopK(made, 9, cold_items=True)(["u0"])[0][2:0:-1], strict=True))
+    before = dict(zip(*TopK(made, 9, cold_items=True).lists_of(["u0"])[0][2:0:-1], strict=True))
 
     run(made, [Interaction("u1", "i1", 1, 1.0, None)], 1)
-    after = dict(zip(*TopK(made, 9, cold_items=True)(["u0"])[0][2:0:-1], strict=True))
+    after = dict(zip(*TopK(made, 9, cold_items=True).lists_of(["u0"])[0][2:0:-1], strict=True))
 
     assert before == after
     assert len(set(after.values())) == 3
@@ -100,7 +100,7 @@ def test_an_item_of_which_nothing_is_said_is_not_recommended_before_its_first_ev
 
     run(made, [Interaction("u0", "i5", 0, 1.0, None)], 1)
 
-    assert set(TopK(made, 9, cold_items=True)(["u0"])[0].item_ids) == {"i5", "i1"}
+    assert set(TopK(made, 9, cold_items=True).lists_of(["u0"])[0].item_ids) == {"i5", "i1"}
 
 
 def test_rows_of_a_catalogue_are_no_candidates_of_a_ranking():

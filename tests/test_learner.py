@@ -133,7 +133,7 @@ def test_an_event_without_weight_makes_its_item_known_and_says_nothing_of_the_us
     before = {name: value for name, value in learner.state().items() if name.startswith("ranking.")}
 
     learner.test_then_learn([click("quiet", "fresh", weight=0.0)])
-    lists = TopK(learner, 100)(["quiet"])
+    lists = TopK(learner, 100).lists_of(["quiet"])
 
     assert "fresh" in lists[0].item_ids
     grown = learner.state()
@@ -409,7 +409,7 @@ def test_the_next_user_of_a_row_is_served_like_the_first_of_a_new_row():
     stay = [click("newcomer", f"i{n}", rating=1.0 + n % 4) for n in (1, 4, 2, 1, 9)]
 
     steps = [run(learner, stay, 2) for learner in (reused, fresh)]
-    lists = [TopK(learner, 10)(["newcomer"]) for learner in (reused, fresh)]
+    lists = [TopK(learner, 10).lists_of(["newcomer"]) for learner in (reused, fresh)]
 
     assert reused.users.row("newcomer") != fresh.users.row("newcomer")
     for name in ("ranks_B", "predictions_B", "medians_B"):
@@ -530,7 +530,7 @@ def test_a_user_with_five_thousand_items_keeps_the_newest_4096_as_seen():
     learner = Learner(LearnerSettings(**SMALL))
 
     steps = run(learner, [click("collector", f"i{n}") for n in range(items)], 1000)
-    user_list = TopK(learner, 2 * items)(["collector"])[0]
+    user_list = TopK(learner, 2 * items).lists_of(["collector"])[0]
 
     assert np.isnan(joined(steps, "ranks_B")).all()
     assert {int(name[1:]) for name in user_list.item_ids} == set(range(items - 4096))
@@ -553,4 +553,6 @@ def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu(optimizer, full_softmax_item
     for name, value in on_cpu.state().items():
         torch.testing.assert_close(moved.state()[name], value, rtol=1e-8, atol=1e-10)
     users = [f"u{n}" for n in range(12)]
-    assert [one.item_ids for one in TopK(on_gpu, 5)(users)] == [one.item_ids for one in TopK(on_cpu, 5)(users)]
+    assert [one.item_ids for one in TopK(on_gpu, 5).lists_of(users)] == [
+        one.item_ids for one in TopK(on_cpu, 5).lists_of(users)
+    ]

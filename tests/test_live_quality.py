@@ -41,7 +41,7 @@ class Watched:
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
-        lists = TopK(self.learner, 5)([self.learner.users.name(row) for row in step.touched_users().tolist()])
+        lists = TopK(self.learner, 5).lists_of([self.learner.users.name(row) for row in step.touched_users().tolist()])
         taken = Taken([SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions])
         self.observation.observe(Batch(taken, [], events_of(), events_of(), step, lists), Written(0, 0))
         return step
@@ -95,7 +95,7 @@ def test_coverage_and_novelty_are_those_of_the_lists():
     watched.learn(clicks(200, items=12))
     watched.look()
 
-    rows = {row for one in TopK(watched.learner, 5)([f"u{n}" for n in range(8)]) for row in one.item_rows}
+    rows = {row for one in TopK(watched.learner, 5).lists_of([f"u{n}" for n in range(8)]) for row in one.item_rows}
     assert watched.value("headrace_quality", measure="coverage", cohort="all") == pytest.approx(len(rows) / 12)
     assert watched.value("headrace_quality", measure="novelty", cohort="warm") > 0
 

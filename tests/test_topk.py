@@ -78,7 +78,7 @@ def seen_by(learner, user):
 def test_a_list_has_all_and_only_what_the_user_has_not_seen(learner):
     users = [f"u{n}" for n in range(12)]
 
-    lists = TopK(learner, 1000)(users)
+    lists = TopK(learner, 1000).lists_of(users)
 
     everything = {learner.items.name(row) for row in range(len(learner.items))}
     assert [one.user_id for one in lists] == users
@@ -92,45 +92,45 @@ def test_with_repeats_allowed_what_was_seen_stays():
     learner = small_learner(allow_repeats=True)
     run(learner, random_stream(2), 16)
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert len(lists[0].item_ids) == len(learner.items)
 
 
 def test_a_list_is_the_beginning_of_a_longer_one(learner):
-    longer, shorter = TopK(learner, 20)(["u3"])[0], TopK(learner, 4)(["u3"])[0]
+    longer, shorter = TopK(learner, 20).lists_of(["u3"])[0], TopK(learner, 4).lists_of(["u3"])[0]
 
     assert shorter.item_ids == longer.item_ids[:4]
 
 
 def test_a_list_does_not_depend_on_who_else_is_asked_for_or_in_how_many_goes(learner, monkeypatch):
     users = [f"u{n}" for n in range(12)]
-    together = TopK(learner, 7)(users)
+    together = TopK(learner, 7).lists_of(users)
 
-    alone = [TopK(learner, 7)([user])[0] for user in users]
+    alone = [TopK(learner, 7).lists_of([user])[0] for user in users]
     monkeypatch.setattr(model.topk, "SCORES_AT_ONCE", 5 * len(learner.items))
-    in_goes = TopK(learner, 7)(users)
+    in_goes = TopK(learner, 7).lists_of(users)
 
     assert [one.item_ids for one in alone] == [one.item_ids for one in together]
     assert [one.item_ids for one in in_goes] == [one.item_ids for one in together]
 
 
 def test_strangers_are_left_out(learner):
-    lists = TopK(learner, 3)(["nobody", "u1", "no one"])
+    lists = TopK(learner, 3).lists_of(["nobody", "u1", "no one"])
 
     assert [one.user_id for one in lists] == ["u1"]
 
 
 def test_nobody_asked_gives_no_lists(learner):
-    assert TopK(learner, 3)([]) == []
-    assert TopK(small_learner(), 3)(["u1"]) == []
+    assert TopK(learner, 3).lists_of([]) == []
+    assert TopK(small_learner(), 3).lists_of(["u1"]) == []
 
 
 def test_a_user_who_has_everything_gets_an_empty_list():
     learner = small_learner()
     run(learner, [click("u", "a"), click("u", "b"), click("v", "a")], 1)
 
-    lists = TopK(learner, 3)(["u", "v"])
+    lists = TopK(learner, 3).lists_of(["u", "v"])
 
     assert [one.item_ids for one in lists] == [[], ["b"]]
 
@@ -140,15 +140,15 @@ def test_an_item_without_an_event_is_not_listed(learner):
     learner.live.grow(len(learner.users), len(learner.items))
     learner.ranking.grow(len(learner.items))
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert "from the catalogue" not in lists[0].item_ids
 
 
 def test_an_item_whose_score_is_no_number_is_not_listed(learner):
-    before = TopK(learner, 1000)(["u1"])[0].item_ids
+    before = TopK(learner, 1000).lists_of(["u1"])[0].item_ids
     learner.ranking.biases.values[learner.items.row(before[2])] = NAN
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert lists[0].item_ids == before[:2] + before[3:]

@@ -108,7 +108,7 @@ def test_lists_have_at_most_k_items(site: Site) -> None:
     with Worker(site.settings.model_copy(update={"k": 3})) as worker:
         worker.run(lambda: False, worker.end_offsets())
 
-        lists = worker.parts.top_k(["u1", "u2"])
+        lists = worker.parts.top_k.lists_of(["u1", "u2"])
 
     assert [len(one.item_ids) for one in lists] == [3, 3]
 

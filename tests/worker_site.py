@@ -200,7 +200,7 @@ def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) ->
                 touched.add(meaning.user_id)
         names = [learner.users.name(row) for row in done.touched_users().tolist()]
         assert sorted(touched) == sorted(names)
-        for one in top_k(names):
+        for one in top_k.lists_of(names):
             items = tuple(one.item_ids)
             if last.get(one.user_id) == items:
                 result.unchanged += 1
