@@ -26,7 +26,7 @@ from consumer.publish import Publisher
 from consumer.source import Record
 from model.interactions import Forget, Interaction
 from model.learner import Learner, Step
-from model.topk import TopK, UserList
+from model.topk import Lists, TopK
 from producer.events import Forget as ForgetEvent
 
 
@@ -49,7 +49,7 @@ class Batch:
     duplicates: Sequence[Accepted]
     learned: Sequence[Accepted]
     step: Step
-    lists: Sequence[UserList]
+    lists: Lists
     """The touched users' new lists."""
 
 
@@ -113,10 +113,11 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
         parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn([meaning for _, meaning in interpreted], parts.source.step)
     with timed(Stage.TOPK):
-        lists = parts.top_k(list(step.touched_users))
+        lists = parts.top_k.arrays(list(step.touched_users))
     with timed(Stage.PUBLISH):
-        parts.lists.forget(step.forgotten_users)
-        behind = events_by_user([one for one, _ in interpreted])
+        parts.lists.forget(step.forgotten)
+        listed = [parts.learner.users.name(row) for row in lists.users_U.tolist()]
+        behind = parts.lists.behind(listed, events_by_user([one for one, _ in interpreted]))
         written = parts.lists.write(lists, behind, step.version, max(record.timestamp()[1] for record in records))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(records, rejects, duplicates, fresh, step, lists), written

@@ -91,6 +91,8 @@ class Step:
     touched_users: dict[str, int]
     """Users of the batch's interactions -> position in the batch (forgets counted) of their newest one."""
     forgotten_users: list[str]
+    forgotten: list[tuple[str, int]]
+    """The same users with the row that each had, -1 for one who was not known."""
     losses_B: Ranks
     """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
     earlier_events_B: NDArray[np.int64]
@@ -152,7 +154,7 @@ class Learner:
         self.version = self.version + 1 if step is None else step
         parts: list[_Part] = []
         touched: dict[str, int] = {}
-        forgotten: list[str] = []
+        forgotten: list[tuple[str, int]] = []
         start = 0
         for stop in [place for place, entry in enumerate(batch) if isinstance(entry, Forget)] + [len(batch)]:
             interactions = [entry for entry in batch[start:stop] if isinstance(entry, Interaction)]
@@ -161,9 +163,10 @@ class Learner:
                 touched.update({entry.user_id: start + place for place, entry in enumerate(interactions)})
             if stop < len(batch):
                 user_id = batch[stop].user_id
+                row = self.users.row(user_id)
                 self.forget(user_id)
                 touched.pop(user_id, None)
-                forgotten.append(user_id)
+                forgotten.append((user_id, -1 if row is None else row))
             start = stop + 1
         return _joined(parts, self.version, touched, forgotten)
 
@@ -210,6 +213,10 @@ class Learner:
     def rows_of_list(self, codes: Sequence[int]) -> Sequence[int]:
         """The item rows of a list of `model.topk`, -1 for items without an event."""
         return codes if self.ranking.content is None else self.ranking.content.rows_of_codes(codes)
+
+    def catalogue_ids(self) -> Vocabulary | None:
+        """The ids behind codes of lists below 0 (`model.content.cold_code`); None where there is no catalogue."""
+        return None if self.ranking.content is None else self.ranking.content.ids
 
     def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
         """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""
@@ -388,7 +395,7 @@ class _Part:
     refused: str | None
 
 
-def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
+def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[tuple[str, int]]) -> Step:
     def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
         return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
@@ -408,7 +415,8 @@ def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten
         pace=parts[-1].pace if parts else 1.0,
         ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
         touched_users=touched,
-        forgotten_users=forgotten,
+        forgotten_users=[user_id for user_id, _ in forgotten],
+        forgotten=forgotten,
         refused=next((part.refused for part in parts if part.refused is not None), None),
     )
 

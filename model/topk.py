@@ -27,6 +27,18 @@ class UserList(NamedTuple):
     scores: list[float]
 
 
+class Lists(NamedTuple):
+    """The lists of U users, best first."""
+
+    users_U: NDArray[np.int64]
+    """User rows."""
+    codes_UK: NDArray[np.int32]
+    """Item rows; below 0 for items of the catalogue before their first event (`Content.list_codes`). Unspecified from
+    the list's length on."""
+    lengths_U: NDArray[np.int32]
+    scores_UK: NDArray[np.float32]
+
+
 class TopK:
     """Makes the lists of a learner as it stands now."""
 
@@ -55,6 +67,17 @@ class TopK:
                 rows, ids = self._named([items[place] for place in kept], cold_X)
                 lists.append(UserList(user_id, rows, ids, [round(values[place], 6) for place in kept]))
         return lists
+
+    def arrays(self, user_ids: Sequence[str]) -> Lists:
+        """The same lists as arrays."""
+        lists = self(user_ids)
+        codes_UK = np.zeros((len(lists), self.k), dtype=np.int32)
+        scores_UK = np.zeros((len(lists), self.k), dtype=np.float32)
+        for place, one in enumerate(lists):
+            codes_UK[place, : len(one.item_rows)] = one.item_rows
+            scores_UK[place, : len(one.item_rows)] = one.scores
+        users_U = self.learner.users.rows([one.user_id for one in lists])
+        return Lists(users_U, codes_UK, np.array([len(one.item_rows) for one in lists], dtype=np.int32), scores_UK)
 
     def _named(self, columns: list[int], cold_X: NDArray[np.int64]) -> tuple[list[int], list[str]]:
         """The rows and the ids of columns of scores: first all items, then the cold ones of the catalogue."""

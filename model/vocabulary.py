@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model.growth import grown
 from model.packing import pack, unpack
 
 
@@ -18,6 +19,12 @@ class Vocabulary:
         self._rows: dict[str, int] = {}
         self._ids: list[str | None] = []
         self._free: list[int] = []
+        self._used = 0
+        self.blob = np.zeros(0, dtype=np.uint8)
+        """Ids in UTF-8, end to end."""
+        self.start_R = np.zeros(0, dtype=np.int64)
+        self.length_R = np.zeros(0, dtype=np.int64)
+        """Bytes of the id of each row; -1: the row was given back."""
 
     def __len__(self) -> int:
         """Rows in use and rows given back: the height a table must have."""
@@ -53,6 +60,7 @@ class Vocabulary:
         row = self._rows.pop(name)
         self._ids[row] = None
         self._free.append(row)
+        self.length_R[row] = -1
         return row
 
     def _add(self, name: str) -> int:
@@ -66,7 +74,17 @@ class Vocabulary:
             row = len(self._ids)
             self._ids.append(name)
         self._rows[name] = row
+        self._put(row, name)
         return row
+
+    def _put(self, row: int, name: str) -> None:
+        text = name.encode()
+        end = self._used + len(text)
+        self.blob = grown(self.blob, end)
+        self.start_R, self.length_R = grown(self.start_R, row + 1), grown(self.length_R, row + 1)
+        self.blob[self._used : end] = np.frombuffer(text, dtype=np.uint8)
+        self.start_R[row], self.length_R[row] = self._used, len(text)
+        self._used = end
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
@@ -83,3 +101,6 @@ class Vocabulary:
         self._ids = [name if used else None for name, used in zip(names, in_use, strict=True)]
         self._rows = {name: row for row, name in enumerate(self._ids) if name is not None}
         self._free = state["free"].tolist()
+        self.blob, self.length_R = state["bytes"].astype(np.uint8), lengths
+        self.start_R = np.cumsum(np.maximum(lengths, 0)) - np.maximum(lengths, 0)
+        self._used = len(self.blob)

@@ -118,7 +118,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.decode", ("producer.events", "consumer.reasons")),
     ("consumer.reasons", ("producer.events",)),
     ("consumer.actions", ("producer.events", "model.interactions")),
-    ("consumer.lists", ("producer.events", "consumer.decode", "model.packing")),
+    ("consumer.lists", ("producer.events", "consumer.decode", "consumer.kernels.lists")),
+    ("consumer.kernels.*", ("model.kernels.compiled",)),  # one switch between numba and plain for both packages
     ("consumer.publish", ("producer.events",)),
     ("consumer.quality", ("model.evaluation",)),
     ("consumer.config", ("consumer.environment",)),
@@ -131,6 +132,7 @@ LIBRARIES_ALLOWED: list[tuple[str, tuple[str, ...] | None]] = [
     ("model.kernels.*", ("torch", "numpy", "numba", "triton")),
     ("model.*", ("torch", "numpy")),
     ("consumer.loop", ()),
+    ("consumer.kernels.*", ("numpy",)),
     ("consumer.*", None),
 ]
 

@@ -330,6 +330,7 @@ def test_touched_users_come_with_the_place_of_their_newest_event_forgets_counted
 
     assert step.touched_users == {"u": 3, "w": 5}
     assert step.forgotten_users == ["stranger", "v"]
+    assert step.forgotten == [("stranger", -1), ("v", 1)]
     assert len(step.ranks_B) == 4
 
 

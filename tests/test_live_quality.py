@@ -39,7 +39,7 @@ class Watched:
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
-        lists = TopK(self.learner, 5)(list(step.touched_users))
+        lists = TopK(self.learner, 5).arrays(list(step.touched_users))
         records = [SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions]
         self.observation.observe(Batch(records, [], [], [], step, lists), Written(0, 0))
         return step
