@@ -14,6 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.introduction import introduce
 from benchmarks.phases import Phase
 from benchmarks.stream import EVENTS_TOPIC, Stream
@@ -48,7 +51,7 @@ class Service:
         self.events = self.steps = self.sent = self.unchanged = 0
         self.freshness: list[float] = []
         self.worker.observation.batch_listeners.append(self._batch_done)
-        self.worker.observation.freshness_listeners.append(self._list_settled)
+        self.worker.observation.freshness_listeners.append(self._lists_settled)
 
     def run(self, phase: Phase) -> dict[str, Any]:
         """Rate and shares of time of one phase. The save at its end is told apart; those within it count."""
@@ -122,8 +125,8 @@ class Service:
         self.sent += written.sent
         self.unchanged += written.unchanged
 
-    def _list_settled(self, seconds: list[float], _published: bool) -> None:
-        self.freshness.extend(seconds)
+    def _lists_settled(self, seconds_E: NDArray[np.float64], _published: int) -> None:
+        self.freshness.extend(seconds_E.tolist())
 
 
 def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, object]) -> Settings:

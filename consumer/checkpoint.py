@@ -30,7 +30,7 @@ from torch import Tensor
 
 from consumer import durable
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 STATE_FILE: Final = "state.safetensors"
 MANIFEST_FILE: Final = "manifest.json"
 UNFINISHED_PREFIX: Final = "unfinished-"

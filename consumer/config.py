@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     """Longest wait for the first event of a step."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Length of a recommendation list."""
+    publish_always: bool = False
+    """Whether a list is published for every touched user, also where membership and order are as before."""
     cold_items: bool = True
     """Whether lists may hold items of the catalogue that had no event yet, where their content says so."""
     max_event_bytes: Count = 1_000_000

@@ -25,7 +25,7 @@ from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.records import Taken
 from model.learner import Learner, Step
-from model.topk import TopK, UserList
+from model.topk import Lists, TopK
 
 
 class Observer(Protocol):
@@ -47,7 +47,7 @@ class Batch:
     duplicates: Events
     learned: Events
     step: Step
-    lists: Sequence[UserList]
+    lists: Lists
     """The touched users' new lists."""
 
 
@@ -111,13 +111,12 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
     with timed(Stage.TOPK):
-        users = parts.learner.users
-        lists = parts.top_k.lists_of([users.name(row) for row in step.touched_users().tolist()])
+        lists = parts.top_k(step.touched_users())
     with timed(Stage.PUBLISH):
         parts.source.wait_until_journaled()
-        parts.lists.forget([user_id for user_id, _ in step.forgotten])
+        parts.lists.forget(step.forgotten)
         learned_B = meaning.place_B[~meaning.interactions.forgets_B]
-        behind = parts.lists.behind(users, step.users_B, taken, fresh.place_E[learned_B])
+        behind = parts.lists.behind(lists.users_U, step.users_B, taken, fresh.place_E[learned_B])
         written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(taken, rejects, duplicates, fresh, step, lists), written

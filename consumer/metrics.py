@@ -4,15 +4,16 @@ The help of each says what it is and when it is bad. Counters are of this proces
 No user and no item stands in a label. What is counted and when is the callers'.
 """
 
-import bisect
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -105,9 +106,9 @@ class Metrics:
         """`count` lists came to this end."""
         self._recommendations.labels(outcome).inc(count)
 
-    def observe_freshness(self, seconds: Iterable[float]) -> None:
+    def observe_freshness(self, seconds_E: NDArray[np.float64]) -> None:
         """One observation an event: from its record's timestamp to the acknowledgement of the list that reflects it."""
-        self._freshness.observe(seconds)
+        self._freshness.observe(seconds_E)
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:
@@ -319,24 +320,24 @@ class _Freshness(Collector):
     """The freshness histogram. Takes many observations at once: there is one for each event."""
 
     def __init__(self, edges: Sequence[float]) -> None:
-        self._edges = tuple(edges)
-        self._counts = [0] * (len(edges) + 1)
+        self._edges = np.array(edges, dtype=np.float64)
+        self._counts = np.zeros(len(edges) + 1, dtype=np.int64)
         self._sum = 0.0
         self._lock = threading.Lock()
 
-    def observe(self, seconds: Iterable[float]) -> None:
+    def observe(self, seconds_E: NDArray[np.float64]) -> None:
         """A negative time, from a producer's clock that is ahead, counts as 0."""
+        seconds_E = np.maximum(seconds_E, 0.0)
+        counts = np.bincount(np.searchsorted(self._edges, seconds_E), minlength=len(self._counts))
         with self._lock:
-            for value in seconds:
-                value = max(value, 0.0)
-                self._counts[bisect.bisect_left(self._edges, value)] += 1
-                self._sum += value
+            self._counts += counts
+            self._sum += float(seconds_E.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         with self._lock:
-            counts, total = list(self._counts), self._sum
+            counts, total = self._counts.tolist(), self._sum
         below, buckets = 0, []
-        for edge, count in zip((*self._edges, float("inf")), counts, strict=True):
+        for edge, count in zip((*self._edges.tolist(), float("inf")), counts, strict=True):
             below += count
             buckets.append(("+Inf" if math.isinf(edge) else str(float(edge)), float(below)))
         yield HistogramMetricFamily(

@@ -14,6 +14,7 @@ from typing import Self
 import structlog
 import torch
 
+from consumer import lists
 from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore, Manifest
@@ -53,6 +54,7 @@ class Worker:
         """Restores what was saved. Raises what stops a start: CheckpointError, SourceError, SettingsError, ..."""
         self.settings = settings
         warm_up(settings)
+        lists.warm_up()
         self.learner = make_learner(settings)
         self.metrics = Metrics(freshness_buckets=settings.freshness_buckets)
         self.metrics.set_build_info(
@@ -110,7 +112,16 @@ class Worker:
             learner=self.learner,
             top_k=TopK(self.learner, settings.k, cold_items=settings.cold_items),
             publisher=publisher,
-            lists=ListWriter(publisher, last_lists, self.observation.list_settled),
+            lists=ListWriter(
+                publisher,
+                last_lists,
+                self.observation.lists_settled,
+                topic=settings.events_topic,
+                users=self.learner.users,
+                items=self.learner.items,
+                catalogue=self.learner.catalogue_ids,
+                always=settings.publish_always,
+            ),
             observer=self.observation,
             progress=self.progress,
         )

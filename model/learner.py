@@ -231,6 +231,10 @@ class Learner:
             rows[is_coded] = self.ranking.content.item_X[cold_code(rows[is_coded])]
         return rows
 
+    def catalogue_ids(self) -> Vocabulary | None:
+        """The ids behind codes of lists below 0 (`model.content.cold_code`); None where there is no catalogue."""
+        return None if self.ranking.content is None else self.ranking.content.ids
+
     def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
         """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""
         content = self.ranking.content

@@ -120,7 +120,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                          "model.ids")),
     ("consumer.reasons", ("producer.events",)),
     ("consumer.actions", ("producer.events", "consumer.kernels.parse", "model.interactions", "model.vocabulary")),
-    ("consumer.lists", ("producer.events", "consumer.records", "consumer.source", "model.packing", "model.vocabulary")),
+    ("consumer.lists", ("producer.events", "consumer.records", "consumer.kernels.lists")),
     ("consumer.publish", ("producer.events",)),
     ("consumer.quality", ("model.evaluation",)),
     ("consumer.config", ("consumer.environment",)),
@@ -133,6 +133,7 @@ LIBRARIES_ALLOWED: list[tuple[str, tuple[str, ...] | None]] = [
     ("model.kernels.*", ("torch", "numpy", "numba", "llvmlite", "triton")),
     ("model.*", ("torch", "numpy")),
     ("consumer.loop", ()),
+    ("consumer.kernels.*", ("numpy",)),
     ("consumer.*", None),
 ]
 

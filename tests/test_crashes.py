@@ -180,7 +180,15 @@ def uninterrupted(site):
         learner=learner,
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,
-        lists=ListWriter(publisher, LastLists(), lambda _times, _sent: None),
+        lists=ListWriter(
+            publisher,
+            LastLists(),
+            lambda _times, _sent, _lists: None,
+            topic=EVENTS,
+            users=learner.users,
+            items=learner.items,
+            catalogue=learner.catalogue_ids,
+        ),
         observer=Watching(),
         progress=SimpleNamespace(count=counted.append),
     )

@@ -41,7 +41,7 @@ class Watched:
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
-        lists = TopK(self.learner, 5).lists_of([self.learner.users.name(row) for row in step.touched_users().tolist()])
+        lists = TopK(self.learner, 5)(step.touched_users())
         taken = Taken([SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions])
         self.observation.observe(Batch(taken, [], events_of(), events_of(), step, lists), Written(0, 0))
         return step

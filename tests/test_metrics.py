@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,7 +75,7 @@ def busy_metrics():
     metrics = Metrics()
     metrics.count_events("click", EventOutcome.LEARNED)
     metrics.count_recommendations(ListOutcome.PUBLISHED)
-    metrics.observe_freshness([0.01])
+    metrics.observe_freshness(np.array([0.01]))
     metrics.observe_batch(3)
     metrics.set_lag({0: 1}, 0.5)
     metrics.set_quality(hit_ratio=0.2, ndcg=0.1, mae=0.7, popularity_hit_ratio=0.08)
@@ -140,7 +141,7 @@ def test_outcomes_of_lists_are_there_from_the_start():
 def test_freshness_falls_into_buckets_whose_upper_edge_is_inside():
     metrics = Metrics(freshness_buckets=(0.01, 0.1))
 
-    metrics.observe_freshness([0.01, 0.011, 0.1, 7.0])
+    metrics.observe_freshness(np.array([0.01, 0.011, 0.1, 7.0]))
 
     assert samples(metrics, "headrace_freshness_seconds_bucket") == {
         (("le", "0.01"),): 1,
@@ -154,7 +155,7 @@ def test_freshness_falls_into_buckets_whose_upper_edge_is_inside():
 def test_freshness_by_a_clock_that_is_ahead_counts_as_none():
     metrics = Metrics(freshness_buckets=(0.01,))
 
-    metrics.observe_freshness([-3.0])
+    metrics.observe_freshness(np.array([-3.0]))
 
     assert value(metrics, "headrace_freshness_seconds_sum") == 0
     assert value(metrics, "headrace_freshness_seconds_bucket", le="0.01") == 1
@@ -163,7 +164,7 @@ def test_freshness_by_a_clock_that_is_ahead_counts_as_none():
 def test_no_freshness_leaves_the_histogram_at_nothing():
     metrics = Metrics()
 
-    metrics.observe_freshness([])
+    metrics.observe_freshness(np.zeros(0))
 
     assert value(metrics, "headrace_freshness_seconds_count") == 0
 

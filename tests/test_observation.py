@@ -22,9 +22,16 @@ from consumer.reasons import Reason
 from consumer.records import Taken
 from model.drift import Alarm
 from model.learner import Step
+from model.topk import Lists
 from producer.events import Click, Forget, Rating
 
 NAN = math.nan
+NO_LISTS = Lists(
+    np.zeros(0, dtype=np.int64),
+    np.zeros((0, 3), dtype=np.int32),
+    np.zeros(0, dtype=np.int32),
+    np.zeros((0, 3), dtype=np.float32),
+)
 
 
 class Watched:
@@ -113,7 +120,7 @@ def step(version: int = 1, alarms: Sequence[Alarm] = (), pace: float = 1.0, **ar
 
 
 def batch(*learned: Any, duplicates: Sequence[Any] = (), **fields: Any) -> Batch:
-    parts: dict[str, Any] = {"rejects": [], "step": step(), "lists": [], **fields}
+    parts: dict[str, Any] = {"rejects": [], "step": step(), "lists": NO_LISTS, **fields}
     columns = events_of(*learned), events_of(*duplicates)
     records = [record for events in columns for record in events.taken.records]
     records += [reject.record for reject in parts["rejects"]]
@@ -174,19 +181,21 @@ def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were
 
 
 def test_freshness_is_one_observation_an_event_from_its_record_to_the_acknowledgement(watched: Watched) -> None:
-    heard: list[tuple[list[float], bool]] = []
-    watched.observation.freshness_listeners.append(lambda seconds, published: heard.append((seconds, published)))
+    heard: list[tuple[list[float], int]] = []
+    watched.observation.freshness_listeners.append(lambda seconds, lists: heard.append((seconds.tolist(), lists)))
 
-    watched.observation.list_settled([TIME_MS, TIME_MS + 1_000], TIME_MS / 1000 + 1.5)
+    watched.observation.lists_settled(
+        np.array([TIME_MS, TIME_MS + 1_000]), np.array([TIME_MS / 1000 + 1.5, TIME_MS / 1000 + 1.75]), 1
+    )
 
     assert watched["headrace_freshness_seconds_count"] == 2
-    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(1.5 + 0.5)
+    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(1.5 + 0.75)
     assert watched['headrace_recommendations_total{outcome="published"}'] == 1
-    assert [(pytest.approx(seconds), published) for seconds, published in heard] == [([1.5, 0.5], True)]
+    assert [(pytest.approx(seconds), lists) for seconds, lists in heard] == [([1.5, 0.75], 1)]
 
 
 def test_behind_a_list_that_did_not_change_events_are_fresh_now_and_nothing_was_published(watched: Watched) -> None:
-    watched.observation.list_settled([TIME_MS], None)
+    watched.observation.lists_settled(np.array([TIME_MS]), None, 0)
 
     assert watched["headrace_freshness_seconds_sum"] == pytest.approx(2.0)
     assert watched['headrace_recommendations_total{outcome="published"}'] == 0

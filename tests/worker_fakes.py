@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+import numpy as np
 from stream_fakes import FakeSource, Topic
 
 from consumer.actions import Interpreter
@@ -22,7 +24,7 @@ from consumer.offsets import Reset
 from consumer.progress import Progress
 from model.learner import Learner, LearnerSettings
 from model.topk import TopK
-from producer.events import encode
+from producer.events import Recommendations
 
 SMALL = LearnerSettings(width=4, rating_width=2, window=3, depth=4)
 
@@ -37,6 +39,15 @@ class Clock:
         return self.seconds
 
 
+def keys_and_values(messages):
+    """What is sent for each list."""
+    bounds = messages.bounds
+    return [
+        (messages.data[key:value], messages.data[value:end])
+        for key, value, end in zip(bounds[0::2], bounds[1::2], bounds[2::2], strict=False)
+    ]
+
+
 class FakePublisher:
     """Takes everything and acknowledges it when polled or flushed."""
 
@@ -48,10 +59,11 @@ class FakePublisher:
         self.dead_letters: list = []
         self._waiting: list = []
 
-    def send(self, recommendations, on_delivery=None):
-        self.lists.append(recommendations)
-        self.records.append((recommendations.user_id, encode(recommendations)))
-        self._waiting.append(on_delivery)
+    def send(self, messages, on_delivery=None):
+        received = keys_and_values(messages)
+        self.lists += [msgspec.json.decode(value, type=Recommendations) for _, value in received]
+        self.records += [(key.decode(), value) for key, value in received]
+        self._waiting.append((on_delivery, len(received)))
 
     def forget(self, user_id):
         self.tombstones.append(user_id)
@@ -69,8 +81,8 @@ class FakePublisher:
 
     def _acknowledge(self):
         waiting, self._waiting = self._waiting, []
-        for on_delivery in waiting:
-            on_delivery(ACKNOWLEDGED_AT)
+        for on_delivery, lists in waiting:
+            on_delivery(np.arange(lists), np.full(lists, ACKNOWLEDGED_AT))
 
 
 @dataclass
@@ -107,11 +119,12 @@ class FakeWorker:
         reset: Reset | None = None,
         every_seconds: float = float("inf"),
         settings: LearnerSettings = SMALL,
+        publish_always: bool = False,
     ) -> None:
         self.effects: list[str] = []
         self.failing: dict[str, BaseException] = {}
         """Effect -> what it raises instead of happening."""
-        self.fresh: list[tuple[list[int], float | None]] = []
+        self.fresh: list[tuple[list[int], list[float] | None]] = []
         self.clock, self.observer = Clock(), Watching()
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
@@ -147,7 +160,16 @@ class FakeWorker:
             learner=self.learner,
             top_k=TopK(self.learner, 3),
             publisher=self.publisher,
-            lists=ListWriter(self.publisher, self.last_lists, lambda times, at: self.fresh.append((list(times), at))),
+            lists=ListWriter(
+                self.publisher,
+                self.last_lists,
+                lambda times, at, _: self.fresh.append((times.tolist(), None if at is None else at.tolist())),
+                topic=topic.name,
+                users=self.learner.users,
+                items=self.learner.items,
+                catalogue=self.learner.catalogue_ids,
+                always=publish_always,
+            ),
             observer=self.observer,
             progress=self.progress,
         )
@@ -171,8 +193,8 @@ class FakeWorker:
         run(self.parts, batch_size=batch_size, batch_wait_seconds=0, stopping=stopping, until=until)
 
     def messages(self) -> list[bytes]:
-        """What was sent to the recommendations topic, as bytes."""
-        return [encode(message) for message in self.publisher.lists]
+        """What was sent to the recommendations topic, tombstones left out, as bytes."""
+        return [value for _, value in self.publisher.records if value is not None]
 
     def close(self) -> None:
         self.journal.close()

@@ -70,7 +70,7 @@ def run(
         worker = stack.enter_context(Worker(settings))
         tally = Tally(total, worker.observation.quality)
         worker.observation.batch_listeners.append(tally.batch_done)
-        worker.observation.freshness_listeners.append(tally.list_settled)
+        worker.observation.freshness_listeners.append(tally.lists_settled)
         health = stack.enter_context(_health(settings, worker))
         screen = Screen(tally, data.titles, stream=screen_stream, live=screen_stream.isatty())
         stack.callback(screen.close)
