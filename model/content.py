@@ -88,7 +88,7 @@ class Content:
             self._compute_all()
         elif self.table.rows:
             at = torch.from_numpy(rows).to(self.device)
-            self._vectors_XD[at] = _sums(self.entries.bags(rows), self.table.values)
+            self._vectors_XD[at] = sums(self.entries.bags(rows), self.table.values)
 
     def follow(self, items: Vocabulary) -> None:
         """Find the catalogue's rows of items that had their first event."""
@@ -164,7 +164,7 @@ class Content:
         """One step of the table against what was gathered; every content vector follows."""
         if self._links is None:
             self._links = links(self.entries, self.item_X[: len(self.ids)])
-        by_feature = _sums(self._links.items_of_features, self._gathered_ID)
+        by_feature = sums(self._links.items_of_features, self._gathered_ID)
         self._optimizer.step(self._links.features, by_feature)
         self._gathered_ID.zero_()
         self._events = 0
@@ -176,7 +176,7 @@ class Content:
     def _compute_all(self) -> None:
         if self.table.rows:
             self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
-            self._vectors_XD[: len(self.ids)] = _sums(self._bags, self.table.values)
+            self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
@@ -253,18 +253,18 @@ def cold_code(catalogue_row: int) -> int:
     return -1 - catalogue_row
 
 
-def _sums(bags: Bags, rows: Tensor) -> Tensor:
+def sums(bags: Bags, rows: Tensor) -> Tensor:
     """Weighted sums of rows, one for each bag; an empty bag gives zeros."""
     device = rows.device
     weights = torch.from_numpy(bags.weights_E).to(rows)
-    sums: Tensor = functional.embedding_bag(
+    summed: Tensor = functional.embedding_bag(
         torch.from_numpy(bags.features_E).to(device),
         rows,
         torch.from_numpy(bags.starts_N).to(device),
         mode="sum",
         per_sample_weights=weights,
     )
-    return sums
+    return summed
 
 
 def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

@@ -18,13 +18,14 @@ from torch import Tensor
 from model.batches import RankedBatch
 from model.content import Content
 from model.cooccurrence import Cooccurrence, Features, no_features
-from model.encoders.interface import Encoder
+from model.encoders.interface import Encoded, Encoder
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
 from model.negatives import draw_negatives
 from model.optimizers import make_optimizer
 from model.small import SmallParameters
 from model.tables import Table
+from model.user_content import Said
 from model.windows import LENGTH_BUCKETS, Windows
 
 SCORES_AT_ONCE = 1 << 24
@@ -117,22 +118,28 @@ class RankingHead:
             found.windows, found.full_items_BW, batch.items_B, batch.enters_B, found.count_I
         )
 
-    def scores(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> Tensor:
-        """Scores (U, I) of every item row for users with these windows; nothing is left out yet."""
+    def scores(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> Tensor:
+        """Scores (U, I) of every item row for users with these windows, and what is said of them; nothing is left out
+        yet.
+        """
         features = no_features(len(windows))
         if self.cooccurrence is not None:
             features = self.cooccurrence.features(windows, count_I)
         items_ID = self._vectors(count_I)
-        scores_UI = self.encoder.encode(windows, items_ID) @ items_ID.T
+        scores_UI = self._users(windows, items_ID, said) @ items_ID.T
         lengths_U = self._rows(windows.lengths_B)
         log_counts_I = _log_counts(self._on_device(count_I), scores_UI.dtype)
         scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
         self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
         return scores_UI
 
-    def cold_scores(self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor) -> Tensor:
+    def cold_scores(
+        self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor, said: Said | None = None
+    ) -> Tensor:
         """Scores (U, X) of items without an event, by their content vectors alone, beside those of `scores`."""
-        scores_UX = self.encoder.encode(windows, self._vectors(count_I)) @ vectors_XD.T
+        scores_UX = self._users(windows, self._vectors(count_I), said) @ vectors_XD.T
         no_count_1 = _log_counts(torch.zeros(1, device=self.device), scores_UX.dtype)
         return scores_UX + self.mix["popularity"][self._rows(windows.lengths_B), None] * no_count_1
 
@@ -163,7 +170,7 @@ class RankingHead:
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, learns: bool
     ) -> Turn:
         windows, items_ID = batch.found.windows, self._vectors(batch.found.count_I)
-        users_BD, pull_back = self.encoder.trace(windows, items_ID)
+        users_BD, pull_back = _with_said(batch.said, self.encoder.trace(windows, items_ID))
         scores_BI = users_BD @ items_ID.T
         turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
         ranks_B, losses_B = turn(batch, features, scores_BI, weights_B, learns=learns)
@@ -286,7 +293,7 @@ class RankingHead:
     def _rank(self, batch: RankedBatch, features: Features) -> NDArray[np.float64]:
         turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
         items_ID, nothing_B = self._vectors(batch.found.count_I), np.zeros(len(batch.items_B))
-        users_BD = self.encoder.encode(batch.found.windows, items_ID)
+        users_BD = self._users(batch.found.windows, items_ID, batch.said)
         ranks = []
         for rows in _chunks(len(batch.items_B), len(batch.found.count_I)):
             scores_BI = users_BD[rows] @ items_ID.T
@@ -304,7 +311,7 @@ class RankingHead:
         windows = replace(found.windows, items_BW=_places(rows_T, found.windows.items_BW))
         targets_B, drawn = self._rows(_places(rows_T, batch.items_B)), self._rows(_places(rows_T, sample.drawn_N))
         lengths_B = self._rows(windows.lengths_B)
-        users_BD, pull_back = self.encoder.trace(windows, items_TD)
+        users_BD, pull_back = _with_said(batch.said, self.encoder.trace(windows, items_TD))
 
         own_log_counts_B, log_counts_BN = self._log_counts_of_sample(batch, sample.drawn_N, items_TD.dtype)
         own_features_B, features_BN = (
@@ -386,7 +393,8 @@ class RankingHead:
         batch: RankedBatch,
     ) -> "_Stepped":
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
-        small = (*self.mix.gradients.values(), *self.encoder.gradients().values())
+        said = () if batch.said is None else batch.said.gradients()
+        small = (*self.mix.gradients.values(), *self.encoder.gradients().values(), *said)
         squares = torch.stack([one.square().sum() for one in (gradient, bias_gradient, *small)])
         loss, square = float(losses_B.sum()), float(squares.sum())  # CPU-GPU sync points
         each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
@@ -400,6 +408,8 @@ class RankingHead:
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
+        if batch.said is not None:
+            batch.said.step()
         self._optimizers["items"].step(rows, gradient)
         self._optimizers["item biases"].step(rows, bias_gradient)
         self.mix.step()
@@ -407,6 +417,11 @@ class RankingHead:
         return _Stepped(loss, None, each_B)
 
     # --- parts of scores ---
+
+    def _users(self, windows: Windows, items_ID: Tensor, said: Said | None) -> Tensor:
+        """The vectors of users with these windows, and what is said of them on top."""
+        users_UD = self.encoder.encode(windows, items_ID)
+        return users_UD if said is None else said.on_top(users_UD)
 
     def _vectors(self, count_I: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Tensor:
         """The vectors of these items, or of all: embeddings, and content on top of those with few events."""
@@ -477,6 +492,10 @@ class _Sample(NamedTuple):
     log_share_N: NDArray[np.float64]
     column_I: NDArray[np.int32]
     """Place of each item among the drawn ones, -1 where it is not."""
+
+
+def _with_said(said: Said | None, encoded: Encoded) -> Encoded:
+    return encoded if said is None else said.trace(encoded)
 
 
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
