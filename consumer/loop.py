@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumer.catalogue import Catalogue
+from consumer.catalogue import Catalogues
 from consumer.checkpoint import Counts
 from consumer.decode import Accepted, Decoder, Reject
 from consumer.duplicates import RecentEventIds
@@ -60,7 +60,7 @@ class Parts:
     source: JournaledSource
     decode: Decoder
     seen_ids: RecentEventIds
-    catalogue: Catalogue
+    catalogue: Catalogues
     interpret: Callable[[Accepted], Interaction | Forget | None]
     learner: Learner
     top_k: TopK
@@ -116,6 +116,7 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
         lists = parts.top_k(list(step.touched_users))
     with timed(Stage.PUBLISH):
         parts.lists.forget(step.forgotten_users)
+        parts.catalogue.forget(step.forgotten_users)
         behind = events_by_user([one for one, _ in interpreted])
         written = parts.lists.write(lists, behind, step.version, max(record.timestamp()[1] for record in records))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
