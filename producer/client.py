@@ -252,7 +252,7 @@ class EventProducer:
         decoder = self._row_decoders[type(event)] if isinstance(event, Item | User) else self._event_decoder
         try:
             value = encode(event)
-            received = decoder.decode(value)
+            received: Message = decoder.decode(value)
         except msgspec.ValidationError as error:  # its text ends with "at `$.user_id`"
             raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
         except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object
