@@ -23,7 +23,9 @@ def to_model(
     """
     if isinstance(event, Click):
         weight = action_weights.get(event.action, default_weight)
-        return Interaction(event.user_id, event.item_id, event.timestamp, weight)
+        return Interaction(event.user_id, event.item_id, event.timestamp, weight, None, event.text, event.context)
     if isinstance(event, Rating):
-        return Interaction(event.user_id, event.item_id, event.timestamp, rating_weight, event.rating)
+        return Interaction(
+            event.user_id, event.item_id, event.timestamp, rating_weight, event.rating, event.text, event.context
+        )
     return Forget(event.user_id) if isinstance(event, events.Forget) else None

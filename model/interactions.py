@@ -3,6 +3,7 @@
 The model knows no topics and no JSON: `consumer.actions` turns an event of the wire into one of these.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -17,6 +18,10 @@ class Interaction(NamedTuple):
     """Pull on the ranking: positive attracts (and is ranked before it is learned), negative repels, 0 leaves it be."""
     rating: float | None = None
     """On the scale of the settings; None where the user gave none."""
+    text: str | None = None
+    """What the user wrote: a review, a search."""
+    context: Mapping[str, str | float] | None = None
+    """Where and how it happened: device, place, hour, ..."""
 
 
 class Forget(NamedTuple):

@@ -28,7 +28,7 @@ from model.live import LiveState
 from model.ranking import RankingHead, RankingRates
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
-from model.user_content import Note, Said, UserContent, UserContentSettings
+from model.user_content import Note, Said, UserContent, UserContentSettings, says_something
 from model.vocabulary import Vocabulary
 
 CONTENT = "content."
@@ -285,7 +285,10 @@ class Learner:
             allow_repeats=self.settings.allow_repeats,
         )
         ranked_B = enters_B & self._is_ranked(interactions)
-        said = self._said_then_noted(users_B, earlier_B, enters_B, {})
+        notes = {
+            place: Note(entry.text, entry.context) for place, entry in enumerate(interactions) if says_something(entry)
+        }
+        said = self._said_then_noted(users_B, earlier_B, enters_B, notes)
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked)
         pace = self.drift.pace

@@ -27,6 +27,7 @@ from model.content import NONE, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, ItemContent
 from model.growth import grown
+from model.interactions import Interaction
 from model.optimizers import Adagrad
 from model.tables import Table
 from model.text import words
@@ -49,7 +50,7 @@ FEATURES = 0
 class UserContentSettings:
     half: float = 50.0
     """Events after which a user's features weigh half."""
-    text_half: float = 5.0
+    text_half: float = 2.0
     """Events of the user after which a text weighs half."""
     texts: int = 3
     """Newest texts of a user that count."""
@@ -284,6 +285,11 @@ class Said:
         events_of_features = Bags(starts_F, self._events_N[bags.rows_E[order_E]], bags.weights_E[order_E])
         self._features = torch.from_numpy(features_F).to(gradient_BD.device)
         self._gradient = sums(events_of_features, gradient_BD)
+
+
+def says_something(note: Note | Interaction) -> bool:
+    """Whether there is a text with a word in it, or a context."""
+    return bool(note.context) or bool(note.text and not note.text.isspace())
 
 
 def _as_content(context: Mapping[str, str | float]) -> ItemContent:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -249,10 +249,13 @@ class EventProducer:
             _logger.warning("%s", failed)  # the error that ended the block matters more
 
     def _checked(self, event: Message) -> bytes:
-        decoder = self._row_decoders[type(event)] if isinstance(event, Item | User) else self._event_decoder
+        rows = self._row_decoders
+        decoder: msgspec.json.Decoder[Any] = (
+            rows[type(event)] if isinstance(event, Item | User) else self._event_decoder
+        )
         try:
             value = encode(event)
-            received: Message = decoder.decode(value)
+            received = decoder.decode(value)
         except msgspec.ValidationError as error:  # its text ends with "at `$.user_id`"
             raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
         except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object

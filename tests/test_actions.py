@@ -26,6 +26,15 @@ def test_a_rating_keeps_its_number_and_has_the_weight_of_ratings():
     assert meaning(event) == Interaction("u", "i", 7, 2.0, 0.5)
 
 
+def test_what_a_user_writes_and_the_context_go_along():
+    said = {"text": "red shoes", "context": {"device": "phone", "hour": 7}}
+    search = events.Click(user_id="u", item_id="i", timestamp=7, action="search", **said)
+    review = events.Rating(user_id="u", item_id="i", timestamp=7, rating=0.5, **said)
+
+    assert meaning(search) == Interaction("u", "i", 7, 0.25, None, "red shoes", {"device": "phone", "hour": 7})
+    assert meaning(review) == Interaction("u", "i", 7, 2.0, 0.5, "red shoes", {"device": "phone", "hour": 7})
+
+
 def test_a_forget_names_its_user():
     assert meaning(events.Forget(user_id="u", timestamp=7)) == Forget("u")
 

@@ -11,7 +11,7 @@ from model.interactions import Forget
 from model.ranking import RankingRates
 from model.state import state_digest
 from model.topk import TopK
-from model.user_content import UserContent, UserContentSettings
+from model.user_content import Note, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
@@ -158,6 +158,154 @@ def test_a_feature_of_one_user_alone_says_nothing():
     assert made.read(rows(0), rows(0), users).on_top(torch.zeros((1, 3)).double()).sum() == 0
 
 
+# --- what users write, and the context ---
+
+
+def intents(events, field, seed=0, users=40, items=100, topics=10):
+    """Each event says, in a text or in its context, of what topic the user's next item will be."""
+    draw = np.random.default_rng(seed)
+    intent: dict[int, int] = {}
+    stream = []
+    for number in range(events):
+        user = int(draw.integers(users))
+        topic = intent.get(user, 0)
+        following = intent[user] = int(draw.integers(topics))
+        said = {
+            "text": {"text": f"something about topic{following}"},
+            "context": {"context": {"place": f"p{following}", "hour": float(draw.integers(24))}},
+            "nothing": {},
+        }[field]
+        item = f"i{topics * int(draw.integers(items // topics)) + topic}"
+        stream.append(click(f"u{user}", item, number * 1000)._replace(**said))
+    return stream
+
+
+@pytest.mark.parametrize("encoder", ["recency", "blend", "cooccurrence"])
+@pytest.mark.parametrize("field", ["text", "context"])
+def test_what_an_event_says_helps_to_rank_the_next_one(field, encoder):
+    ranks = {}
+    for said in (field, "nothing"):
+        made = learner(encoder=encoder, width=16)
+        ranks[said] = joined(run(made, intents(4000, said), 50), "ranks_B")[2000:].mean()
+
+    assert ranks[field] < 0.75 * ranks["nothing"]
+
+
+def test_an_event_is_ranked_as_if_it_said_nothing_itself():
+    made = {}
+    for said in ("text", "nothing"):
+        made[said] = learner(width=16)
+        run(made[said], intents(2000, "text"), 50)
+    event = click("u0", "i3", 9_000_000)
+
+    [with_text] = run(made["text"], [event._replace(text="something about topic4", context={"place": "p3"})], 1)
+    [without] = run(made["nothing"], [event], 1)
+
+    assert with_text.ranks_B.tolist() == without.ranks_B.tolist()
+
+
+NOTES = [Note("red shoes"), Note("blue shoes and a red hat", {"place": "home"}), Note(None, {"place": "work"})]
+
+
+def after_notes(users=5):
+    """Content in which every feature of NOTES is known and counts, others wrote them, with a table of its own."""
+    made, vocabulary = content_of(UserContentSettings(texts=2), width=4, **dict.fromkeys("abcdexy"))
+    others = np.repeat([users, users + 1], len(NOTES))
+    nothing = np.zeros(len(others), dtype=np.int64)
+    made.read_then_write(others, nothing, nothing > 0, dict(enumerate(NOTES * 2)), vocabulary)
+    made.entries._shared_F[:] = True
+    draw = np.random.default_rng(0)
+    made.table.values[:] = torch.from_numpy(draw.standard_normal(made.table.values.shape))
+    return made, vocabulary
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_in_one_batch_each_event_finds_what_it_finds_where_events_come_one_by_one(seed):
+    draw = np.random.default_rng(seed)
+    size = 60
+    users_B, enters_B = draw.integers(5, size=size), draw.random(size) < 0.8
+    events_B = np.array([enters_B[:b][users_B[:b] == users_B[b]].sum() for b in range(size)])
+    notes = {b: NOTES[draw.integers(len(NOTES))] for b in range(size) if draw.random() < 0.6}
+    vectors, digests = [], []
+    for cut in (size, 7, 1):
+        made, users = after_notes()
+        for start in range(0, size, cut):
+            batch = slice(start, start + cut)
+            some = {b - start: note for b, note in notes.items() if start <= b < start + cut}
+            said = made.read_then_write(users_B[batch], events_B[batch], enters_B[batch], some, users)
+            vectors.append(said.on_top(torch.zeros((len(users_B[batch]), 4)).double()))
+        digests.append(state_digest(made.state()))
+
+    whole, pieces = vectors[0], torch.cat(vectors[1:])
+    torch.testing.assert_close(pieces.reshape(2, size, 4), whole.expand(2, size, 4))
+    assert (whole.abs().sum(1) > 0).sum() > 40
+    assert len(set(digests)) == 1
+
+
+def test_the_newest_texts_count_and_older_ones_make_room():
+    made, users = after_notes()
+    texts = ["red shoes", "red shoes", "blue hat", "blue hat"]
+    one = np.zeros(1, dtype=np.int64)
+    vectors = []
+    for text in texts:
+        made.read_then_write(one, one, one > 0, {0: Note(text)}, users)
+        vectors.append(made.read(one, one, users).on_top(torch.zeros((1, 4)).double()))
+
+    torch.testing.assert_close(vectors[1], 2 * vectors[0])
+    other, _ = after_notes()
+    other.read_then_write(one, one, one > 0, {0: Note("blue hat")}, users)
+    torch.testing.assert_close(vectors[3], 2 * other.read(one, one, users).on_top(torch.zeros((1, 4)).double()))
+
+
+def test_a_text_fades_as_events_follow_and_the_context_ends_with_the_next_one():
+    made, users = after_notes()
+    one = np.ones(1, dtype=np.int64)
+    user = np.zeros(1, dtype=np.int64)
+
+    found = {}
+    for name, note in (("text", Note("red shoes")), ("context", Note(None, {"place": "home"}))):
+        made.forget("a", 0)
+        made.read_then_write(user, 4 * one, one > 0, {0: note}, users)
+        found[name] = [made.read(user, n * one, users).on_top(torch.zeros((1, 4)).double()) for n in (5, 6, 7)]
+
+    half = made.settings.text_half
+    for since, vector in enumerate(found["text"]):
+        torch.testing.assert_close(vector, found["text"][0] * half / (half + since))
+    assert [bool(vector.any()) for vector in found["context"]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        Note(" \n ", None),
+        Note("?!", {}),
+        Note(None, {"temperature": float("inf"), "speed": float("nan")}),
+        Note("word " * 100_000, {f"name {n}": "x" * 1000 for n in range(1000)}),
+        Note("\ud800 \x00", {"": ""}),
+    ],
+)
+def test_odd_texts_and_contexts_are_taken_as_they_are_and_bounded(note):
+    made = learner(described=people(range(3)))
+    run(made, two_tastes(50), 10)
+    before = made.user_content.entries.live
+
+    for n in range(20):
+        [step] = run(made, [click("u1", f"i{n}", n)._replace(text=note.text, context=note.context)], 1)
+
+    assert step.refused is None
+    assert made.user_content.entries.live - before < 1000
+    assert all(bool(value.isfinite().all()) for value in made.state().values() if value.dtype.is_floating_point)
+
+
+def test_no_text_and_no_context_is_kept_only_their_features():
+    made = learner()
+
+    run(made, [click("u1", "i1")._replace(text="topsecretword", context={"place": "topsecretplace"})], 1)
+
+    kept = b"".join(value.numpy().tobytes() for value in made.state().values())
+    assert b"topsecret" not in kept
+
+
 # --- changes ---
 
 
@@ -215,6 +363,21 @@ def test_a_forget_erases_what_is_said_also_of_users_without_an_event():
     assert not (made.user_content.entries._value_E == 7.0).any(), "nor in memory"
 
 
+def test_a_forget_erases_texts_and_context():
+    made, users = after_notes()
+    one = np.zeros(1, dtype=np.int64)
+    before = state_digest(made.state())
+    made.read_then_write(one, one, one > 0, {0: NOTES[1]}, users)
+
+    made.forget("a", 0)
+
+    state = made.state()
+    assert made.ids.row("a") is None
+    assert state["entries.lengths"].reshape(-1, made.slots)[-1].tolist() == [0] * made.slots
+    assert made.entries.live == after_notes()[0].entries.live
+    assert before != state_digest(state), "a row was given back"
+
+
 def test_who_comes_back_after_a_forget_is_a_stranger():
     made = learner(described=people(range(30)))
     run(made, two_tastes(1000), 50)
@@ -243,11 +406,20 @@ def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
 # --- keeping ---
 
 
+def noted(stream):
+    """The stream with texts and contexts at some events."""
+    says = {0: {"text": "red shoes"}, 1: {"text": "a blue hat", "context": {"place": "home", "hour": 3.0}}}
+    return [
+        entry if isinstance(entry, Forget) else entry._replace(**says.get(number % 5, {}))
+        for number, entry in enumerate(stream)
+    ]
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"ranking": RankingRates(full_softmax_items=0, negatives=8)}, {"encoder": "blend"}]
 )
 def test_a_saved_learner_goes_on_as_if_never_stopped(settings):
-    stream, more = random_stream(5, forgets=0.02), random_stream(6, forgets=0.02)
+    stream, more = (noted(random_stream(seed, forgets=0.02)) for seed in (5, 6))
     described = {**people(range(12)), "u3": ItemContent(categories=["kind 1", "odd"], features={"age": 30.0})}
     changes = {"u3": None, "u4": ItemContent(features={"age": 50.0}), "late": kind(0)}
     made, loaded = learner(described=described, **settings), learner(**settings)
