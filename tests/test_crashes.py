@@ -57,7 +57,18 @@ def payloads(count, seed):
         else:
             action = draw.choice(["click", "view", "skip"])
             event_id = f"e{draw.randrange(count)}" if kind < 0.6 else None
-            yield encode(Click(user_id=user, item_id=item, timestamp=number, action=action, event_id=event_id))
+            text, context = (f"about {item}", {"place": action}) if number % 3 == 0 else (None, None)
+            yield encode(
+                Click(
+                    user_id=user,
+                    item_id=item,
+                    timestamp=number,
+                    action=action,
+                    event_id=event_id,
+                    text=text,
+                    context=context,
+                )
+            )
 
 
 class Site:
