@@ -162,7 +162,7 @@ class UserContent:
     def _slots_of(self, row: int, note: Note) -> list[tuple[int, ItemContent]]:
         """The slots that a note goes to, and what it says there."""
         found = []
-        if note.text and (read := words(note.text)[:MOST_WORDS]):
+        if note.text and (read := words(note.text[: MOST_WORDS * 32])[:MOST_WORDS]):
             found.append((1 + int(self._texts_X[row]) % self.settings.texts, ItemContent(text=" ".join(read))))
             self._texts_X[row] += 1
         if note.context:
