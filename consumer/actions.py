@@ -52,9 +52,17 @@ class Interpreter:
             weights_B[named] = self._weights_A[self._actions.find(found.actions[named])]
         weights_B[found.type_E == RATING] = self._of_rating
         forgets_B = found.type_E == FORGET
-        return Meaning(
-            Interactions(found.users, found.items, found.time_E, weights_B, found.rating_E, forgets_B), place_B
+        interactions = Interactions(
+            found.users,
+            found.items,
+            found.time_E,
+            weights_B,
+            found.rating_E,
+            forgets_B,
+            found.texts,
+            found.contexts,
         )
+        return Meaning(interactions, place_B)
 
 
 def to_model(
@@ -70,7 +78,9 @@ def to_model(
     """
     if isinstance(event, Click):
         weight = action_weights.get(event.action, default_weight)
-        return Interaction(event.user_id, event.item_id, event.timestamp, weight)
+        return Interaction(event.user_id, event.item_id, event.timestamp, weight, None, event.text, event.context)
     if isinstance(event, Rating):
-        return Interaction(event.user_id, event.item_id, event.timestamp, rating_weight, event.rating)
+        return Interaction(
+            event.user_id, event.item_id, event.timestamp, rating_weight, event.rating, event.text, event.context
+        )
     return Forget(event.user_id) if isinstance(event, events.Forget) else None

@@ -42,11 +42,17 @@ class Run(NamedTuple):
     next: int
 
 
-class Change(NamedTuple):
-    """A new value of an item of the catalogue; None: it was removed."""
+ITEMS: Final = "items"
+USERS: Final = "users"
 
-    item_id: str
+
+class Change(NamedTuple):
+    """A new value of a row of the catalogue, an item or a user; None: it was removed."""
+
+    name: str
+    """The id of the item or of the user."""
     value: bytes | None
+    kind: str = ITEMS
 
 
 class Entry(NamedTuple):
@@ -314,13 +320,19 @@ def _read(line: bytes) -> Entry | None:
 
 def _packed(changes: Sequence[Change]) -> str:
     """Values are JSON in UTF-8, often hundreds of them alike, so they are compressed."""
-    text = json.dumps([(item_id, None if value is None else value.decode()) for item_id, value in changes])
+    rows = [(name, None if value is None else value.decode(), *_named(kind)) for name, value, kind in changes]
+    text = json.dumps(rows)
     return base64.b64encode(zlib.compress(text.encode(), 1)).decode()
 
 
 def _unpacked(packed: str) -> list[Change]:
     rows = json.loads(zlib.decompress(base64.b64decode(packed)))
-    return [Change(item_id, None if value is None else value.encode()) for item_id, value in rows]
+    return [Change(name, None if value is None else value.encode(), *kind) for name, value, *kind in rows]
+
+
+def _named(kind: str) -> tuple[str, ...]:
+    """Items go without: so did all rows before there were others."""
+    return () if kind == ITEMS else (kind,)
 
 
 def _number(path: Path) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumer.actions import Interpreter
-from consumer.catalogue import Catalogue
+from consumer.catalogue import Catalogues
 from consumer.checkpoint import Counts
 from consumer.decode import Decoder, Events, Reject
 from consumer.duplicates import RecentEventIds
@@ -58,7 +58,7 @@ class Parts:
     source: JournaledSource
     decode: Decoder
     seen_ids: RecentEventIds
-    catalogue: Catalogue
+    catalogue: Catalogues
     interpret: Interpreter
     learner: Learner
     top_k: TopK
@@ -115,6 +115,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
     with timed(Stage.PUBLISH):
         parts.source.wait_until_journaled()
         parts.lists.forget(step.forgotten)
+        parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
         learned_B = meaning.place_B[~meaning.interactions.forgets_B]
         behind = parts.lists.behind(lists.users_U, step.users_B, taken, fresh.place_E[learned_B])
         written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))

@@ -153,9 +153,9 @@ class Metrics:
         """A step's gradient was not finite, so that no weight was moved."""
         self._refused_steps.inc()
 
-    def count_catalogue_rows(self, outcome: str, count: int) -> None:
-        """`count` records of the catalogue came to this end: taken, unchanged or rejected."""
-        self._catalogue_rows.labels(outcome).inc(count)
+    def count_catalogue_rows(self, kind: str, outcome: str, count: int) -> None:
+        """`count` records of the catalogue, items or users, came to this end: taken, unchanged or rejected."""
+        self._catalogue_rows.labels(kind, outcome).inc(count)
 
     def set_loss(self, kind: str, value: float) -> None:
         """Mean loss of the newest step; kind is ranking or rating."""
@@ -227,9 +227,9 @@ class Metrics:
         )
         self._catalogue_rows = self._counter(
             "catalogue_rows",
-            "Records of the items topic by what became of them. Bad: rejected grows; a producer of the catalogue sends "
-            "what is not an item, and the log says which.",
-            ["outcome"],
+            "Records of the topics of items and users by what became of them. Bad: rejected grows; a producer of the "
+            "catalogue sends what is not a row of it, and the log says which.",
+            ["kind", "outcome"],
         )
         self._evicted = self._counter(
             "evicted_rows",

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from consumer.catalogue import Catalogue
+from consumer.catalogue import Catalogues
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Snapshot
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
@@ -49,7 +49,7 @@ class Progress:
         learner: Learner,
         seen_ids: RecentEventIds,
         last_lists: LastLists,
-        catalogue: Catalogue,
+        catalogue: Catalogues,
         settings: dict[str, Any],
         every_seconds: float,
         flush_seconds: float,

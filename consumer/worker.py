@@ -16,12 +16,12 @@ import torch
 
 from consumer import lists
 from consumer.actions import Interpreter
-from consumer.catalogue import Catalogue
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
-from consumer.journal import Journal
+from consumer.journal import ITEMS, USERS, Journal
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, run
 from consumer.metrics import Metrics
@@ -63,7 +63,11 @@ class Worker:
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
-        self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
+        count = self.metrics.count_catalogue_rows
+        self.catalogue = Catalogues(
+            Catalogue(self.learner.describe, rows=ROWS[ITEMS], count=count),
+            Catalogue(self.learner.describe_users, rows=ROWS[USERS], count=count),
+        )
         self._journal = Journal(settings.checkpoint_dir / "journal")
         self._writer = ThreadPoolExecutor(1, "journal")
         self.progress = Progress(
@@ -83,9 +87,10 @@ class Worker:
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
         )
-        self._items_source = Source(
-            settings.bootstrap_servers, settings.items_topic, settings.group_id, librdkafka=settings.librdkafka
-        )
+        self._content_sources = {
+            kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
+            for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
+        }
         self._publisher: Publisher | None = None
         try:
             epoch = self.store.acquire()
@@ -149,7 +154,8 @@ class Worker:
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
         self.source.close()
-        self._items_source.close()
+        for source in self._content_sources.values():
+            source.close()
         if self._publisher is not None:
             self._publisher.close()
         self._writer.shutdown()
@@ -157,13 +163,14 @@ class Worker:
         self.store.release()
 
     def _read_catalogue(self) -> None:
-        try:
-            # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
-            self._items_source.seek(None, Reset.EARLIEST)
-        except TopicMissing as missing:
-            log.warning("no catalogue: items are learned from events alone", why=str(missing))
-            return
-        self.catalogue.read(self._items_source)
+        for kind, source in self._content_sources.items():
+            try:
+                # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
+                source.seek(None, Reset.EARLIEST)
+            except TopicMissing as missing:
+                log.warning(f"no catalogue of {kind}: they are learned from events alone", why=str(missing))
+                continue
+            (self.catalogue.items if kind == ITEMS else self.catalogue.users).read(source)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Which features each item of the catalogue has, and how strongly: a sparse matrix whose rows are replaced one by one.
+"""Which features each item, or user, has, and how strongly: a sparse matrix whose rows are replaced one by one.
 
 A feature is a hashed bucket (`model.text`) and gets a row of the table when it first occurs, so memory follows what
 occurs. It counts from its second item on: what only one item has says nothing of another one. Rows that were replaced
@@ -20,7 +20,7 @@ MOST_NUMBERS = 4096
 
 
 class ItemContent(NamedTuple):
-    """What the catalogue says of an item; None where it says nothing."""
+    """What is said of an item, or of a user (categories and features); None where nothing is."""
 
     title: str | None = None
     text: str | None = None
@@ -51,6 +51,13 @@ class Bags(NamedTuple):
     def rows_E(self) -> NDArray[np.int64]:
         """The row of each entry."""
         return np.repeat(np.arange(len(self.starts_N)), np.diff(self.starts_N, append=len(self.features_E)))
+
+    def some(self, rows_M: NDArray[np.int64]) -> "Bags":
+        """These rows, in this order."""
+        lengths_M = np.diff(self.starts_N, append=len(self.features_E))[rows_M]
+        starts_M = np.cumsum(lengths_M) - lengths_M
+        places = np.arange(int(lengths_M.sum())) + np.repeat(self.starts_N[rows_M] - starts_M, lengths_M)
+        return Bags(starts_M, self.features_E[places], self.weights_E[places])
 
 
 class Entries:
@@ -88,8 +95,11 @@ class Entries:
         self._start_X, self._length_X = grown(self._start_X, rows), grown(self._length_X, rows)
         self.rows = max(self.rows, rows)
 
-    def replace(self, row: int, content: ItemContent | None) -> None:
-        """Put what is said of an item in the place of what was said before."""
+    def replace(self, row: int, content: ItemContent | None, *, tidy: bool = True) -> None:
+        """Put what is said of an item in the place of what was said before.
+
+        What was said before stays where `spans` found it until `tidy`, which otherwise happens here when it pays.
+        """
         weights = {} if content is None else text_features(content.title, content.text, content.categories)
         if content is not None and content.vector:
             weights.update(_vector_features(content.vector))
@@ -110,6 +120,20 @@ class Entries:
         self.live += len(places) - int(self._length_X[row])
         self._start_X[row], self._length_X[row] = self._used, len(places)
         self._used = end
+        if tidy:
+            self.tidy()
+
+    def clear(self, row: int) -> None:
+        """Say nothing of a row any more, and leave nothing of what was said in memory."""
+        start, length = int(self._start_X[row]), int(self._length_X[row])
+        self._count(row, np.zeros(0, dtype=np.int64))
+        self._feature_E[start : start + length] = 0
+        self._value_E[start : start + length] = 0
+        self.live -= length
+        self._length_X[row] = 0
+
+    def tidy(self) -> None:
+        """Close the holes that replaced rows left, where they are half of it all."""
         if self._used > 2 * self.live + 4096:
             self._close_holes()
 
@@ -123,11 +147,19 @@ class Entries:
 
     def bags(self, rows_N: NDArray[np.int64]) -> Bags:
         """The features of these rows that count, and their weights."""
-        length_N = self._length_X[rows_N]
+        return self.bags_at(*self.spans(rows_N))
+
+    def spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where what is said of these rows begins and how long it is, each of the shape of `rows`; see `bags_at`."""
+        return self._start_X[rows], self._length_X[rows]
+
+    def bags_at(self, start_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> Bags:
+        """The same of what stood in these places, also where it was replaced since, but for `tidy`."""
         starts_N = np.cumsum(length_N) - length_N
-        at_E = np.repeat(self._start_X[rows_N] - starts_N, length_N) + np.arange(int(length_N.sum()))
+        at_E = np.repeat(start_N - starts_N, length_N) + np.arange(int(length_N.sum()))
         counts_E = self._shared_F[self._feature_E[at_E]]
-        length_N = np.bincount(np.repeat(np.arange(len(rows_N)), length_N)[counts_E], minlength=len(rows_N))
+        row_E = np.repeat(np.arange(len(length_N)), length_N)
+        length_N = np.bincount(row_E[counts_E], minlength=len(length_N))
         starts_N, at_E = np.cumsum(length_N) - length_N, at_E[counts_E]
         features_E = self._feature_E[at_E].astype(np.int64)
         values_E, share_E = self._value_E[at_E], self._share_E[at_E]

@@ -4,8 +4,9 @@ The model knows no topics and no JSON: `consumer.actions` turns events of the wi
 `Interaction` or a `Forget`; the learner reads them as columns, `Interactions`.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -26,6 +27,10 @@ class Interaction(NamedTuple):
     """Pull on the ranking: positive attracts (and is ranked before it is learned), negative repels, 0 leaves it be."""
     rating: float | None = None
     """On the scale of the settings; None where the user gave none."""
+    text: str | None = None
+    """What the user wrote: a review, a search."""
+    context: Mapping[str, str | float] | None = None
+    """Where and how it happened: device, place, hour, ... Read by encoders that say so (`model.encoders.choice`)."""
 
 
 class Forget(NamedTuple):
@@ -46,6 +51,10 @@ class Interactions:
     ratings_B: NDArray[np.float64]
     """NaN where there is none."""
     forgets_B: NDArray[np.bool_]
+    texts: Ids
+    """Of no length where there is none."""
+    contexts: Ids
+    """JSON objects; of no length where there is none."""
 
     @classmethod
     def of(cls, batch: Sequence[Interaction | Forget]) -> Self:
@@ -57,6 +66,8 @@ class Interactions:
             np.array([one.weight for one in entries], dtype=np.float64),
             np.array([math.nan if one.rating is None else one.rating for one in entries], dtype=np.float64),
             np.array([isinstance(one, Forget) for one in batch], dtype=np.bool_),
+            Ids.of([(one.text or "").encode(errors="replace").decode() for one in entries]),
+            Ids.of([json.dumps(dict(one.context)) if one.context else "" for one in entries]),
         )
 
     def __len__(self) -> int:
@@ -70,4 +81,6 @@ class Interactions:
             self.weights_B[places],
             self.ratings_B[places],
             self.forgets_B[places],
+            self.texts[places],
+            self.contexts[places],
         )

@@ -5,6 +5,7 @@ and only then learned. Live state moves event by event (`model.live`, `model.rat
 batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -26,10 +27,12 @@ from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
+from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
 
 CONTENT = "content."
-"""Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
+USER_CONTENT = "user content."
+"""Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
 
 NO_ROW = -1
 RANKED_ITEMS = 128
@@ -70,6 +73,7 @@ class LearnerSettings:
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     ratings: RatingRates = field(default_factory=RatingRates)
     content: ContentSettings = field(default_factory=ContentSettings)
+    user_content: UserContentSettings = field(default_factory=UserContentSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
 
 
@@ -147,6 +151,8 @@ class Learner:
         )
         self.means = UserMeans()
         self.drift = Drift(settings.drift)
+        self.user_content: UserContent | None = None
+        """What is said of users; None as long as nothing is."""
 
     def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -188,8 +194,18 @@ class Learner:
             self.ranking.content = self._new_content()
         self.ranking.content.describe(changes, self.items)
 
+    def describe_users(self, changes: Mapping[str, ItemContent | None]) -> None:
+        """Take in what is said of users now: categories and features; None: nothing any more, the user stays."""
+        if not changes:
+            return
+        if self.user_content is None:
+            self.user_content = self._new_user_content()
+        self.user_content.describe(changes, self.users)
+
     def forget(self, user_id: str) -> bool:
-        """Erase the user's history, seen set, rating state and row; False where the user was not known."""
+        """Erase the user's history, seen set, rating state, row, and what is said; False where nobody had events."""
+        if self.user_content is not None:
+            self.user_content.forget(user_id, self.users.row(user_id))
         if self.users.row(user_id) is None:
             return False
         row = self.users.remove(user_id)
@@ -205,7 +221,8 @@ class Learner:
         live = self.live
         count_I = live.counts.count_I[: live.counts.items]
         windows = live.history.windows(rows_U, self.settings.window)
-        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats)
+        said = self._said_of(rows_U)
+        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
         if not self.settings.allow_repeats:
             events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
@@ -221,7 +238,8 @@ class Learner:
         """What the scores of `scores` are made of, before anything is left out."""
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
-        return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats)
+        said = self._said_of(rows_U)
+        return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
 
     def rows_of_list(self, codes: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
         """The item rows behind codes of `model.topk.Lists`, -1 for items without an event; the same shape."""
@@ -242,7 +260,41 @@ class Learner:
             raise ValueError("there is no catalogue: nothing was described")
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
-        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X))
+        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X), self._said_of(rows_U))
+
+    def _said_of(self, rows_U: NDArray[np.int64]) -> Said | None:
+        """What is said of these users now."""
+        if self.user_content is None:
+            return None
+        return self.user_content.read(rows_U, self.live.history.pushed_U[rows_U], self.users)
+
+    def _said_then_noted(
+        self,
+        users_B: NDArray[np.int64],
+        earlier_B: NDArray[np.int64],
+        enters_B: Flags,
+        notes: Mapping[int, Note],
+    ) -> Said | None:
+        """What each event finds said of its user; then what the events say themselves is taken in."""
+        if self.user_content is None:
+            if not notes:
+                return None
+            self.user_content = self._new_user_content()
+        return self.user_content.read_then_write(users_B, earlier_B, enters_B, notes, self.users)
+
+    def _notes(self, batch: Interactions) -> dict[int, Note]:
+        """What events say besides the item, by their place in the batch."""
+        reads_context = ENCODERS[self.settings.encoder].reads_context
+        says_B = (batch.texts.length_B > 0) | (reads_context & (batch.contexts.length_B > 0))
+        return {
+            place: Note(
+                batch.texts.name(place) if batch.texts.length_B[place] > 0 else None,
+                json.loads(batch.contexts.name(place))
+                if reads_context and batch.contexts.length_B[place] > 0
+                else None,
+            )
+            for place in np.flatnonzero(says_B).tolist()
+        }
 
     def _learn_interactions(self, batch: Interactions) -> "_Part":
         users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
@@ -268,7 +320,8 @@ class Learner:
             allow_repeats=self.settings.allow_repeats,
         )
         ranked_B = enters_B & self._is_ranked(users_B)
-        ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
+        said = self._said_then_noted(users_B, earlier_B, enters_B, self._notes(batch))
+        ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked)
         pace = self.drift.pace
         self.ranking.set_pace(pace)
@@ -343,6 +396,8 @@ class Learner:
         state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
         if self.ranking.content is not None:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
+        if self.user_content is not None:
+            state.update({f"{USER_CONTENT}{name}": value for name, value in self.user_content.state().items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -353,8 +408,9 @@ class Learner:
         if "settings" in state:
             refuse_other_settings(state["settings"], self._settings_that_bind())
         described = _under(state, CONTENT)
-        ours = {name for name in self.state() if not name.startswith(CONTENT)}
-        if differing := sorted(ours ^ {name for name in state if not name.startswith(CONTENT)}):
+        said = _under(state, USER_CONTENT)
+        ours = {name for name in self.state() if not name.startswith((CONTENT, USER_CONTENT))}
+        if differing := sorted(ours ^ {name for name in state if not name.startswith((CONTENT, USER_CONTENT))}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(_under(state, "ranking."))
         for part, holder in (
@@ -369,11 +425,18 @@ class Learner:
         self.ranking.content = self._new_content() if described else None
         if self.ranking.content is not None:
             self.ranking.content.load(described)
+        self.user_content = self._new_user_content() if said else None
+        if self.user_content is not None:
+            self.user_content.load(said)
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:
         values = self.ranking.items.values
         return Content(self.settings.width, self.settings.content, device=self.device, dtype=values.dtype)
+
+    def _new_user_content(self) -> UserContent:
+        dtype = self.ranking.items.values.dtype
+        return UserContent(self.settings.width, self.settings.user_content, device=self.device, dtype=dtype)
 
     def _settings_that_bind(self) -> dict[str, object]:
         """The settings without which a saved state has no meaning."""

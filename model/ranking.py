@@ -26,6 +26,7 @@ from model.optimizers import make_optimizer
 from model.sampled import SampledSoftmax
 from model.small import SmallParameters
 from model.tables import Table
+from model.user_content import Said, with_said
 from model.windows import LENGTH_BUCKETS, Windows
 
 SCORES_AT_ONCE = 1 << 24
@@ -138,20 +139,26 @@ class RankingHead:
             found.windows, found.full_items_BW, batch.items_B, batch.enters_B, found.count_I
         )
 
-    def scores(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> Tensor:
-        """Scores (U, I) of every item row for users with these windows; nothing is left out yet."""
+    def scores(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> Tensor:
+        """Scores (U, I) of every item row for users with these windows, and what is said of them; nothing is left out
+        yet.
+        """
         features = no_features(len(windows))
         if self.cooccurrence is not None:
             features = self.cooccurrence.features(windows, count_I)
         items_ID = self._vectors(count_I)
-        scores_UI = self.encoder.encode(windows, items_ID) @ items_ID.T
+        scores_UI = self._users(windows, items_ID, said) @ items_ID.T
         lengths_U = self._rows(windows.lengths_B)
         log_counts_I = _log_counts(self._on_device(count_I), scores_UI.dtype)
         scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
         self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
         return scores_UI
 
-    def score_parts(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> "ScoreParts":
+    def score_parts(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> "ScoreParts":
         """What `scores` adds up, for a scan that need not write all of them."""
         features = no_features(len(windows))
         if self.cooccurrence is not None:
@@ -168,7 +175,7 @@ class RankingHead:
             extras_E = np.concatenate((extras_E, mix["repeat"][ages]))[by_event]
             starts_U = np.searchsorted(events_E[by_event], np.arange(len(windows) + 1)).astype(np.int64)
         return ScoreParts(
-            self.encoder.encode(windows, vectors_ID),
+            self._users(windows, vectors_ID, said),
             vectors_ID,
             self.biases.values[:, 0],
             mix["popularity"][windows.lengths_B],
@@ -177,9 +184,11 @@ class RankingHead:
             extras_E,
         )
 
-    def cold_scores(self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor) -> Tensor:
+    def cold_scores(
+        self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor, said: Said | None = None
+    ) -> Tensor:
         """Scores (U, X) of items without an event, by their content vectors alone, beside those of `scores`."""
-        scores_UX = self.encoder.encode(windows, self._vectors(count_I)) @ vectors_XD.T
+        scores_UX = self._users(windows, self._vectors(count_I), said) @ vectors_XD.T
         no_count_1 = _log_counts(torch.zeros(1, device=self.device), scores_UX.dtype)
         return scores_UX + self.mix["popularity"][self._rows(windows.lengths_B), None] * no_count_1
 
@@ -217,7 +226,7 @@ class RankingHead:
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, learns: bool
     ) -> Turn:
         windows, items_ID = batch.found.windows, self._vectors(batch.found.count_I)
-        users_BD, pull_back = self.encoder.trace(windows, items_ID)
+        users_BD, pull_back = with_said(batch.said, self.encoder.trace(windows, items_ID))
         scores_BI = users_BD @ items_ID.T
         turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
         ranks_B, losses_B = turn(batch, features, scores_BI, weights_B, learns=learns)
@@ -370,7 +379,8 @@ class RankingHead:
         live, first = self._live_on_cpu(batch) if on_cpu else None, 0
         for rows in _chunks(len(events_R), batch.found.items):
             events = events_R[rows]
-            scores_RI = self.encoder.encode(batch.found.windows[events], items_ID) @ items_ID.T
+            said = None if batch.said is None else batch.said.of_events(events)
+            scores_RI = self._users(batch.found.windows[events], items_ID, said) @ items_ID.T
             if live is not None:
                 ranks_B[events] = self._rank_on_cpu(live, batch, features, scores_RI, events, first)
                 first = int(events[-1]) + 1
@@ -411,6 +421,8 @@ class RankingHead:
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
         square_1 = _square(gradient) + _square(bias_gradient)
         square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
+        for kept in () if batch.said is None else batch.said.gradients():
+            square_1 += _square(kept)
         loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
         each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
         if not np.isfinite(loss + square):
@@ -425,6 +437,8 @@ class RankingHead:
         rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
+        if batch.said is not None:
+            batch.said.step()
         self._optimizers["items"].step(rows, gradient)
         self._optimizers["item biases"].step(rows, bias_gradient)
         self.mix.step()
@@ -432,6 +446,11 @@ class RankingHead:
         return _Stepped(loss, None, each_B)
 
     # --- parts of scores ---
+
+    def _users(self, windows: Windows, items_ID: Tensor, said: Said | None) -> Tensor:
+        """The vectors of users with these windows, and what is said of them on top."""
+        users_UD = self.encoder.encode(windows, items_ID)
+        return users_UD if said is None else said.on_top(users_UD)
 
     def _vectors(self, count_I: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Tensor:
         """The vectors of these items, or of all: embeddings, and content on top of those with few events."""
@@ -455,7 +474,9 @@ class RankingHead:
         values_E = self._on_device(features.values_E).to(dtype)
         return self._rows(features.events_E), self._rows(features.items_E), values_E
 
-    def _live_log_counts(self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def _live_log_counts(
+        self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log counts at the batch's start (I,); the mentioned items (M,) and theirs as each event found them (B, M)."""
         at_start_I = _log_counts(self._on_device(batch.found.count_I), dtype)
         counts_BM = self._on_device(batch.mentions.counts_BM[rows])

@@ -24,6 +24,7 @@ from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
 from model.tables import Table
+from model.user_content import with_said
 from model.windows import Windows
 
 Ints = NDArray[np.int64]
@@ -87,7 +88,7 @@ class SampledSoftmax:
         items_TD, biases_T = items.values.index_select(0, rows), biases.values[:, 0].index_select(0, rows)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
-        users_BD, pull_back = encoder.trace(sample.windows, items_TD)
+        users_BD, pull_back = with_said(batch.said, encoder.trace(sample.windows, items_TD))
         by_items_TD = self._zeros(items_TD)
         by_biases_T = torch.zeros_like(biases_T)
         soften = self._soften if self.device.type == "cpu" else self._soften_anywhere

@@ -28,6 +28,15 @@ def test_a_rating_keeps_its_number_and_has_the_weight_of_ratings():
     assert meaning(event) == Interaction("u", "i", 7, 2.0, 0.5)
 
 
+def test_what_a_user_writes_and_the_context_go_along():
+    said = {"text": "red shoes", "context": {"device": "phone", "hour": 7}}
+    search = events.Click(user_id="u", item_id="i", timestamp=7, action="search", **said)
+    review = events.Rating(user_id="u", item_id="i", timestamp=7, rating=0.5, **said)
+
+    assert meaning(search) == Interaction("u", "i", 7, 0.25, None, "red shoes", {"device": "phone", "hour": 7})
+    assert meaning(review) == Interaction("u", "i", 7, 2.0, 0.5, "red shoes", {"device": "phone", "hour": 7})
+
+
 def test_a_forget_names_its_user():
     assert meaning(events.Forget(user_id="u", timestamp=7)) == Forget("u")
 
@@ -46,7 +55,9 @@ def test_columns_mean_what_each_event_means():
         events.Click(user_id="u", item_id="k", timestamp=8, action="hum"),
         events.Click(user_id="u", item_id="k", timestamp=8, action=""),
         events.Forget(user_id="v", timestamp=7),
-        events.Click(user_id="u", item_id="l", timestamp=8, action="dislike", text="never again"),
+        events.Click(
+            user_id="u", item_id="l", timestamp=8, action="dislike", text="never again", context={"hour": 7.0}
+        ),
     ]
     expected = [(place, meaning(event)) for place, event in enumerate(batch) if meaning(event) is not None]
 
@@ -59,13 +70,10 @@ def test_columns_mean_what_each_event_means():
     for place, (_, one) in enumerate(expected):
         if isinstance(one, Interaction):
             rating = None if np.isnan(columns.ratings_B[place]) else columns.ratings_B[place]
-            assert one == Interaction(
-                columns.users.name(place),
-                columns.items.name(place),
-                columns.times_B[place],
-                columns.weights_B[place],
-                rating,
-            )
+            text = columns.texts.name(place) if columns.texts.length_B[place] > 0 else None
+            context = json.loads(columns.contexts.name(place)) if columns.contexts.length_B[place] > 0 else None
+            numbers = columns.times_B[place], columns.weights_B[place], rating
+            assert one == Interaction(columns.users.name(place), columns.items.name(place), *numbers, text, context)
 
 
 def test_the_default_action_weighs_what_is_listed_for_it_or_the_default():

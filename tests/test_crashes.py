@@ -19,7 +19,7 @@ from stream_fakes import places
 from worker_fakes import FakePublisher, Watching
 
 from consumer.actions import Interpreter
-from consumer.catalogue import Catalogue
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
 from consumer.decode import Decoder
@@ -30,10 +30,10 @@ from consumer.modelling import make_learner
 from consumer.worker import Worker
 from model.state import state_digest
 from model.topk import TopK
-from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, encode
+from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, User, encode
 
 PARTITIONS = 2
-EVENTS, ITEMS, LISTS, DEAD = "events", "items", "lists", "dead"
+EVENTS, ITEMS, USERS, LISTS, DEAD = "events", "items", "users", "lists", "dead"
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,18 @@ def payloads(count, seed):
         else:
             action = draw.choice(["click", "view", "skip"])
             event_id = f"e{draw.randrange(count)}" if kind < 0.6 else None
-            yield encode(Click(user_id=user, item_id=item, timestamp=number, action=action, event_id=event_id))
+            text, context = (f"about {item}", {"place": action}) if number % 3 == 0 else (None, None)
+            yield encode(
+                Click(
+                    user_id=user,
+                    item_id=item,
+                    timestamp=number,
+                    action=action,
+                    event_id=event_id,
+                    text=text,
+                    context=context,
+                )
+            )
 
 
 class Site:
@@ -71,6 +82,7 @@ class Site:
                 "bootstrap_servers": broker.bootstrap_servers,
                 "events_topic": EVENTS,
                 "items_topic": ITEMS,
+                "users_topic": USERS,
                 "recommendations_topic": LISTS,
                 "dead_letter_topic": DEAD,
                 "checkpoint_dir": folder,
@@ -126,6 +138,9 @@ class Site:
             words = f"word {number % 7} of {self.starts if number < 9 else 0}"
             item = Item(item_id=f"i{number}", timestamp=0, title=words, features={"n": float(number)})
             producer.produce(ITEMS, None if number == 3 + self.starts else encode(item), item.item_id)
+        for number in range(9):
+            of = User(user_id=f"u{number}", timestamp=0, categories=["x"], features={"n": float(number + self.starts)})
+            producer.produce(USERS, None if number == 2 + self.starts else encode(of), of.user_id)
         assert producer.flush(SECONDS) == 0
         self.starts += 1
 
@@ -162,7 +177,7 @@ class Site:
 
 @pytest.fixture
 def site(in_process_broker, tmp_path):
-    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
+    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, USERS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
 
     gc.collect()  # the clients of the dead take a second each to go once their broker is gone
 
@@ -175,7 +190,7 @@ def uninterrupted(site):
         source=SimpleNamespace(step=0, changes=(), wait_until_journaled=lambda: None),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
-        catalogue=Catalogue(learner.describe),
+        catalogue=Catalogues(Catalogue(learner.describe), Catalogue(learner.describe_users, rows=ROWS["users"])),
         interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
         learner=learner,
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),

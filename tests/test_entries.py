@@ -134,3 +134,27 @@ def test_the_features_of_an_item_never_share_a_place():
 
     assert made.lengths().tolist() == [3]
     assert bucket("number", "a") in made.state()["columns"]
+
+
+def test_what_was_said_before_can_be_read_where_it_stood_until_holes_are_closed():
+    made = entries_of(ItemContent(categories=["a"]), ItemContent(categories=["a", "b"]), ItemContent(categories=["b"]))
+    before = made.spans(np.array([0]))
+
+    made.replace(0, ItemContent(categories=["b", "a"]), tidy=False)
+
+    assert made.bags_at(*before).weights_E.tolist() == [1]
+    assert made.bags(np.array([0])).weights_E.tolist() == [0.5, 0.5]
+
+
+def test_a_cleared_row_is_empty_and_leaves_nothing_in_memory():
+    made = entries_of(ItemContent(categories=["a"], features={"n": 7.0}), ItemContent(categories=["a"]))
+
+    made.clear(0)
+
+    assert dense(made)[0].tolist() == [0, 0]
+    assert not (made._value_E == 7.0).any()
+    assert made.live == 1
+    other = Entries()
+    other.load(made.state())
+    other.replace(0, ItemContent(categories=["a"]))
+    assert dense(other).tolist() == [[1, 0], [1, 0]]

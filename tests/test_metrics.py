@@ -24,7 +24,7 @@ CONTRACT = {
     "headrace_popularity_hit_ratio": ("gauge", set()),
     "headrace_prequential_samples_total": ("counter", set()),
     "headrace_quality": ("gauge", {"measure", "cohort"}),
-    "headrace_catalogue_rows_total": ("counter", {"outcome"}),
+    "headrace_catalogue_rows_total": ("counter", {"kind", "outcome"}),
     "headrace_loss": ("gauge", {"kind"}),
     "headrace_drift_total": ("counter", set()),
     "headrace_refused_steps_total": ("counter", set()),
@@ -80,7 +80,7 @@ def busy_metrics():
     metrics.set_lag({0: 1}, 0.5)
     metrics.set_quality(hit_ratio=0.2, ndcg=0.1, mae=0.7, popularity_hit_ratio=0.08)
     metrics.set_cohort_quality("cold", {"hit_ratio": 0.2})
-    metrics.count_catalogue_rows("taken", 1)
+    metrics.count_catalogue_rows("items", "taken", 1)
     metrics.count_samples(1)
     metrics.count_drifts()
     metrics.count_refused_step()

@@ -13,7 +13,7 @@ import numpy as np
 from stream_fakes import FakeSource, Topic
 
 from consumer.actions import Interpreter
-from consumer.catalogue import Catalogue
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
@@ -129,7 +129,9 @@ class FakeWorker:
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
         self.publisher = FakePublisher()
-        self.catalogue = Catalogue(self.learner.describe)
+        self.catalogue = Catalogues(
+            Catalogue(self.learner.describe), Catalogue(self.learner.describe_users, rows=ROWS["users"])
+        )
         self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
         self.progress = Progress(

@@ -210,9 +210,14 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Records of the catalogue by outcome",
             unit="ops",
-            bad="Rejected grows: somebody sends what is not an item, and those items keep what was known of them.",
+            bad="Rejected grows: somebody sends what is no item or no user, and what was known of those ids stays.",
             do="The worker's log names the records. Call the team that sends the catalogue; nothing else suffers.",
-            queries=[Query("sum by (outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))", "{{outcome}}")],
+            queries=[
+                Query(
+                    "sum by (kind, outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))",
+                    "{{kind}} {{outcome}}",
+                )
+            ],
         ),
         Panel(
             title="Refused steps: loss or gradient was not finite",
