@@ -1,5 +1,7 @@
 """What each event means to the model."""
 
+import json
+
 import numpy as np
 import pytest
 from columns import events_of
