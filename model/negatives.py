@@ -28,9 +28,7 @@ class Negatives:
         self._outer_sums = np.zeros(0, dtype=np.int64)
         self._room_I = np.zeros(0, dtype=np.int32)
 
-    def follow(
-        self, items_B: Ints, enters_B: NDArray[np.bool_], count_I: Ints, total_before: int
-    ) -> None:
+    def follow(self, items_B: Ints, enters_B: NDArray[np.bool_], count_I: Ints, total_before: int) -> None:
         """The events have raised `count_I`, whose sum was `total_before`."""
         if not len(count_I):
             return

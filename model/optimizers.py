@@ -95,9 +95,7 @@ class Adagrad:
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
         squares = self._squares.values
         if rows is not None and gradient.device.type == "cpu":
-            adagrad_rows(
-                self.table.values.numpy(), squares.numpy(), rows.numpy(), gradient.numpy(), self.rate, TINY
-            )
+            adagrad_rows(self.table.values.numpy(), squares.numpy(), rows.numpy(), gradient.numpy(), self.rate, TINY)
             return
         mean_square = gradient.square().mean(1, keepdim=True)
         if rows is None:

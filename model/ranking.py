@@ -118,10 +118,7 @@ class RankingHead:
         """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
-        found = batch.found
-        return self.cooccurrence.features_then_count(
-            found.windows, found.full_items_BW, batch.items_B, batch.enters_B, found.count_I
-        )
+        return self.cooccurrence.features_then_count(batch.found)
 
     def scores(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> Tensor:
         """Scores (U, I) of every item row for users with these windows; nothing is left out yet."""
@@ -415,7 +412,9 @@ class RankingHead:
         values_E = self._on_device(features.values_E).to(dtype)
         return self._rows(features.events_E), self._rows(features.items_E), values_E
 
-    def _live_log_counts(self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def _live_log_counts(
+        self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log counts at the batch's start (I,); the mentioned items (M,) and theirs as each event found them (B, M)."""
         at_start_I = _log_counts(self._on_device(batch.found.count_I), dtype)
         counts_BM = self._on_device(batch.mentions.counts_BM[rows])

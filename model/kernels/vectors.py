@@ -45,6 +45,15 @@ def plus_product(sums: Eight, left: Eight, right: Eight) -> Eight:
     return sums + left * right
 
 
+def larger(left: Eight, right: Eight) -> Eight:
+    """The larger ones, place by place; `right` where one is NaN."""
+    return np.where(left > right, left, right)
+
+
+def fetch(array_ND: NDArray[np.floating], row: int) -> None:
+    """Tell the machine that a row will be read soon: rows come in no order, and waiting for them costs most."""
+
+
 def total(eight: Eight) -> float:
     """The sum of the eight."""
     return eight.sum()  # type: ignore[no-any-return]  # a number of the array's own type
@@ -131,6 +140,35 @@ if IS_COMPILED:
         return sums(sums, left, right), make
 
     @intrinsic
+    def _larger(typing, left, right):  # type: ignore[no-untyped-def]
+        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+        return left(left, right), make
+
+    @intrinsic
+    def _fetch(typing, array, row):  # type: ignore[no-untyped-def]
+        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            view = context.make_array(array)(context, builder, args[0])
+            zero = context.get_constant(types.intp, 0)
+            at = cgutils.get_item_pointer(context, builder, array, view, [args[1], zero], wraparound=False)
+            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            at = builder.bitcast(at, byte)
+            width = builder.mul(
+                cgutils.unpack_tuple(builder, view.shape)[1],
+                context.get_constant(types.intp, array.dtype.bitwidth // 8),
+            )
+            with cgutils.for_range_slice(builder, zero, width, context.get_constant(types.intp, 64)) as (offset, _):
+                builder.call(
+                    hint, [builder.gep(at, [offset]), ir.Constant(word, 0), ir.Constant(word, 3), ir.Constant(word, 1)]
+                )
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), make
+
+    @intrinsic
     def _total(typing, eight):  # type: ignore[no-untyped-def]
         def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
             vector = args[0]
@@ -143,7 +181,7 @@ if IS_COMPILED:
 
         return eight.number(eight), make
 
-    @overload(zeros, inline="never")
+    @overload(zeros)
     def _zeros_here(like_ND):  # type: ignore[no-untyped-def]
         return lambda like_ND: _zeros(like_ND)
 
@@ -166,6 +204,14 @@ if IS_COMPILED:
     @overload(plus_product)
     def _plus_product_here(sums, left, right):  # type: ignore[no-untyped-def]
         return lambda sums, left, right: _plus_product(sums, left, right)
+
+    @overload(larger)
+    def _larger_here(left, right):  # type: ignore[no-untyped-def]
+        return lambda left, right: _larger(left, right)
+
+    @overload(fetch)
+    def _fetch_here(array_ND, row):  # type: ignore[no-untyped-def]
+        return lambda array_ND, row: _fetch(array_ND, row)
 
     @overload(total)
     def _total_here(eight):  # type: ignore[no-untyped-def]
