@@ -262,7 +262,6 @@ class SampledSoftmax:
             batch.items_B,
             sample.places_B,
             batch.enters_B,
-            found.counts_B,
             self._counts_before(batch, sample),
             features.starts_B,
             features.items_E,
@@ -310,7 +309,8 @@ class SampledSoftmax:
         spare = -len(users_BD) % sample.samples
         if spare:
             users_BD = torch.cat((users_BD, users_BD.new_zeros((spare, users_BD.shape[1]))))
-        return users_BD.unflatten(0, (len(users_BD) // sample.samples, sample.samples)).transpose(0, 1)
+        events_each = len(users_BD) // sample.samples
+        return users_BD.view(events_each, sample.samples, users_BD.shape[1]).transpose(0, 1)
 
     @staticmethod
     def _counts_before(batch: RankedBatch, sample: Sample) -> Ints:

@@ -38,7 +38,7 @@ def collect_rows(
     `rows_T` gets the rows, the `places` arrays the numbers, -1 for empty places of a window. `place_I` is room to work
     in: -1 everywhere, before and after.
     """
-    rows = drawn_N.shape[0]
+    rows = int(drawn_N.shape[0])
     for place in range(rows):
         place_I[drawn_N[place]] = place
         rows_T[place] = drawn_N[place]
@@ -123,9 +123,10 @@ def soften_samples(
 
     The drawn items, the first of the rows, fall into `samples` samples of C items. The classes of event b are its own
     item and sample b mod `samples`; the events of a sample are rows next to each other, R = samples * events of each,
-    and rows that no event has become zero. A drawn item that is the own one, or one of
-    the newest SEEN_LOOKED_AT that the user has (where `hides_seen`), is no class. `count_N` are the counts of the drawn items as of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats are added. `drawn_I` is room to work in: -1
-    everywhere, before and after.
+    and rows that no event has become zero. A drawn item that is the own one, or one of the newest
+    SEEN_LOOKED_AT that the user has (where `hides_seen`), is no class. `count_N` are the counts of the drawn items as of
+    the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats
+    are added. `drawn_I` is room to work in: -1 everywhere, before and after.
     """
     smallest = np.exp(FLOOR) * 1.001
     nothing, lowest = products_RC.dtype.type(0), products_RC.dtype.type(FLOOR)
@@ -257,7 +258,6 @@ def describe_samples(
     items_B: Ints,
     places_B: Ints,
     enters_B: Flags,
-    counts_B: Ints,
     count_N: Ints,
     feature_starts_B: Ints,
     feature_items_E: Rows,
