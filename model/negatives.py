@@ -2,7 +2,8 @@
 
 Half of the draws are even over the catalogue, half follow the counts; repeats are merged. Each item comes with the log
 of the probability that it is drawn: subtracted from the logits it keeps the sampled softmax an estimate of the full one
-instead of a penalty on popular items (the logQ correction: Bengio and Senecal 2008; Yi et al. 2019). A sum over the sample of exp(logit - log) has the sum over all known items as its mean.
+instead of a penalty on popular items (the logQ correction: Bengio and Senecal 2008; Yi et al. 2019). A sum over the
+sample of exp(logit - log) has the sum over all known items as its mean.
 """
 
 import numpy as np

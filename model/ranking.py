@@ -150,9 +150,9 @@ class RankingHead:
     ) -> Turn:
         """Rank each event's item, then take one gradient step on the batch.
 
-        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs
-        nothing. A step whose loss or gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the next batch is met as if
-        this one had had no weights.
+        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing.
+        A step whose loss or gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the
+        next batch is met as if this one had had no weights.
         """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())
