@@ -96,7 +96,7 @@ def measure(
         times[f"{name}_ms"] = _median_ms(lambda: learner.test_then_learn(next(batches)), device, seconds)
         negatives, window = learner.settings.ranking.negatives, learner.settings.window
         scored = negatives + (items if share else 0)
-        rows = BATCH * (1 + window) + negatives
+        rows = round(BATCH * (1 + window + learner.settings.ranking.drawn_an_event))
         # Forward once, backward twice as much; the rows that move are read and written.
         flops = 2 * BATCH * width * (3 * negatives + 3 * window + (scored - negatives))
         times[f"{name}_floor_ms"] = peak.floor_ms(flops, 4 * width * (2 * rows + (items if share else 0)))

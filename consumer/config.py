@@ -181,8 +181,8 @@ class Settings(BaseSettings):
     """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
     rating_learning_rate: Positive = 0.115
     """Rate of the rating head's item factors."""
-    negatives: Count = 512
-    """Sampled negatives of a step, where the catalogue is larger than full_softmax_items."""
+    negatives: Count = 64
+    """Sampled negatives of an event, where the catalogue is larger than full_softmax_items."""
     full_softmax_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 4096
     """Up to this many items every candidate is a negative."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from model.growth import grown
 from model.kernels.cooccurrence import score_then_count
+from model.live import Found
 from model.windows import Windows
 
 Rows = NDArray[np.int32]
@@ -88,19 +89,24 @@ class Cooccurrence:
 
     def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
         """What these windows speak for now; counts nothing."""
-        nothing = np.zeros(len(windows), dtype=np.int64)
-        return self._pass(windows.items_BW, windows.items_BW, nothing, nothing.astype(np.bool_), count_I, counts=False)
+        nothing, nobody = np.zeros(len(windows), dtype=np.int64), np.zeros(len(windows), dtype=np.bool_)
+        total, chosen = int(count_I.sum()), int(np.count_nonzero(count_I))
+        return self._pass(windows.items_BW, windows.items_BW, nothing, nobody, count_I, total, chosen, counts=False)
 
-    def features_then_count(
-        self,
-        windows: Windows,
-        full_items_BW: Rows,
-        items_B: NDArray[np.int64],
-        enters_B: NDArray[np.bool_],
-        count_I: NDArray[np.int64],
-    ) -> Features:
-        """What each event's window speaks for, with everything earlier counted; `count_I` as of the batch's start."""
-        return self._pass(windows.items_BW, full_items_BW, items_B, enters_B, count_I, counts=True)
+    def features_then_count(self, found: Found) -> Features:
+        """What each event's window speaks for, with everything earlier counted."""
+        count_I = found.now.count_I[: found.items]
+        np.subtract.at(count_I, found.items_B[found.enters_B], 1)  # back to the batch's start; the pass follows again
+        return self._pass(
+            found.windows.items_BW,
+            found.full_items_BW,
+            found.items_B,
+            found.enters_B,
+            count_I,
+            found.total,
+            found.chosen,
+            counts=True,
+        )
 
     def _pass(
         self,
@@ -109,6 +115,8 @@ class Cooccurrence:
         items_B: NDArray[np.int64],
         enters_B: NDArray[np.bool_],
         count_I: NDArray[np.int64],
+        total: int,
+        chosen: int,
         *,
         counts: bool,
     ) -> Features:
@@ -116,7 +124,6 @@ class Cooccurrence:
         ages_W = np.arange(width, dtype=np.float32)
         age_weights_W = np.float32(settings.age_decay) ** ages_W
         pair_weights_W = np.float32(settings.distance_decay) ** ages_W
-        count_I = count_I.copy()
         read = min(settings.read, width)
         most = max(min(len(count_I), read * settings.neighbours), 1)
         found_I = np.empty(most + 1, dtype=np.int32)
@@ -136,6 +143,8 @@ class Cooccurrence:
                 self.strengths_IN,
                 self.length_I,
                 count_I,
+                total,
+                chosen,
                 age_weights_W,
                 pair_weights_W,
                 settings.count_power,
@@ -148,6 +157,8 @@ class Cooccurrence:
                 items_E,
                 ratios_E,
             )
+            if counts and first + done < len(windows_BW):
+                total, chosen = int(count_I.sum()), int(np.count_nonzero(count_I))
             entries = here[done]
             parts.append(Features(here[: done + 1].copy(), items_E[:entries].copy(), np.log(1 + ratios_E[:entries])))
             first += done

@@ -39,6 +39,8 @@ class Found:
     """Item rows, known or not."""
     total: int
     """Sum of all counts as of the batch's start."""
+    chosen: int
+    """How many of them were above 0."""
 
     @cached_property
     def count_I(self) -> Ints:
@@ -84,7 +86,7 @@ class LiveState:
         size = len(users_B)
         self.seen.reserve(users_B)
         self.counts.reserve(items_B)
-        total = self.counts.total
+        total, chosen = self.counts.total, int(self.counts.items_above_count[0])
         windows = empty_windows(size, window)
         full_items_BW = np.empty_like(windows.items_BW) if strictly_before else windows.items_BW
         known_B = np.empty(size, dtype=np.bool_)
@@ -134,6 +136,7 @@ class LiveState:
             self.counts,
             self.counts.items,
             total,
+            chosen,
         )
 
     def clear_user(self, user: int) -> None:

@@ -1,8 +1,9 @@
 """Sampled negatives for catalogues too large for the full softmax.
 
 Half of the draws are even over the catalogue, half follow the counts; repeats are merged. Each item comes with the log
-of the probability that it is drawn: subtracted from the logits it keeps the sampled softmax an estimate of the full one instead of a penalty on popular items (the logQ correction: Bengio and Senecal 2008; Yi et al.
-2019). A sum over the sample of exp(logit - log) has the sum over all known items as its mean.
+of the probability that it is drawn: subtracted from the logits it keeps the sampled softmax an estimate of the full one
+instead of a penalty on popular items (the logQ correction: Bengio and Senecal 2008; Yi et al. 2019). A sum over the
+sample of exp(logit - log) has the sum over all known items as its mean.
 """
 
 import numpy as np
@@ -56,7 +57,7 @@ class Negatives:
         new_items_X: Ints,
         generator: np.random.Generator,
     ) -> tuple[Ints, NDArray[np.float64]]:
-        """Distinct known items in random order, none of `new_items_X`, and the log of the probability that each is drawn.
+        """Distinct known items in random order, none of `new_items_X`; the log of the probability that each is drawn.
 
         Both (N,). There are `number` draws, and fewer items: repeats are merged, what is not known is left out.
         """

@@ -134,10 +134,7 @@ class RankingHead:
         self.moved.add(batch.items_B)
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
-        found = batch.found
-        return self.cooccurrence.features_then_count(
-            found.windows, found.full_items_BW, batch.items_B, batch.enters_B, found.count_I
-        )
+        return self.cooccurrence.features_then_count(batch.found)
 
     def scores(
         self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
@@ -203,9 +200,9 @@ class RankingHead:
     ) -> Turn:
         """Rank each event's item, then take one gradient step on the batch.
 
-        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing. A step whose loss or
-        gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the next batch is met as if
-        this one had had no weights.
+        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing.
+        A step whose loss or gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the
+        next batch is met as if this one had had no weights.
         """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())

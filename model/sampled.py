@@ -19,7 +19,7 @@ from model.content import Content
 from model.cooccurrence import Features
 from model.encoders.interface import Encoder
 from model.growth import grown, room_for
-from model.kernels.sample import collect_rows, describe_samples, hand_out, soften_samples
+from model.kernels.sample import collect_rows, describe_samples, gather_rows, hand_out, soften_samples
 from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
@@ -64,7 +64,7 @@ class SampledSoftmax:
         self.device = device
         self._seed = seed
         self._room_I = np.zeros(0, dtype=np.int32)
-        self._gradient = torch.zeros(0, device=device)
+        self._rooms: dict[str, Tensor] = {}
 
     def gradients(
         self,
@@ -84,12 +84,11 @@ class SampledSoftmax:
         The samples are a function of seed, `step` and the counts.
         """
         sample = self.draw(batch, step)
-        rows = torch.from_numpy(sample.rows_T).to(self.device)
-        items_TD, biases_T = items.values.index_select(0, rows), biases.values[:, 0].index_select(0, rows)
+        items_TD, biases_T = self._gathered(sample.rows_T, items.values, biases.values)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
         users_BD, pull_back = with_said(batch.said, encoder.trace(sample.windows, items_TD))
-        by_items_TD = self._zeros(items_TD)
+        by_items_TD = self._rows_of("gradient", len(items_TD), items_TD).zero_()
         by_biases_T = torch.zeros_like(biases_T)
         soften = self._soften if self.device.type == "cpu" else self._soften_anywhere
         losses_B, by_users_BD = soften(
@@ -264,7 +263,6 @@ class SampledSoftmax:
             batch.items_B,
             sample.places_B,
             batch.enters_B,
-            found.counts_B,
             self._counts_before(batch, sample),
             features.starts_B,
             features.items_E,
@@ -312,7 +310,8 @@ class SampledSoftmax:
         spare = -len(users_BD) % sample.samples
         if spare:
             users_BD = torch.cat((users_BD, users_BD.new_zeros((spare, users_BD.shape[1]))))
-        return users_BD.unflatten(0, (len(users_BD) // sample.samples, sample.samples)).transpose(0, 1)
+        events_each = len(users_BD) // sample.samples
+        return users_BD.view(events_each, sample.samples, users_BD.shape[1]).transpose(0, 1)
 
     @staticmethod
     def _counts_before(batch: RankedBatch, sample: Sample) -> Ints:
@@ -322,11 +321,22 @@ class SampledSoftmax:
         np.subtract.at(count_N, drawn_B[drawn_B < len(count_N)], 1)
         return count_N
 
-    def _zeros(self, items_TD: Tensor) -> Tensor:
-        """Zeros like the rows, in memory that is used again: fresh pages would cost as much as the step's arithmetic."""
-        if self._gradient.numel() < items_TD.numel() or self._gradient.dtype != items_TD.dtype:
-            self._gradient = items_TD.new_zeros(room_for(items_TD.numel(), 0))
-        return self._gradient[: items_TD.numel()].view(items_TD.shape).zero_()
+    def _gathered(self, rows_T: Ints, values_ID: Tensor, biases_I1: Tensor) -> tuple[Tensor, Tensor]:
+        """These rows of the tables (T, D) and (T,)."""
+        if self.device.type != "cpu":
+            rows = torch.from_numpy(rows_T).to(self.device)
+            return values_ID.index_select(0, rows), biases_I1[:, 0].index_select(0, rows)
+        items_TD = self._rows_of("items", len(rows_T), values_ID)
+        biases_T = self._rows_of("biases", len(rows_T), biases_I1).view(-1)
+        gather_rows(values_ID.numpy(), biases_I1.numpy(), rows_T, items_TD.numpy(), biases_T.numpy())
+        return items_TD, biases_T
+
+    def _rows_of(self, name: str, rows: int, like: Tensor) -> Tensor:
+        """Rows to write to, in memory that every step uses again: fresh pages would cost as much as the arithmetic."""
+        room = self._rooms.get(name)
+        if room is None or len(room) < rows or room.dtype != like.dtype:
+            room = self._rooms[name] = like.new_empty((room_for(rows, 0) * 2, like.shape[1]))
+        return room[:rows]
 
 
 def _by_sample(rows_TD: Tensor, sample: Sample) -> Tensor:

@@ -53,5 +53,5 @@ class SmallParameters:
 
 def _views(whole: Tensor, shaped: dict[str, Tensor]) -> dict[str, Tensor]:
     """Stretches of one long tensor, in the shapes of these: what is done to it is done to all."""
-    parts = whole.split([value.numel() for value in shaped.values()])
+    parts = torch.split(whole, [value.numel() for value in shaped.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(shaped.items(), parts, strict=True)}

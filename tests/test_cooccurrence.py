@@ -60,9 +60,9 @@ class Both:
                 users, items, times, enters, np.zeros(len(users), dtype=np.int8),
                 window=WINDOW, strictly_before=self.strictly_before, allow_repeats=False,
             )  # fmt: skip
-            found += by_event(
-                self.pairs.features_then_count(what.windows, what.full_items_BW, items, enters, what.count_I)
-            )
+            before = self.live.counts.count_I.tolist()
+            found += by_event(self.pairs.features_then_count(what))
+            assert self.live.counts.count_I.tolist() == before
         return found
 
     def learn_plainly(self, events):
@@ -181,7 +181,7 @@ def test_pieces_of_features_hold_the_events_they_are_asked_for():
         users, items, times, enters, np.zeros(len(users), dtype=np.int8),
         window=WINDOW, strictly_before=False, allow_repeats=False,
     )  # fmt: skip
-    features = both.pairs.features_then_count(what.windows, what.full_items_BW, items, enters, what.count_I)
+    features = both.pairs.features_then_count(what)
 
     piece = features.of_events(np.array([3, 100, 101, 130]))
 

@@ -14,6 +14,7 @@ def arguments(seed, room=ITEMS * EVENTS):
     draw = np.random.default_rng(seed)
     windows = draw.integers(ITEMS, size=(EVENTS, WINDOW)).astype(np.int32)
     windows[draw.random((EVENTS, WINDOW)).cumsum(1) > 2.5] = -1  # once empty, empty to the end
+    count = draw.integers(4, size=ITEMS)
     return {
         "windows_BW": windows,
         "full_items_BW": windows,
@@ -23,7 +24,9 @@ def arguments(seed, room=ITEMS * EVENTS):
         "neighbours_IN": np.full((ITEMS, NEIGHBOURS), -1, dtype=np.int32),
         "strengths_IN": np.zeros((ITEMS, NEIGHBOURS), dtype=np.float32),
         "length_I": np.zeros(ITEMS, dtype=np.int64),
-        "count_I": draw.integers(4, size=ITEMS),
+        "count_I": count,
+        "total": int(count.sum()),
+        "chosen": int((count > 0).sum()),
         "age_weights_W": (0.9 ** np.arange(WINDOW)).astype(np.float32),
         "pair_weights_W": (0.95 ** np.arange(WINDOW)).astype(np.float32),
         "count_power": -0.6,

@@ -1,4 +1,4 @@
-"""The sampled step's kernels: compiled and interpreted are the same; what they compute: test_sampled.py, test_ranking.py."""
+"""The sampled step's kernels, compiled and interpreted; what they compute: test_sampled.py, test_ranking.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The sampled softmax: kernels and torch twin, what is drawn for whom, what a step touches. Its gradient: test_ranking.py."""
+"""The sampled softmax: kernels and twin, what is drawn for whom, what moves. Its gradient: test_ranking.py."""
 
 from dataclasses import replace
 

@@ -90,6 +90,8 @@ def score_then_count(
     strengths_IN: Floats,
     length_I: Ints,
     count_I: Ints,
+    total: int,
+    chosen: int,
     age_weights_W: Floats,
     pair_weights_W: Floats,
     count_power: float,
@@ -106,14 +108,10 @@ def score_then_count(
 
     Item j of event b gets ratio = share of j among the sums / (prior * popularity of j), where popularity is
     (count + 1/2) / the sum of that over all items chosen so far; entries of event b lie from
-    `starts_B[b]` to `starts_B[b + 1]`, at most `most` each. Returns how many events fitted into `items_E`; call again
-    for the rest.
+    `starts_B[b]` to `starts_B[b + 1]`, at most `most` each. `total` and `chosen` are the sum of `count_I` and how
+    many of them are above 0, before the first event; `count_I` follows the events. Returns how many events fitted into
+    `items_E`; call again for the rest.
     """
-    total = 0
-    chosen = 0
-    for item in range(count_I.shape[0]):
-        total += count_I[item]
-        chosen += count_I[item] > 0
     entries = 0
     for event in range(windows_BW.shape[0]):
         starts_B[event] = entries

@@ -1,4 +1,4 @@
-"""e^x of whole rows, in the machine's vectors: the library's own works number by number, and takes ten times as long."""
+"""e^x of whole rows, in the machine's vectors: the library's own goes number by number and takes ten times as long."""
 
 import numpy as np
 from numpy.typing import NDArray

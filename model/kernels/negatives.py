@@ -85,15 +85,15 @@ def draw_distinct(
     drawn = 0
     for draw in range(evenly + by_count):
         if draw < evenly:
-            item = min(np.int64(evenly_E[draw] * items), items - 1)
+            item = min(int(evenly_E[draw] * items), items - 1)
         else:
-            item = item_at(min(np.int64(by_count_P[draw - evenly] * total), total - 1), count_I, block_sums, outer_sums)
+            item = item_at(min(int(by_count_P[draw - evenly] * total), total - 1), count_I, block_sums, outer_sums)
         if room_I[item] == -1 and known_I[item]:
             room_I[item] = drawn
             drawn_N[drawn] = item
             drawn += 1
     for place in range(drawn - 1, 0, -1):
-        other = min(np.int64(shuffling_N[place] * (place + 1)), place)
+        other = min(int(shuffling_N[place] * (place + 1)), place)
         drawn_N[place], drawn_N[other] = drawn_N[other], drawn_N[place]
     for place in range(drawn):
         item = drawn_N[place]

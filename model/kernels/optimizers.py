@@ -4,8 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled_loosely
-from model.kernels.vectors import EIGHT, load, plus_product, plus_scaled, store, total, zeros
+from model.kernels.vectors import EIGHT, fetch, load, plus_product, plus_scaled, store, total, zeros
 
+AHEAD = 4
+"""Rows that are on their way while one is worked on."""
 Floats = NDArray[np.floating]
 
 
@@ -17,6 +19,9 @@ def adagrad_rows(
     width = values_ID.shape[1]
     for place in range(rows_T.shape[0]):
         row, column, sums = rows_T[place], 0, zeros(gradient_TD)
+        if place + AHEAD < rows_T.shape[0]:
+            fetch(values_ID, rows_T[place + AHEAD])
+            fetch(squares_I1, rows_T[place + AHEAD])
         while column + EIGHT <= width:
             eight = load(gradient_TD, place, column)
             sums = plus_product(sums, eight, eight)

@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 from model.kernels.compiled import compiled, compiled_loosely
 from model.kernels.exponentials import exponentials
 from model.kernels.softmax import FLOOR, NO_CANDIDATE
-from model.kernels.vectors import EIGHT, load, plus_product, plus_scaled, store, total, zeros
+from model.kernels.vectors import EIGHT, fetch, larger, load, plus_product, plus_scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
+
+SEEN_LOOKED_AT = 256
+"""So many of the newest items of a user are no negatives; those before them are few among a large catalogue's."""
+AHEAD = 4
+"""Rows that are on their way while one is worked on."""
 
 
 @compiled
@@ -33,7 +38,7 @@ def collect_rows(
     `rows_T` gets the rows, the `places` arrays the numbers, -1 for empty places of a window. `place_I` is room to work
     in: -1 everywhere, before and after.
     """
-    rows = drawn_N.shape[0]
+    rows = int(drawn_N.shape[0])
     for place in range(rows):
         place_I[drawn_N[place]] = place
         rows_T[place] = drawn_N[place]
@@ -57,6 +62,24 @@ def collect_rows(
     for place in range(rows):
         place_I[rows_T[place]] = -1
     return rows
+
+
+@compiled_loosely
+def gather_rows(values_ID: Floats, biases_I1: Floats, rows_T: Ints, values_TD: Floats, biases_T: Floats) -> None:
+    """Copy rows out of two tables."""
+    width = values_ID.shape[1]
+    for place in range(rows_T.shape[0]):
+        if place + AHEAD < rows_T.shape[0]:
+            fetch(values_ID, rows_T[place + AHEAD])
+            fetch(biases_I1, rows_T[place + AHEAD])
+        row, column = rows_T[place], 0
+        biases_T[place] = biases_I1[row, 0]
+        while column + EIGHT <= width:
+            store(values_TD, place, column, load(values_ID, row, column))
+            column += EIGHT
+        while column < width:
+            values_TD[place, column] = values_ID[row, column]
+            column += 1
 
 
 @compiled_loosely
@@ -100,13 +123,15 @@ def soften_samples(
 
     The drawn items, the first of the rows, fall into `samples` samples of C items. The classes of event b are its own
     item and sample b mod `samples`; the events of a sample are rows next to each other, R = samples * events of each,
-    and rows that no event has become zero. A drawn item that is the own one, or that the user has (where `hides_seen`), is no
-    class. `count_N` are the counts of the drawn items as of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats are added. `drawn_I` is room to work in: -1
-    everywhere, before and after.
+    and rows that no event has become zero. A drawn item that is the own one, or one of the newest
+    SEEN_LOOKED_AT that the user has (where `hides_seen`), is no class. `count_N` are the counts of the drawn items as
+    of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats
+    are added. `drawn_I` is room to work in: -1 everywhere, before and after.
     """
     smallest = np.exp(FLOOR) * 1.001
     nothing, lowest = products_RC.dtype.type(0), products_RC.dtype.type(FLOOR)
     size = products_RC.shape[1]
+    best_1E = np.empty((1, EIGHT), products_RC.dtype)
     events_each = products_RC.shape[0] // samples
     for event in range(items_B.shape[0], products_RC.shape[0]):
         products_RC[(event % samples) * events_each + event // samples] = 0
@@ -118,7 +143,8 @@ def soften_samples(
         log_count_N[place] = np.log(count_N[place] + 0.5)
     for event in range(items_B.shape[0]):
         first = (event % samples) * size
-        row = products_RC[(event % samples) * events_each + event // samples]
+        at = (event % samples) * events_each + event // samples
+        row = products_RC[at]
         place = places_B[event]
         weight = weights_B[event]
         own_B[event] = 0
@@ -149,7 +175,8 @@ def soften_samples(
                 elif 0 <= drawn_I[item] - first < size:
                     row[drawn_I[item] - first] += feature_weight * products_RC.dtype.type(feature_values_E[entry])
             if hides_seen:
-                for position in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
+                past = seen_start_B[event] + seen_length_B[event]
+                for position in range(max(seen_start_B[event], past - SEEN_LOOKED_AT), past):
                     column = drawn_I[seen_pool[position]] - first
                     if 0 <= column < size:
                         row[column] = NO_CANDIDATE
@@ -164,9 +191,18 @@ def soften_samples(
             if 0 <= own_column < size:
                 row[own_column] = NO_CANDIDATE
 
-            best = own
-            for column in range(size):
+            best, column = own, 0
+            if size >= EIGHT:
+                largest = load(products_RC, at, 0)
+                while column + EIGHT <= size:
+                    largest = larger(load(products_RC, at, column), largest)
+                    column += EIGHT
+                store(best_1E, 0, 0, largest)
+                for lane in range(EIGHT):
+                    best = best_1E[0, lane] if best_1E[0, lane] > best else best
+            while column < size:
                 best = row[column] if row[column] > best else best
+                column += 1
             for column in range(size):
                 below = row[column] - best
                 row[column] = lowest if below < lowest else below  # NaN stays
@@ -222,7 +258,6 @@ def describe_samples(
     items_B: Ints,
     places_B: Ints,
     enters_B: Flags,
-    counts_B: Ints,
     count_N: Ints,
     feature_starts_B: Ints,
     feature_items_E: Rows,
@@ -257,7 +292,8 @@ def describe_samples(
             if 0 <= column < size:
                 feature_BC[event, column] = feature_values_E[entry]
         if hides_seen:
-            for position in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
+            past = seen_start_B[event] + seen_length_B[event]
+            for position in range(max(seen_start_B[event], past - SEEN_LOOKED_AT), past):
                 column = drawn_I[seen_pool[position]] - first
                 if 0 <= column < size:
                     hidden_BC[event, column] = True

@@ -1,3 +1,6 @@
+# mypy: disable-error-code="no-untyped-call, no-untyped-def, call-arg, misc"
+# ruff: noqa: ARG001
+# both: numba's extending has no types, and calls what is registered there with arguments of its own
 """Eight neighbouring numbers of a row at once: loads, stores and sums that stay in the machine's vector registers.
 
 LLVM does not vectorise the short loops over the columns of embeddings (8 to 32 numbers, of arrays that might overlap)
@@ -45,94 +48,132 @@ def plus_product(sums: Eight, left: Eight, right: Eight) -> Eight:
     return sums + left * right
 
 
+def larger(left: Eight, right: Eight) -> Eight:
+    """The larger ones, place by place; `right` where one is NaN."""
+    return np.where(left > right, left, right)
+
+
+def fetch(array_ND: NDArray[np.floating], row: int) -> None:
+    """Tell the machine that a row will be read soon: rows come in no order, and waiting for them costs most."""
+
+
 def total(eight: Eight) -> float:
     """The sum of the eight."""
     return eight.sum()  # type: ignore[no-any-return]  # a number of the array's own type
 
 
 if IS_COMPILED:
-    from llvmlite import ir
+    from llvmlite import ir  # type: ignore[import-untyped]  # it has none
     from numba import types
     from numba.core import cgutils
     from numba.core.extending import intrinsic, models, overload, register_model
 
     _LOOSE = ("contract", "reassoc", "nsz")
 
-    class EightType(types.Type):  # type: ignore[misc]  # numba has no types of its own for mypy
+    class EightType(types.Type):
         def __init__(self, number: types.Float) -> None:
             self.number = number
             super().__init__(name=f"Eight({number})")
 
-    @register_model(EightType)  # type: ignore[misc]
-    class _EightModel(models.PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, dmm, fe_type) -> None:  # type: ignore[no-untyped-def]
+    @register_model(EightType)
+    class _EightModel(models.PrimitiveModel):
+        def __init__(self, dmm, fe_type) -> None:
             super().__init__(dmm, fe_type, _vector(fe_type.number))
 
-    def _vector(number):  # type: ignore[no-untyped-def]
+    def _vector(number):
         return ir.VectorType(ir.DoubleType() if number.bitwidth == 64 else ir.FloatType(), EIGHT)
 
-    def _pointer(context, builder, array_type, array, row, column, place_type):  # type: ignore[no-untyped-def]
+    def _pointer(context, builder, array_type, array, row, column):
         view = context.make_array(array_type)(context, builder, array)
         at = cgutils.get_item_pointer(context, builder, array_type, view, [row, column], wraparound=False)
         return builder.bitcast(at, _vector(array_type.dtype).as_pointer())
 
-    def _align(array_type):  # type: ignore[no-untyped-def]
+    def _align(array_type):
         return array_type.dtype.bitwidth // 8
 
-    def _filled(builder, vector, value):  # type: ignore[no-untyped-def]
+    def _filled(builder, vector, value):
         one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
         places = ir.Constant(ir.VectorType(ir.IntType(32), EIGHT), [0] * EIGHT)
         return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), places)
 
     @intrinsic
-    def _zeros(typing, array):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def _zeros(typing, array):
+        def make(context, builder, signature, args):
             return ir.Constant(_vector(array.dtype), [0.0] * EIGHT)
 
         return EightType(array.dtype)(array), make
 
     @intrinsic
-    def _load(typing, array, row, column):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            at = _pointer(context, builder, array, *args, types.intp)
+    def _load(typing, array, row, column):
+        def make(context, builder, signature, args):
+            at = _pointer(context, builder, array, *args)
             return builder.load(at, align=_align(array))
 
         return EightType(array.dtype)(array, types.intp, types.intp), make
 
     @intrinsic
-    def _store(typing, array, row, column, eight):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            at = _pointer(context, builder, array, *args[:3], types.intp)
+    def _store(typing, array, row, column, eight):
+        def make(context, builder, signature, args):
+            at = _pointer(context, builder, array, *args[:3])
             builder.store(args[3], at, align=_align(array))
             return context.get_dummy_value()
 
         return types.void(array, types.intp, types.intp, eight), make
 
     @intrinsic
-    def _scaled(typing, eight, factor):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def _scaled(typing, eight, factor):
+        def make(context, builder, signature, args):
             return builder.fmul(args[0], _filled(builder, _vector(eight.number), args[1]), flags=_LOOSE)
 
         return eight(eight, eight.number), make
 
     @intrinsic
-    def _plus_scaled(typing, sums, eight, factor):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def _plus_scaled(typing, sums, eight, factor):
+        def make(context, builder, signature, args):
             product = builder.fmul(args[1], _filled(builder, _vector(eight.number), args[2]), flags=_LOOSE)
             return builder.fadd(args[0], product, flags=_LOOSE)
 
         return eight(sums, eight, eight.number), make
 
     @intrinsic
-    def _plus_product(typing, sums, left, right):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def _plus_product(typing, sums, left, right):
+        def make(context, builder, signature, args):
             return builder.fadd(args[0], builder.fmul(args[1], args[2], flags=_LOOSE), flags=_LOOSE)
 
         return sums(sums, left, right), make
 
     @intrinsic
-    def _total(typing, eight):  # type: ignore[no-untyped-def]
-        def make(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def _larger(typing, left, right):
+        def make(context, builder, signature, args):
+            return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+        return left(left, right), make
+
+    @intrinsic
+    def _fetch(typing, array, row):
+        def make(context, builder, signature, args):
+            view = context.make_array(array)(context, builder, args[0])
+            zero = context.get_constant(types.intp, 0)
+            at = cgutils.get_item_pointer(context, builder, array, view, [args[1], zero], wraparound=False)
+            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            at = builder.bitcast(at, byte)
+            width = builder.mul(
+                cgutils.unpack_tuple(builder, view.shape)[1],
+                context.get_constant(types.intp, array.dtype.bitwidth // 8),
+            )
+            with cgutils.for_range_slice(builder, zero, width, context.get_constant(types.intp, 64)) as (offset, _):
+                builder.call(
+                    hint, [builder.gep(at, [offset]), ir.Constant(word, 0), ir.Constant(word, 3), ir.Constant(word, 1)]
+                )
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), make
+
+    @intrinsic
+    def _total(typing, eight):
+        def make(context, builder, signature, args):
             vector = args[0]
             for half in (4, 2, 1):
                 places = ir.VectorType(ir.IntType(32), half)
@@ -143,30 +184,38 @@ if IS_COMPILED:
 
         return eight.number(eight), make
 
-    @overload(zeros, inline="never")
-    def _zeros_here(like_ND):  # type: ignore[no-untyped-def]
+    @overload(zeros)
+    def _zeros_here(like_ND):
         return lambda like_ND: _zeros(like_ND)
 
     @overload(load)
-    def _load_here(array_ND, row, column):  # type: ignore[no-untyped-def]
+    def _load_here(array_ND, row, column):
         return lambda array_ND, row, column: _load(array_ND, row, column)
 
     @overload(store)
-    def _store_here(array_ND, row, column, eight):  # type: ignore[no-untyped-def]
+    def _store_here(array_ND, row, column, eight):
         return lambda array_ND, row, column, eight: _store(array_ND, row, column, eight)
 
     @overload(scaled)
-    def _scaled_here(eight, factor):  # type: ignore[no-untyped-def]
+    def _scaled_here(eight, factor):
         return lambda eight, factor: _scaled(eight, factor)
 
     @overload(plus_scaled)
-    def _plus_scaled_here(sums, eight, factor):  # type: ignore[no-untyped-def]
+    def _plus_scaled_here(sums, eight, factor):
         return lambda sums, eight, factor: _plus_scaled(sums, eight, factor)
 
     @overload(plus_product)
-    def _plus_product_here(sums, left, right):  # type: ignore[no-untyped-def]
+    def _plus_product_here(sums, left, right):
         return lambda sums, left, right: _plus_product(sums, left, right)
 
+    @overload(larger)
+    def _larger_here(left, right):
+        return lambda left, right: _larger(left, right)
+
+    @overload(fetch)
+    def _fetch_here(array_ND, row):
+        return lambda array_ND, row: _fetch(array_ND, row)
+
     @overload(total)
-    def _total_here(eight):  # type: ignore[no-untyped-def]
+    def _total_here(eight):
         return lambda eight: _total(eight)
