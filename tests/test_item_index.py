@@ -87,6 +87,16 @@ def test_users_for_whom_bounds_say_little_get_the_same_lists_by_products(monkeyp
         assert [by_row[row] for row in ours.tolist()] == scores.tolist()
 
 
+def test_warming_up_compiles_the_products_too(monkeypatch):
+    asked = []
+    by_products = ItemIndex._by_products
+    monkeypatch.setattr(ItemIndex, "_by_products", lambda self, *given: asked.append(by_products(self, *given)))
+
+    model.item_index.warm_up_products(torch.zeros((0, 8)))
+
+    assert len(asked) == 1
+
+
 def test_who_has_seen_everything_gets_an_empty_list_and_no_items_give_empty_lists():
     made, askers = world(5, users=2, items=30, seen=0, extras=0)
     everything = np.arange(30, dtype=np.int32)
