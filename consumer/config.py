@@ -137,6 +137,10 @@ class Settings(BaseSettings):
     """Whether a list is published for every touched user, also where membership and order are as before."""
     cold_items: bool = True
     """Whether lists may hold items of the catalogue that had no event yet, where their content says so."""
+    topk: Literal["exact", "fast"] = "exact"
+    """How lists are made on a CPU: exact, or by looser bounds whose recall is measured all the time."""
+    topk_recall: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Least share of the exact lists' items in fast ones; below it lists are exact until it is back."""
     max_event_bytes: Count = 1_000_000
     """Longest accepted value of a record; librdkafka's own message.max.bytes by default."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0

@@ -149,6 +149,9 @@ class Metrics:
         """The watch over drift found a cohort's error risen for good, `count` times."""
         self._drifts.inc(count)
 
+    def set_topk_recall(self, ratio: float) -> None:
+        self._topk_recall.set(ratio)
+
     def count_refused_step(self) -> None:
         """A step's gradient was not finite, so that no weight was moved."""
         self._refused_steps.inc()
@@ -275,6 +278,12 @@ class Metrics:
         self._mae = self._gauge(
             "prequential_mae", "Mean absolute error of the newest ratings. Bad: rises, or NaN while ratings come."
         )
+        self._topk_recall = self._gauge(
+            "topk_recall_ratio",
+            "Share of the exact lists' items in fast ones, measured on sampled lists; 1 where lists are exact. "
+            "Bad: below HEADRACE_TOPK_RECALL for long, when lists are exact and slower.",
+        )
+        self._topk_recall.set(1)
         self._popularity_hit_ratio = self._gauge(
             "popularity_hit_ratio", "The hit ratio that mere popularity has on the same events: the line to beat."
         )

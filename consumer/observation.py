@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from consumer.progress import Progress
     from consumer.source import Source
     from model.learner import Learner
-    from model.topk import Lists
+    from model.topk import Lists, TopK
 
 log = structlog.get_logger()
 
@@ -50,9 +50,9 @@ class Observation:
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
 
-    def watch(self, source: "Source", learner: "Learner", progress: "Progress") -> None:
+    def watch(self, source: "Source", learner: "Learner", progress: "Progress", top_k: "TopK | None" = None) -> None:
         """What to look at between steps."""
-        self._source, self._learner, self._progress = source, learner, progress
+        self._source, self._learner, self._progress, self._top_k = source, learner, progress, top_k
         self.metrics.set_learning_rate(self._learning_rate)
 
     def is_alive(self) -> bool:
@@ -153,6 +153,8 @@ class Observation:
             self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
         )
         self.metrics.set_lag(lag, max(behind, 0.0))
+        if self._top_k is not None:
+            self.metrics.set_topk_recall(self._top_k.recall.value)
         figures = self.quality.rolling()
         self.metrics.set_quality(
             hit_ratio=figures.hit_ratio,

@@ -115,7 +115,13 @@ class Worker:
             catalogue=self.catalogue,
             interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
-            top_k=TopK(self.learner, settings.k, cold_items=settings.cold_items),
+            top_k=TopK(
+                self.learner,
+                settings.k,
+                cold_items=settings.cold_items,
+                mode=settings.topk,
+                least_recall=settings.topk_recall,
+            ),
             publisher=publisher,
             lists=ListWriter(
                 publisher,
@@ -130,7 +136,7 @@ class Worker:
             observer=self.observation,
             progress=self.progress,
         )
-        self.observation.watch(self.source, self.learner, self.progress)
+        self.observation.watch(self.source, self.learner, self.progress, self.parts.top_k)
 
     def end_offsets(self) -> dict[int, int]:
         """The high watermarks of the events topic now."""

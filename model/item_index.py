@@ -252,3 +252,29 @@ def of_users(askers: Askers, users_U: Ints) -> Askers:
         askers.seen_start_U[users_U],
         askers.seen_length_U[users_U],
     )
+
+
+def warm_up_products(like: Tensor) -> None:
+    """Compile what users need for whom bounds say little, for tables of this width and type."""
+    items = Items(
+        torch.ones((256, like.shape[1]), dtype=like.dtype),
+        torch.zeros(256, dtype=like.dtype),
+        np.zeros(256, dtype=np.int64),
+        np.ones(256, dtype=np.bool_),
+        np.zeros(0, dtype=np.bool_),
+    )
+    index = ItemIndex()
+    index.update(items, None)
+    one, nothing = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    askers = Askers(
+        np.ones((1, like.shape[1]), dtype=items.vectors_ID.numpy().dtype),
+        np.ones(1, dtype=np.float32),
+        np.zeros(2, dtype=np.int64),
+        nothing,
+        nothing.astype(np.float32),
+        True,
+        nothing,
+        one,
+        one,
+    )
+    index.best(askers, 1)  # equal items: bounds tell none of them from another

@@ -36,7 +36,7 @@ class Recall:
     @property
     def is_measured(self) -> bool:
         """Whether enough lists were measured for `slack` to mean something."""
-        return self._lists >= LEAST_LISTS * KEEP**LEAST_LISTS
+        return self._lists >= LEAST_LISTS
 
     @property
     def slack(self) -> float:
@@ -54,11 +54,14 @@ class Recall:
 
     def learn(self, needed_UK: NDArray[np.float32], lengths_U: NDArray[np.int32]) -> None:
         """Take in the slack that each item of some exact lists needed."""
-        for needed_K, length in zip(needed_UK, lengths_U, strict=True):
-            self._needed_S *= KEEP
-            self._lists = self._lists * KEEP + 1
-            steps = np.minimum(needed_K[:length].astype(np.float64) * STEPS, STEPS - 1).astype(np.int64)
-            self._needed_S += np.bincount(np.maximum(steps, 0), minlength=STEPS)
+        users, k = needed_UK.shape
+        listed_UK = np.arange(k) < lengths_U[:, None]
+        steps_UK = (np.where(listed_UK, needed_UK, 0.0).clip(0, 1) * STEPS).astype(np.int64).clip(0, STEPS - 1)
+        weights_U = KEEP ** np.arange(users - 1, -1, -1.0)
+        weights_UK = np.where(listed_UK, weights_U[:, None], 0.0)
+        self._needed_S *= KEEP**users
+        self._needed_S += np.bincount(steps_UK.ravel(), weights_UK.ravel(), minlength=STEPS)
+        self._lists += users
 
     def measure(
         self,
@@ -68,10 +71,9 @@ class Recall:
         fast_lengths_U: NDArray[np.int32],
     ) -> None:
         """Compare some fast lists with the exact ones of the same users."""
-        for exact_K, length, fast_K, fast_length in zip(
-            exact_UK, exact_lengths_U, fast_UK, fast_lengths_U, strict=True
-        ):
-            kept = int(np.isin(exact_K[:length], fast_K[:fast_length]).sum())
+        lists = zip(exact_UK, exact_lengths_U, fast_UK, fast_lengths_U, strict=True)
+        for exact_K, length, fast_K, fast_length in lists:
+            kept = len(set(exact_K[:length].tolist()) & set(fast_K[:fast_length].tolist()))
             self._kept = self._kept * KEEP + kept
             self._listed = self._listed * KEEP + int(length)
 

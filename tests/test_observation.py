@@ -282,3 +282,15 @@ def test_listeners_hear_of_each_batch(watched: Watched) -> None:
     watched.observation.observe(one, written)
 
     assert heard == [(one, written)]
+
+
+def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watched) -> None:
+    watched.take()
+    assert watched["headrace_topk_recall_ratio"] == 1
+
+    top_k = SimpleNamespace(recall=SimpleNamespace(value=0.97))
+    source = SimpleNamespace(lag=dict)
+    watched.observation.watch(source, watched.learner, None, top_k)  # type: ignore[arg-type]
+    watched.take(after_seconds=10)
+
+    assert watched["headrace_topk_recall_ratio"] == 0.97

@@ -220,6 +220,13 @@ ROWS: dict[str, list[Panel]] = {
             ],
         ),
         Panel(
+            title="Recall of fast lists",
+            unit="percentunit",
+            bad="Below HEADRACE_TOPK_RECALL for long: all lists are exact then, and slower.",
+            do="Nothing for the lists themselves. Set HEADRACE_TOPK to exact, or a lower HEADRACE_TOPK_RECALL.",
+            queries=[Query("min(headrace_topk_recall_ratio)", "recall")],
+        ),
+        Panel(
             title="Refused steps: loss or gradient was not finite",
             unit="short",
             bad="Anything but 0: those events were counted and ranked, but taught the shared weights nothing.",

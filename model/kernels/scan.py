@@ -251,7 +251,8 @@ def mark_user(askers: Askers, user: int, scratch: Scratch, has_extra: int, is_se
 def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Number:
     """No item of this block, or group, scores more."""
     log_count = bounds.high_Q[at] if above_usual > 0 else bounds.low_Q[at]
-    return bounds.start_Q[at] + above_usual * log_count + reach * bounds.norm_Q[at]
+    bound: Number = bounds.start_Q[at] + above_usual * log_count + reach * bounds.norm_Q[at]
+    return bound
 
 
 @compiled_loosely
@@ -412,9 +413,9 @@ def scan(
                 reach, block, is_first = full_reach, 0, False
                 extra, extras, left_over = 0, left_over, 0
                 most = size // DENSE if looks_further else size
-                is_dense = (
-                    k < most < size and _survivors(order, size, blocks, groups, popularity, reach, floor, most) > most
-                )
+                if k < most < size:
+                    survivors = _survivors(order, size, blocks, groups, popularity, reach, floor, most)
+                    is_dense = bool(survivors > most)
                 if not is_dense:
                     continue
             if waiting == 0:
@@ -503,9 +504,9 @@ def sift(
     one_bits_1 = one_1.view(np.int32)
     entries = 0
     for user in range(products_UI.shape[0]):
+        starts_U[user] = entries
         if rows_E.shape[0] - entries < items:
             return user
-        starts_U[user] = entries
         popularity = askers.popularity_U[user]
         has_extra, is_seen = mark + 3 * user + 2, mark + 3 * user + 3
         extras = mark_user(askers, user, scratch, has_extra, is_seen)
