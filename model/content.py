@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from model.entries import Bags, Entries, ItemContent
+from model.entries import Bags, Entries, ItemContent, features_of
 from model.growth import grown
 from model.optimizers import Adagrad
 from model.tables import Table
@@ -84,8 +84,9 @@ class Content:
         self._give_back_rows()
         rows = self.ids.rows(list(changes))
         self._grow(len(self.ids))
+        self.entries.write(rows, [features_of(content) for content in changes.values()])
+        self.entries.tidy()
         for row, (item_id, content) in zip(rows.tolist(), changes.items(), strict=True):
-            self.entries.replace(row, content)
             self.available_X[row] = content is not None and content.available
             item = items.row(item_id) if self.item_X[row] == NONE else None
             if item is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
+from model.kernels.entries import write_rows
 from model.numbers import RunningScaler
 from model.text import bucket, text_features
 
@@ -38,6 +39,13 @@ class ItemContent(NamedTuple):
             if not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():
                 return f"$.{field}: expected finite numbers only"
         return None
+
+
+class Features(NamedTuple):
+    """Hashed features: bucket -> weight, and bucket -> number to be scaled. No bucket is in both."""
+
+    weights: dict[int, float]
+    numbers: dict[int, float]
 
 
 class Bags(NamedTuple):
@@ -95,38 +103,49 @@ class Entries:
         self._start_X, self._length_X = grown(self._start_X, rows), grown(self._length_X, rows)
         self.rows = max(self.rows, rows)
 
-    def replace(self, row: int, content: ItemContent | None, *, tidy: bool = True) -> None:
-        """Put what is said of an item in the place of what was said before.
+    def replace(self, row: int, content: ItemContent | None) -> None:
+        """Put what is said of an item in the place of what was said before."""
+        self.write(np.array([row]), [features_of(content)])
+        self.tidy()
 
-        What was said before stays where `spans` found it until `tidy`, which otherwise happens here when it pays.
+    def write(
+        self, rows_W: NDArray[np.int64], said_W: Sequence[Features]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same for many rows, one after the other, also of the same one; where each was written, and its length.
+
+        What was said before stays where `spans` found it until `tidy`.
         """
-        weights = {} if content is None else text_features(content.title, content.text, content.categories)
-        if content is not None and content.vector:
-            weights.update(_vector_features(content.vector))
-        numbers = {} if content is None else {bucket("number", n): v for n, v in (content.features or {}).items()}
-        numbers = {place: value for place, value in numbers.items() if place not in weights}
-        places = [*weights, *numbers]
-        columns = np.array([self._columns.setdefault(place, len(self._columns)) for place in places], dtype=np.int64)
-        values = np.array([*weights.values(), *numbers.values()], dtype=np.float64)
-        self.numbers.learn(columns[len(weights) :], values[len(weights) :])
-        self._count(row, columns)
-        end = self._used + len(places)
+        columns, values, shares = self._columns, list[float](), list[float]()
+        places: list[int] = []
+        numeric: list[int] = []
+        for weights, numbers in said_W:
+            places += [columns.setdefault(place, len(columns)) for place in weights]
+            numeric += range(len(places), len(places) + len(numbers))
+            places += [columns.setdefault(place, len(columns)) for place in numbers]
+            values += [*weights.values(), *numbers.values()]
+            shares += [0.0] * len(weights) + [1 / max(len(numbers), 1)] * len(numbers)
+        lengths_W = np.array([len(weights) + len(numbers) for weights, numbers in said_W], dtype=np.int64)
+        start, end = self._used, self._used + len(places)
+        self._items_F, self._shared_F = grown(self._items_F, self.features), grown(self._shared_F, self.features)
         self._feature_E, self._value_E = grown(self._feature_E, end), grown(self._value_E, end)
         self._share_E = grown(self._share_E, end)
-        self._feature_E[self._used : end] = columns
-        self._value_E[self._used : end] = values
-        self._share_E[self._used : end] = 0
-        self._share_E[self._used + len(weights) : end] = 1 / max(len(numbers), 1)
-        self.live += len(places) - int(self._length_X[row])
-        self._start_X[row], self._length_X[row] = self._used, len(places)
+        self._feature_E[start:end], self._value_E[start:end], self._share_E[start:end] = places, values, shares
+        if numeric:
+            at_E = start + np.array(numeric, dtype=np.int64)
+            self.numbers.learn(self._feature_E[at_E].astype(np.int64), self._value_E[at_E])
+        distinct = np.unique(rows_W)
+        self.live -= int(self._length_X[distinct].sum())
+        write_rows(
+            rows_W, lengths_W, start, self._feature_E, self._start_X, self._length_X, self._items_F, self._shared_F
+        )
+        self.live += int(self._length_X[distinct].sum())
         self._used = end
-        if tidy:
-            self.tidy()
+        return start + np.cumsum(lengths_W) - lengths_W, lengths_W
 
     def clear(self, row: int) -> None:
         """Say nothing of a row any more, and leave nothing of what was said in memory."""
         start, length = int(self._start_X[row]), int(self._length_X[row])
-        self._count(row, np.zeros(0, dtype=np.int64))
+        self._items_F[self._feature_E[start : start + length]] -= 1
         self._feature_E[start : start + length] = 0
         self._value_E[start : start + length] = 0
         self.live -= length
@@ -169,13 +188,6 @@ class Entries:
             values_E[is_number_E] = scaled * share_E[is_number_E]
         return Bags(starts_N, features_E, values_E.astype(np.float32))
 
-    def _count(self, row: int, columns: NDArray[np.int64]) -> None:
-        before = self._feature_E[self._start_X[row] : self._start_X[row] + self._length_X[row]]
-        self._items_F, self._shared_F = grown(self._items_F, self.features), grown(self._shared_F, self.features)
-        self._items_F[before] -= 1
-        self._items_F[columns] += 1
-        self._shared_F[columns] |= self._items_F[columns] > 1
-
     def _close_holes(self) -> None:
         rows_X = np.arange(self.rows)
         length_X = self._length_X[: self.rows]
@@ -212,6 +224,17 @@ class Entries:
         self.live = self._used
         for name, scaler in (("numbers", self.numbers), ("in force", self.in_force)):
             scaler.load({part: state[f"{name}.{part}"] for part in scaler.state()})
+
+
+def features_of(content: ItemContent | None) -> Features:
+    """The hashed features of what is said; none where nothing is."""
+    if content is None:
+        return Features({}, {})
+    weights = text_features(content.title, content.text, content.categories)
+    if content.vector:
+        weights.update(_vector_features(content.vector))
+    numbers = {bucket("number", name): value for name, value in (content.features or {}).items()}
+    return Features(weights, {place: value for place, value in numbers.items() if place not in weights})
 
 
 def _vector_features(vector: Sequence[float]) -> dict[int, float]:

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from model.content import NONE, sums
 from model.encoders.interface import Encoded
-from model.entries import Bags, Entries, ItemContent
+from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
+from model.kernels.entries import let_later_find
 from model.optimizers import Adagrad
 from model.tables import Table
-from model.text import words
+from model.text import bucket, text_features, words
 from model.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -115,20 +116,36 @@ class UserContent:
         rows_N = rows_B[found_N]
         start_NS, length_NS = self.entries.spans(rows_N[:, None] * self.slots + np.arange(self.slots))
         at_NS = self._at_XS[rows_N]
-        for place in sorted(notes):
-            row, events = int(rows_B[place]), int(events_B[place]) + int(enters_B[place])
-            later = (found_N > place) & (rows_N == row)
-            for slot, content in self._slots_of(row, notes[place]):
-                self.entries.replace(row * self.slots + slot, content, tidy=False)
-                self._at_XS[row, slot] = events
-                spans = self.entries.spans(np.array([row * self.slots + slot]))
-                start_NS[later, slot], length_NS[later, slot], at_NS[later, slot] = *spans, events
+        if notes:
+            self._write(notes, rows_B, events_B + enters_B, (found_N, rows_N, start_NS, length_NS, at_NS))
         said = self._said(found_N, start_NS, length_NS, at_NS, events_B[found_N])
         self.entries.tidy()
         self.table.grow(self.entries.features)
         if self.entries.has_new_scale():
             self.entries.refresh()
         return said
+
+    def _write(
+        self, notes: Mapping[int, Note], rows_B: Ints, after_B: Ints, found: tuple[Ints, Ints, Ints, Ints, Ints]
+    ) -> None:
+        """Take the notes in, in stream order, and let later events find them: `found` is what earlier ones left.
+
+        `after_B`: events that the user has had after each event.
+        """
+        found_N, rows_N, start_NS, length_NS, at_NS = found
+        written = [
+            (place, slot, said)
+            for place in sorted(notes)
+            for slot, said in self._slots_of(int(rows_B[place]), notes[place])
+        ]
+        places_W = np.array([place for place, _, _ in written], dtype=np.int64)
+        slots_W = np.array([slot for _, slot, _ in written], dtype=np.int64)
+        rows_W, at_W = rows_B[places_W], after_B[places_W]
+        starts_W, lengths_W = self.entries.write(rows_W * self.slots + slots_W, [said for _, _, said in written])
+        self._at_XS[rows_W, slots_W] = at_W  # of several writes the last one counts
+        let_later_find(
+            places_W, slots_W, starts_W, lengths_W, at_W, found_N, rows_N, rows_W, start_NS, length_NS, at_NS
+        )
 
     def read(self, users_U: Ints, events_U: Ints, users: Vocabulary) -> "Said":
         """What is said of these users now; `events_U`: events that each has had."""
@@ -158,14 +175,15 @@ class UserContent:
         weights_E = bags.weights_E * weights_NS.ravel()[bags.rows_E].astype(np.float32)
         return Said(self, found_N, Bags(bags.starts_N[:: self.slots], bags.features_E, weights_E))
 
-    def _slots_of(self, row: int, note: Note) -> list[tuple[int, ItemContent]]:
+    def _slots_of(self, row: int, note: Note) -> list[tuple[int, Features]]:
         """The slots that a note goes to, and what it says there."""
         found = []
         if note.text and (read := words(note.text[: MOST_WORDS * 32])[:MOST_WORDS]):
-            found.append((1 + int(self._texts_X[row]) % self.settings.texts, ItemContent(text=" ".join(read))))
+            slot = 1 + int(self._texts_X[row]) % self.settings.texts
+            found.append((slot, Features(text_features(None, " ".join(read), None), {})))
             self._texts_X[row] += 1
         if note.context:
-            found.append((self.slots - 1, _as_content(note.context)))
+            found.append((self.slots - 1, _context_features(note.context)))
         return found
 
     def _rows_of(self, users_B: Ints, users: Vocabulary) -> Ints:
@@ -299,14 +317,14 @@ class Said:
         self._gradient = sums(events_of_features, gradient_BD)
 
 
-def _as_content(context: Mapping[str, str | float]) -> ItemContent:
-    """Names with texts as categories, names with numbers as numbers."""
+def _context_features(context: Mapping[str, str | float]) -> Features:
+    """Names with texts as weights that add up to 1, names with finite numbers as numbers."""
     named = list(context.items())[:MOST_CONTEXT]
-    return ItemContent(
-        categories=[f"context {name}={value}" for name, value in named if isinstance(value, str)],
-        features={
-            f"context {name}": float(value)
-            for name, value in named
-            if not isinstance(value, str) and math.isfinite(value)
-        },
-    )
+    texts = {bucket("context", f"{name}={value}") for name, value in named if isinstance(value, str)}
+    numbers = {
+        bucket("context number", name): float(value)
+        for name, value in named
+        if not isinstance(value, str) and math.isfinite(value)
+    }
+    weights = dict.fromkeys(sorted(texts), 1 / max(len(texts), 1))
+    return Features(weights, {place: value for place, value in numbers.items() if place not in weights})

@@ -487,3 +487,19 @@ def test_a_step_that_is_refused_leaves_what_was_learned_of_features():
     assert step.refused is not None
     torch.testing.assert_close(made.user_content.table.values, before)
     assert before.abs().sum() > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
+def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu(full_softmax_items):
+    rates = RankingRates(full_softmax_items=full_softmax_items, negatives=8)
+    stream = noted(random_stream(22, forgets=0.02))
+    on_cpu = learner(described=people(range(12)), dtype=torch.float64, ranking=rates)
+    on_gpu = learner(described=people(range(12)), dtype=torch.float64, ranking=rates, device="cuda")
+
+    expected, found = run(on_cpu, stream, 16), run(on_gpu, stream, 16)
+
+    np.testing.assert_array_equal(joined(found, "ranks_B"), joined(expected, "ranks_B"))
+    theirs = on_gpu.state()
+    for name, value in on_cpu.state().items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-8, atol=1e-10)
