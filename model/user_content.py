@@ -109,9 +109,11 @@ class UserContent:
         `events_B`: events that the user had before, `enters_B`: whether this one counts among them; `notes`: place in
         the batch -> what the event says, where it says anything.
         """
-        for place in notes:
-            self._add(users.name(int(users_B[place])), users)
         rows_B = self._rows_of(users_B, users)
+        if strangers := {int(users_B[place]): None for place in notes if rows_B[place] == NONE}:
+            for user in strangers:
+                self._add(users.name(user), users)
+            rows_B = self._rows_of(users_B, users)
         found_N = np.flatnonzero(rows_B != NONE)
         rows_N = rows_B[found_N]
         start_NS, length_NS = self.entries.spans(rows_N[:, None] * self.slots + np.arange(self.slots))

@@ -102,8 +102,10 @@ def _send_catalogue(settings: Settings, data: Dataset) -> None:
     with EventProducer(
         settings.bootstrap_servers, items_topic=settings.items_topic, users_topic=settings.users_topic
     ) as producer:
-        for row in (*data.items, *data.users):
-            producer.send(row)
+        for item in data.items:
+            producer.send(item)
+        for user in data.users:
+            producer.send(user)
 
 
 WHAT_NEXT = """
