@@ -43,8 +43,8 @@ class LearnerSettings:
     """What makes two learners different; equal settings, seed and stream give equal states."""
 
     encoder: str = "blend"
-    width: int = 96
-    """Width of an item embedding."""
+    width: int = 0
+    """Width of an item embedding; where 0 is given it becomes the encoder's own (`model.encoders.choice`)."""
     rating_width: int = 16
     window: int = 50
     """Last items that the encoder reads."""
@@ -67,6 +67,10 @@ class LearnerSettings:
     ratings: RatingRates = field(default_factory=RatingRates)
     content: ContentSettings = field(default_factory=ContentSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
+
+    def __post_init__(self) -> None:
+        if self.width == 0 and self.encoder in ENCODERS:
+            object.__setattr__(self, "width", ENCODERS[self.encoder].width)  # frozen, but not before it is whole
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Choice(NamedTuple):
     make: Maker
     counts_pairs: bool
     """Whether co-occurrence is part of the score."""
+    width: int = 96
+    """Of an item embedding, where none is asked for."""
 
 
 def make_encoder(settings: "LearnerSettings", device: torch.device, dtype: torch.dtype) -> Encoder:
@@ -99,7 +101,7 @@ def _autoencoder(settings: "LearnerSettings", device: torch.device, dtype: torch
 
 ENCODERS: dict[str, Choice] = {
     "blend": Choice(_dnn, counts_pairs=True),
-    "recency": Choice(_recency, counts_pairs=False),
+    "recency": Choice(_recency, counts_pairs=False, width=48),
     "dnn": Choice(_dnn, counts_pairs=False),
     "lstm": Choice(_traced(partial(_recurrent, nn.LSTM)), counts_pairs=False),
     "gru": Choice(_traced(partial(_recurrent, nn.GRU)), counts_pairs=False),
