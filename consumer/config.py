@@ -169,8 +169,8 @@ class Settings(BaseSettings):
     """Where shared parameters live: auto, cpu, cuda or cuda:1."""
     encoder: Annotated[str, BeforeValidator(_lower), _form(r"[a-z][a-z0-9_-]*", "the name of an encoder")] = "blend"
     """How a user's last items become the user's vector."""
-    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 96
-    """Numbers in an item embedding."""
+    embedding_dim: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Numbers in an item embedding. 0: what suits the encoder, 48 for recency, 96 for others."""
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating head."""
     history_window: Annotated[int, Field(ge=1, le=10_000)] = 50

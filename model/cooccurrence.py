@@ -31,9 +31,9 @@ class CooccurrenceSettings:
     """Pairs kept an item, 8 bytes each."""
     distance_decay: float = 0.95
     age_decay: float = 0.9
-    read: int = 30
+    read: int = 20
     """Newest items of a window that are read."""
-    pairs: int = 30
+    pairs: int = 20
     """Newest items of a history that an event makes pairs with."""
     count_power: float = -0.6
     prior: float = 0.1

@@ -49,8 +49,8 @@ class LearnerSettings:
     """What makes two learners different; equal settings, seed and stream give equal states."""
 
     encoder: str = "blend"
-    width: int = 96
-    """Width of an item embedding."""
+    width: int = 0
+    """Width of an item embedding; where 0 is given it becomes the encoder's own (`model.encoders.choice`)."""
     rating_width: int = 16
     window: int = 50
     """Last items that the encoder reads."""
@@ -75,6 +75,10 @@ class LearnerSettings:
     content: ContentSettings = field(default_factory=ContentSettings)
     user_content: UserContentSettings = field(default_factory=UserContentSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
+
+    def __post_init__(self) -> None:
+        if self.width == 0 and self.encoder in ENCODERS:
+            object.__setattr__(self, "width", ENCODERS[self.encoder].width)  # frozen, but not before it is whole
 
 
 @dataclass(frozen=True)
