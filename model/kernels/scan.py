@@ -382,7 +382,7 @@ def scan(
         bar, floor = np.float32(-np.inf), np.float32(-np.inf)  # the k-th best score; what a bound may not be below
         extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
         while True:
-            # gather the next items that may get in: first those with an extra, then block by block
+            # gather the next items that may get in: the first block, those with an extra, then block by block
             waiting = 0
             while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
                 row = with_extra_I[extra]
@@ -411,6 +411,8 @@ def scan(
                             mark_I[row] = is_scored
                             row_N[waiting] = row
                             waiting += 1
+            if waiting == 0 and extra < extras:
+                continue  # all of the first block has an extra, or is seen
             if waiting == 0 and is_first:
                 reach, block, is_first = full_reach, 0, False
                 extra, extras, left_over = 0, left_over, 0
