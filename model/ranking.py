@@ -447,7 +447,7 @@ class RankingHead:
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
-        self.moved.add(None if rows is None else rows.cpu().numpy())
+        self.moved.add(rows.numpy() if rows is not None and rows.device.type == "cpu" else None)
         self._optimizers["items"].step(rows, gradient)
         self._optimizers["item biases"].step(rows, bias_gradient)
         self.mix.step()

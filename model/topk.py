@@ -202,7 +202,7 @@ def _is_measured(users_U: Ints, version: int) -> NDArray[np.bool_]:
 
 
 def _codes(content: Content, found: Best) -> NDArray[np.int32]:
-    """`Content.list_codes` for arrays; what lies behind a list's end stays without meaning."""
+    """A number for each item that it also had in lists made before its first event; nothing behind a list's end."""
     listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
     rows_UK = np.where(listed_UK, found.rows_UK, 0)
     if not listed_UK.any():
