@@ -124,7 +124,7 @@ class TopK:
         self._update(parts)
         seen = learner.live.seen
         askers = Askers(
-            parts.users_UD.numpy(),
+            np.ascontiguousarray(parts.users_UD.numpy()),
             parts.popularity_U,
             parts.starts_U,
             parts.items_E,
