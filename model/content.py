@@ -10,7 +10,7 @@ Cost: a pass over the item table a step (items * width), and the features (entri
 that it comes to a constant an event; items that the catalogue changes are brought up to date at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -138,18 +138,6 @@ class Content:
         size = len(self.ids)
         lengths_X = self.entries.lengths()
         return np.flatnonzero((self.item_X[:size] == NONE) & self.available_X[:size] & (lengths_X > 0))
-
-    def list_codes(self, item_rows: Sequence[int]) -> list[int]:
-        """A number for each item row that it also had in lists made before its first event: see `cold_code`."""
-        rows = self.row_I[list(item_rows)].tolist() if item_rows else []
-        return [
-            cold_code(row) if row != NONE and self.born_cold_X[row] else item
-            for item, row in zip(item_rows, rows, strict=True)
-        ]
-
-    def rows_of_codes(self, codes: Sequence[int]) -> list[int]:
-        """The item rows behind `list_codes`; NONE for items that still had no event."""
-        return [code if code >= 0 else int(self.item_X[cold_code(code)]) for code in codes]
 
     # --- vectors ---
 

@@ -186,7 +186,12 @@ class ItemIndex:
                 found.lengths_U[here],
                 found.needed_UK[here] if len(found.needed_UK) else found.needed_UK,
             )
-            some = of_users(askers, here)._replace(starts_U=starts_U[: done + 1], items_E=rows_E, extras_E=extras_E)
+            some = of_users(askers, here)._replace(
+                starts_U=starts_U[: done + 1],
+                items_E=rows_E,
+                values_E=extras_E,
+                weights_U=np.ones(done, dtype=np.float32),
+            )
             self._scan(some, 1.0, False, lists, bars_U[here])
             found.rows_UK[here], found.scores_UK[here], found.lengths_U[here] = lists[:3]
             if len(found.needed_UK):
@@ -246,7 +251,8 @@ def of_users(askers: Askers, users_U: Ints) -> Askers:
         askers.popularity_U[users_U],
         starts_U,
         askers.items_E[at_E],
-        askers.extras_E[at_E],
+        askers.values_E[at_E],
+        askers.weights_U[users_U],
         askers.hides_seen,
         askers.seen_pool,
         askers.seen_start_U[users_U],
@@ -272,6 +278,7 @@ def warm_up_products(like: Tensor) -> None:
         np.zeros(2, dtype=np.int64),
         nothing,
         nothing.astype(np.float32),
+        np.ones(1, dtype=np.float32),
         True,
         nothing,
         one,

@@ -74,7 +74,9 @@ class ScoreParts(NamedTuple):
     starts_U: NDArray[np.int64]
     """Extras of user u are those from `starts_U[u]` to `starts_U[u + 1]`; those of one item add up."""
     items_E: NDArray[np.int32]
-    extras_E: NDArray[np.float32]
+    values_E: NDArray[np.float32]
+    weights_U: NDArray[np.float32]
+    """An extra is its value times its user's weight."""
 
 
 class RankingHead:
@@ -162,14 +164,15 @@ class RankingHead:
             features = self.cooccurrence.features(windows, count_I)
         vectors_ID = self._vectors(count_I)
         mix = {name: value.cpu().numpy().astype(np.float32) for name, value in self.mix.values.items()}
-        starts_U, items_E = features.starts_B, features.items_E
-        extras_E = features.values_E * np.repeat(mix["together"][windows.lengths_B], np.diff(starts_U))
+        starts_U, items_E, values_E = features.starts_B, features.items_E, features.values_E
+        weights_U = mix["together"][windows.lengths_B]
         if allow_repeats:
             events, ages, items = _repeats(windows)
             events_E = np.concatenate((features.events_E, events))
             by_event = np.argsort(events_E, kind="stable")
             items_E = np.concatenate((items_E, items))[by_event]
-            extras_E = np.concatenate((extras_E, mix["repeat"][ages]))[by_event]
+            extras_E = values_E * np.repeat(weights_U, np.diff(features.starts_B))
+            values_E, weights_U = np.concatenate((extras_E, mix["repeat"][ages]))[by_event], np.ones_like(weights_U)
             starts_U = np.searchsorted(events_E[by_event], np.arange(len(windows) + 1)).astype(np.int64)
         return ScoreParts(
             self._users(windows, vectors_ID, said),
@@ -178,7 +181,8 @@ class RankingHead:
             mix["popularity"][windows.lengths_B],
             starts_U,
             items_E,
-            extras_E,
+            values_E,
+            weights_U,
         )
 
     def cold_scores(

@@ -124,11 +124,12 @@ class TopK:
         self._update(parts)
         seen = learner.live.seen
         askers = Askers(
-            parts.users_UD.numpy(),
+            np.ascontiguousarray(parts.users_UD.numpy()),
             parts.popularity_U,
             parts.starts_U,
             parts.items_E,
-            parts.extras_E,
+            parts.values_E,
+            parts.weights_U,
             not learner.settings.allow_repeats,
             seen.pool,
             seen.start_U[users_U],
@@ -201,7 +202,7 @@ def _is_measured(users_U: Ints, version: int) -> NDArray[np.bool_]:
 
 
 def _codes(content: Content, found: Best) -> NDArray[np.int32]:
-    """`Content.list_codes` for arrays; what lies behind a list's end stays without meaning."""
+    """A number for each item that it also had in lists made before its first event; nothing behind a list's end."""
     listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
     rows_UK = np.where(listed_UK, found.rows_UK, 0)
     if not listed_UK.any():

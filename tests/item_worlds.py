@@ -36,6 +36,7 @@ def world(seed, *, users=30, items=400, width=8, whole=False, dtype=np.float32, 
         starts_U,
         draw.integers(0, items, starts_U[-1]).astype(np.int32),  # some items twice
         numbers(starts_U[-1]).astype(np.float32),
+        draw.integers(0, 3, users).astype(np.float32),
         hides_seen,
         seen_pool.astype(np.int32),
         seen_start_U,
@@ -51,7 +52,9 @@ def all_scores(items, askers):
     scores_UI += askers.popularity_U.astype(np.float64)[:, None] * np.log(items.count_I + 0.5)
     for user in range(len(scores_UI)):
         its = slice(askers.starts_U[user], askers.starts_U[user + 1])
-        np.add.at(scores_UI[user], askers.items_E[its], askers.extras_E[its].astype(np.float64))
+        np.add.at(
+            scores_UI[user], askers.items_E[its], askers.weights_U[user] * askers.values_E[its].astype(np.float64)
+        )
         if askers.hides_seen:
             start, length = askers.seen_start_U[user], askers.seen_length_U[user]
             scores_UI[user, askers.seen_pool[start : start + length]] = -np.inf

@@ -121,7 +121,7 @@ def test_a_score_that_is_no_number_is_no_candidate_and_harms_no_other(where, odd
     elif where == "user":
         askers.users_UD[::3, 1] = odd
     else:
-        askers.extras_E[::3] = odd
+        askers.values_E[::3] = odd
     with np.errstate(all="ignore"):
         scores_UI = all_scores(made, askers)
         finite_UI = np.where(np.abs(scores_UI) < 3e38, scores_UI, -np.inf)

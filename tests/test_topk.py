@@ -347,3 +347,11 @@ def test_a_saved_order_of_other_items_is_refused(learner):
 def test_a_mode_that_there_is_none_of_is_refused(learner):
     with pytest.raises(ValueError, match="expected exact or fast, got 'quick'"):
         TopK(learner, 5, mode="quick")
+
+
+def test_before_the_first_event_there_are_a_state_and_no_lists():
+    top_k = TopK(small_learner(), 5, mode="fast")
+
+    assert len(top_k.state()["order"]) == 0
+    top_k.load(top_k.state())
+    assert top_k(np.zeros(0, dtype=np.int64)).codes_UK.shape == (0, 5)

@@ -80,7 +80,9 @@ class Askers(NamedTuple):
     starts_U: Ints
     """Extras of user u are those from `starts_U[u]` to `starts_U[u + 1]`; an item's add up."""
     items_E: Rows
-    extras_E: Floats
+    values_E: Floats
+    weights_U: Floats
+    """An extra is its value times its user's weight."""
     hides_seen: bool
     seen_pool: Rows
     seen_start_U: Ints
@@ -235,7 +237,7 @@ def mark_user(askers: Askers, user: int, scratch: Scratch, has_extra: int, is_se
     if askers.hides_seen:
         for place in range(askers.seen_start_U[user], askers.seen_start_U[user] + askers.seen_length_U[user]):
             mark_I[askers.seen_pool[place]] = is_seen
-    extras = 0
+    extras, weight = 0, askers.weights_U[user]
     for entry in range(askers.starts_U[user], askers.starts_U[user + 1]):
         row = askers.items_E[entry]
         if mark_I[row] < has_extra:
@@ -243,7 +245,7 @@ def mark_user(askers: Askers, user: int, scratch: Scratch, has_extra: int, is_se
             extra_I[row] = 0.0
             scratch.with_extra_I[extras] = row
             extras += 1
-        extra_I[row] += askers.extras_E[entry]
+        extra_I[row] += weight * askers.values_E[entry]
     return extras
 
 
@@ -380,18 +382,18 @@ def scan(
         bar, floor = np.float32(-np.inf), np.float32(-np.inf)  # the k-th best score; what a bound may not be below
         extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
         while True:
-            # gather the next items that may get in: first those with an extra, then block by block
+            # gather the next items that may get in: the first block, those with an extra, then block by block
             waiting = 0
-            while extra < extras and waiting < BLOCK:
+            while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
                 row = with_extra_I[extra]
                 extra += 1
                 bound = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row]
-                if bound + reach * order.norm_I[row] < floor:
-                    with_extra_I[left_over] = row
-                    left_over += 1
-                else:
+                if not bound + reach * order.norm_I[row] < floor:
                     row_N[waiting] = row
                     waiting += 1
+                elif not bound + full_reach * order.norm_I[row] < floor:
+                    with_extra_I[left_over] = row
+                    left_over += 1
             while waiting < BLOCK // 2 and block < all_blocks:
                 if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < floor:
                     block += GROUP
@@ -409,6 +411,8 @@ def scan(
                             mark_I[row] = is_scored
                             row_N[waiting] = row
                             waiting += 1
+            if waiting == 0 and extra < extras:
+                continue  # all of the first block has an extra, or is seen
             if waiting == 0 and is_first:
                 reach, block, is_first = full_reach, 0, False
                 extra, extras, left_over = 0, left_over, 0
