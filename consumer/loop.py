@@ -89,8 +89,16 @@ def run(
             parts.observer.observe(*learn_and_publish(parts, records))
         parts.publisher.poll()
         if parts.progress.due():
-            save_progress(parts)
+            keep_progress(parts)
     save_progress(parts)  # no finally: a failed step is never saved
+
+
+def keep_progress(parts: Parts) -> None:
+    """Begin a checkpoint, or take the one under way a step further; other threads write it while the loop goes on."""
+    with parts.observer.timed(Stage.CHECKPOINT):
+        is_durable = parts.progress.advance(parts.publisher)
+    if is_durable:
+        parts.observer.saved(parts.progress)
 
 
 def save_progress(parts: Parts) -> None:

@@ -7,6 +7,7 @@ anything is read.
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -78,6 +79,7 @@ class Worker:
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
             clock=clock,
+            executor=ThreadPoolExecutor(1, "checkpoint"),
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
@@ -151,6 +153,7 @@ class Worker:
         self._items_source.close()
         if self._publisher is not None:
             self._publisher.close()
+        self.progress.close()
         self._journal.close()
         self.store.release()
 

@@ -113,7 +113,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),
     ("consumer.cold", ("model.evaluation", "model.interactions")),
-    ("consumer.checkpoint", ("consumer.durable",)),  # how bytes get onto a disk for good
+    ("consumer.checkpoint", ("consumer.durable", "model.state")),  # how bytes get onto a disk
     ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
     ("consumer.decode", ("producer.events", "consumer.reasons")),
     ("consumer.reasons", ("producer.events",)),
