@@ -127,6 +127,7 @@ def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, W
         listed = [parts.learner.users.name(row) for row in lists.users_U.tolist()]
         behind = parts.lists.behind(listed, events_by_user([one for one, _ in interpreted]))
         written = parts.lists.write(lists, behind, step.version, max(record.timestamp()[1] for record in records))
+    parts.progress.note_moved(parts.learner.moved_rows(step))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(records, rejects, duplicates, fresh, step, lists), written
 

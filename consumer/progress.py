@@ -3,9 +3,10 @@
 Knows the order of effects at a save: what was published is acknowledged, then the checkpoint is durable, then the
 group's offsets are committed (for lag tools and people; a failed commit is no reason to stop).
 
-While the worker runs the loop's thread only makes a copy of the state. Another thread digests the copy and writes it to
-the disk, where it gets its name, and by that becomes a checkpoint, once all that was published before the copy was made
-is acknowledged. Between two steps the loop asks whether anything is to be done (`due`), and has it done (`advance`).
+While the worker runs the loop's thread only copies the state, and what grows with the users a piece at a time
+(`consumer.precopy`). Another thread digests the copy and writes it to the disk, where it gets its name, and by that
+becomes a checkpoint, once all that was published before the copy was made is acknowledged. Between two steps the loop
+asks whether anything is to be done (`due`), and has it done (`advance`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manife
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
 from consumer.lists import LastLists
+from consumer.precopy import Precopy
 from consumer.publish import Mark, Publisher
 from consumer.source import CommitFailed, Source
 from model.learner import Learner
@@ -54,6 +57,7 @@ class _Copy:
     counts: Counts
     model: dict[str, Tensor]
     others: dict[str, Tensor]
+    event_ids: Callable[[], dict[str, NDArray[Any]]]
 
 
 @dataclass
@@ -100,6 +104,7 @@ class Progress:
         self._store = store
         self._journal = journal
         self._learner = learner
+        self._seen_ids = seen_ids
         self._holders: dict[str, HoldsArrays] = {"ids": seen_ids, "lists": last_lists, "catalogue": catalogue}
         self._catalogue = catalogue
         self._settings = settings
@@ -107,6 +112,7 @@ class Progress:
         self._flush_seconds = flush_seconds
         self._clock = clock
         self._executor = executor
+        self._precopy = Precopy()
         self._under_way: _Save | None = None
         self._begun_at = self._saved_at = clock()
         self.save_seconds = 0.0
@@ -160,12 +166,18 @@ class Progress:
             self.counts.dead_letters + counts.dead_letters,
         )
 
+    def note_moved(self, user_rows: NDArray[np.int64]) -> None:
+        """A step had events of the users of these rows, or forgot them."""
+        self._precopy.note(user_rows)
+
     def seconds_since_save(self) -> float:
         """Since the newest checkpoint was durable, or since the start."""
         return self._clock() - self._saved_at
 
     def due(self) -> bool:
         """Whether a save is to begin now, or the one under way waits for the loop's thread."""
+        if self._precopy.is_under_way:
+            return True
         if self._under_way is None:
             return self._clock() - self._begun_at >= self._every_seconds
         return self._under_way.is_waiting
@@ -177,11 +189,13 @@ class Progress:
         Raises OSError where the disk has refused; nothing was committed then.
         """
         started = self._clock()
-        if self._under_way is None:
+        if self._under_way is not None:
+            is_done = self._go_on(self._under_way)
+        elif self._precopy.is_under_way:
+            is_done = self._copy_on(publisher)
+        else:
             self.pause_seconds = 0.0
             is_done = self._begin(publisher, started)
-        else:
-            is_done = self._go_on(self._under_way)
         self.pause_seconds = max(self.pause_seconds, self._clock() - started)
         return is_done
 
@@ -192,6 +206,7 @@ class Progress:
         OSError where the disk refuses; nothing was committed then.
         """
         begun_at = self._clock()
+        self._precopy.drop()
         publisher.flush(self._flush_seconds)
         while self._under_way is not None:
             self._go_on(self._under_way)
@@ -212,31 +227,40 @@ class Progress:
         if self._is_saved():
             self._saved_at = now
             return True
-        # Whatever is sent from now on is of steps that are not in the copy.
-        copy, mark = self._copy(), publisher.mark()
-        self._under_way = _Save(mark, now, self._executor.submit(self._prepare, copy))
+        self._precopy.begin(self._learner.user_arrays())
+        return self._copy_on(publisher)
+
+    def _copy_on(self, publisher: Publisher) -> bool:
+        """Copy a piece of what users have; with the last one all the rest, and hand it over."""
+        if self._precopy.advance(self._learner.user_arrays()):
+            # Whatever is sent from now on is of steps that are not in the copy.
+            copy, mark = self._copy(self._precopy.finish(self._learner.user_arrays())), publisher.mark()
+            self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
         return False
 
     def _is_saved(self) -> bool:
         saved = self.saved
         return saved is not None and (saved.step, saved.epoch) == (self._source.step, self._store.epoch)
 
-    def _copy(self) -> _Copy:
-        """All that a checkpoint holds, out of reach of the steps to come."""
+    def _copy(self, copied: Mapping[str, NDArray[Any]] | None = None) -> _Copy:
+        """All that a checkpoint holds, out of reach of the steps to come. `copied`: what is so already."""
         others: dict[str, Tensor] = {}
         for name, holder in self._holders.items():
-            others.update({f"{name}.{part}": torch.tensor(array) for part, array in holder.state().items()})
+            if holder is not self._seen_ids:
+                others.update({f"{name}.{part}": torch.tensor(array) for part, array in holder.state().items()})
         return _Copy(
             step=self._source.step,
             model_version=self._learner.version,
             offsets={self._topic: self._source.next_offsets()},
             counts=self.counts,
-            model=self._learner.state(),
+            model=self._learner.state(copied),
             others=others,
+            event_ids=self._seen_ids.frozen(),
         )
 
     def _prepare(self, copy: _Copy) -> Prepared:
         """Digest and write the copy: seconds, in which other threads run."""
+        event_ids = {f"ids.{part}": torch.from_numpy(array) for part, array in copy.event_ids().items()}
         return self._store.prepare(
             Snapshot(
                 step=copy.step,
@@ -245,7 +269,11 @@ class Progress:
                 counts=copy.counts,
                 settings=self._settings,
                 state_sha256=state_digest(copy.model),
-                tensors={**{f"model.{name}": value for name, value in copy.model.items()}, **copy.others},
+                tensors={
+                    **{f"model.{name}": value for name, value in copy.model.items()},
+                    **copy.others,
+                    **event_ids,
+                },
             )
         )
 

@@ -100,7 +100,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                        "producer.events")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
-                           "consumer.publish", "consumer.source", "consumer.catalogue", "model.learner",
+                           "consumer.publish", "consumer.source", "consumer.catalogue", "consumer.precopy",
+                           "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
     ("consumer.modelling", ("consumer.config", "consumer.environment", "model.*")),

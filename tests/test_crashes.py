@@ -193,7 +193,7 @@ def uninterrupted(site):
             catalogue=learner.catalogue_ids,
         ),
         observer=Watching(),
-        progress=SimpleNamespace(count=counted.append),
+        progress=SimpleNamespace(count=counted.append, note_moved=lambda _rows: None),
     )
     for parts.source.step in sorted(site.steps):
         parts.source.changes = site.changes[parts.source.step]

@@ -11,10 +11,12 @@ from worker_fakes import SMALL, FakeWorker, Held, InTurn
 from consumer.checkpoint import STATE_FILE, CheckpointDamaged, CheckpointError, Counts, read_manifest
 from consumer.journal import JournalMismatch
 from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
+from consumer.precopy import Precopy
 from consumer.publish import DeliveryFailed
 from consumer.source import CommitFailed
 from model.learner import LearnerSettings
 from model.state import state_digest
+from producer.events import Forget, Rating
 
 
 @pytest.fixture(autouse=True)
@@ -425,6 +427,33 @@ def test_steps_go_on_while_a_save_is_under_way_and_what_is_saved_is_as_it_was_at
     assert worker.observer.saves == 1
 
 
+def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_of_one_moment(start):
+    topic = Topic()
+    topic.append(0, *[click(f"still {number}", f"i{number % 5}") for number in range(200)])
+    for round_number in range(40):
+        clicks(topic, 4 * round_number, 4 * round_number + 4)
+        topic.append(0, click(f"new {round_number}", "i1"), Rating(user_id="u1", item_id="i2", rating=4, timestamp=1))
+        topic.append(0, *[Forget(user_id=f"new {round_number - 2}", timestamp=1)] * (round_number % 3))
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.progress._precopy = Precopy(piece_bytes=1)
+    worker.run_steps(1, batch_size=200)
+    worker.run_steps(6, batch_size=3)
+    worker.clock.seconds += 30
+    steps = 0
+    while "mark" not in worker.effects:
+        worker.run_steps(1, batch_size=3)
+        steps += 1
+    state, step = state_digest(worker.learner.state()), worker.stream.step
+    for _ in range(2):
+        worker.executor.do_next()
+        worker.run_steps(1, batch_size=3)
+
+    manifest, _ = worker.store.newest()
+    assert steps > 10
+    assert (manifest.step, manifest.state_sha256) == (step, state)
+    assert state_digest(worker.learner.state()) != state
+
+
 def test_a_worker_that_ends_while_a_save_is_under_way_goes_on_from_the_one_before_it(start, topic):
     worker, _ = begun(start, topic)
     worker.run_steps(1)
@@ -514,9 +543,9 @@ def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, top
     worker.clock.seconds += 30
     state = worker.learner.state
 
-    def slow_state():
+    def slow_state(copied):
         worker.clock.seconds += 0.5
-        return state()
+        return state(copied)
 
     worker.learner.state = slow_state
     worker.run_steps(0)
