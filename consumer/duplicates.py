@@ -6,7 +6,7 @@ An event without an `event_id` is never a duplicate. Knows nothing of the payloa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,15 +39,24 @@ class RecentEventIds:
             return events, events[repeats_E]
         return events[~repeats_E], events[repeats_E]
 
+    def frozen(self) -> Callable[[], dict[str, NDArray[Any]]]:
+        """What gives `state` as it would be now, at any later time and in any thread: it takes 100 ns an id."""
+        ids = {partition: tuple(window.ids) for partition, window in sorted(self._windows.items())}
+
+        def packed() -> dict[str, NDArray[Any]]:
+            arrays: dict[str, NDArray[Any]] = {}
+            for partition, of_partition in ids.items():
+                arrays[f"{partition}.bytes"], arrays[f"{partition}.lengths"] = pack(of_partition)
+            return arrays
+
+        return packed
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Two arrays a partition p, oldest id first: `p.bytes` uint8, the ids' UTF-8 end to end; `p.lengths` int64.
 
         `p.lengths` counts bytes. Empty where no event had an id yet.
         """
-        arrays: dict[str, NDArray[Any]] = {}
-        for partition, window in sorted(self._windows.items()):
-            arrays[f"{partition}.bytes"], arrays[f"{partition}.lengths"] = pack(window.ids)
-        return arrays
+        return self.frozen()()
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replaces everything remembered by what `state` returned. ValueError when the arrays do not fit together."""

@@ -87,8 +87,16 @@ def run(
             parts.observer.observe(*learn_and_publish(parts, taken))
         parts.publisher.poll()
         if parts.progress.due():
-            save_progress(parts)
+            keep_progress(parts)
     save_progress(parts)  # no finally: a failed step is never saved
+
+
+def keep_progress(parts: Parts) -> None:
+    """Begin a checkpoint, or take the one under way a step further; other threads write it while the loop goes on."""
+    with parts.observer.timed(Stage.CHECKPOINT):
+        is_durable = parts.progress.advance(parts.publisher)
+    if is_durable:
+        parts.observer.saved(parts.progress)
 
 
 def save_progress(parts: Parts) -> None:
@@ -119,5 +127,6 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         learned_B = meaning.place_B[~meaning.interactions.forgets_B]
         behind = parts.lists.behind(lists.users_U, step.users_B, taken, fresh.place_E[learned_B])
         written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))
+    parts.progress.note_moved(parts.learner.moved_rows(step))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(taken, rejects, duplicates, fresh, step, lists), written

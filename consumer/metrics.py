@@ -175,10 +175,11 @@ class Metrics:
         """Rows given back since they lay idle."""
         self._evicted.labels(kind).inc(count)
 
-    def checkpoint_saved(self, seconds: float) -> None:
-        """A checkpoint became durable just now and took this long."""
+    def checkpoint_saved(self, seconds: float, pause_seconds: float) -> None:
+        """A checkpoint became durable just now, took this long, and kept the loop from its steps that long."""
         self._saved_at = self._clock()
         self._checkpoint_seconds.set(seconds)
+        self._checkpoint_pause.set(pause_seconds)
 
     def set_model_version(self, version: int) -> None:
         self._model_version.set(version)
@@ -322,6 +323,11 @@ class Metrics:
         ).set_function(lambda: self._clock() - self._saved_at)
         self._checkpoint_seconds = self._gauge(
             "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
+        )
+        self._checkpoint_pause = self._gauge(
+            "checkpoint_pause_seconds",
+            "How long the newest checkpoint kept the loop from its steps; it is written by another thread. Bad: above "
+            "your objective for freshness.",
         )
 
 

@@ -137,7 +137,7 @@ class Observation:
 
     def saved(self, progress: "Progress") -> None:
         """A checkpoint is durable."""
-        self.metrics.checkpoint_saved(progress.save_seconds)
+        self.metrics.checkpoint_saved(progress.save_seconds, progress.pause_seconds)
 
     def _observe_lists(self, lists: "Lists") -> None:
         live = self._learner.live

@@ -69,7 +69,6 @@ class Worker:
             Catalogue(self.learner.describe_users, rows=ROWS[USERS], count=count),
         )
         self._journal = Journal(settings.checkpoint_dir / "journal")
-        self._writer = ThreadPoolExecutor(1, "journal")
         self.progress = Progress(
             topic=settings.events_topic,
             store=self.store,
@@ -82,7 +81,8 @@ class Worker:
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
             clock=clock,
-            writer=self._writer,
+            executor=ThreadPoolExecutor(1, "checkpoint"),
+            journal_writer=ThreadPoolExecutor(1, "journal"),
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
@@ -164,7 +164,7 @@ class Worker:
             source.close()
         if self._publisher is not None:
             self._publisher.close()
-        self._writer.shutdown()
+        self.progress.close()
         self._journal.close()
         self.store.release()
 

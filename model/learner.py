@@ -381,8 +381,27 @@ class Learner:
         is_ranked_B: Flags = self.users.hash_R[users_B] < share * 2**32
         return is_ranked_B
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts."""
+    def moved_rows(self, step: Step) -> NDArray[np.int64]:
+        """The rows of the users that a step had events of, or forgot."""
+        gone = [row for _, row in step.forgotten if row >= 0]
+        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64)))
+
+    def user_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The large arrays with a row a user, by their names in `state`: views of what is learned, not copies.
+
+        Nothing moves a row but a step that has events of its user, or forgets the user.
+        """
+        return {
+            **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
+            **{f"ratings.user_{name}": array for name, array in self.ratings.users.state().items()},
+        }
+
+    def state(self, copied: Mapping[str, NDArray[np.generic]] | None = None) -> dict[str, Tensor]:
+        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts.
+
+        `copied`: arrays of it that need not be copied any more; see `user_arrays`.
+        """
+        copied = copied or {}
         arrays: dict[str, NDArray[np.generic]] = {
             "settings": settings_as_bytes(self._settings_that_bind()),
             "version": np.array([self.version]),
@@ -396,7 +415,10 @@ class Learner:
             ("drift", self.drift),
         ):
             arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
-        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        state = {
+            name: torch.from_numpy(copied[name] if name in copied else np.array(array))
+            for name, array in arrays.items()
+        }
         state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
         if self.ranking.content is not None:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})

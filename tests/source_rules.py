@@ -100,7 +100,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                        "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
-                           "consumer.publish", "consumer.source", "consumer.catalogue", "model.learner",
+                           "consumer.publish", "consumer.source", "consumer.catalogue", "consumer.precopy",
+                           "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
     ("consumer.modelling", ("consumer.config", "consumer.environment", "model.*")),
@@ -113,7 +114,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),
     ("consumer.cold", ("model.evaluation", "model.interactions")),
-    ("consumer.checkpoint", ("consumer.durable",)),  # how bytes get onto a disk for good
+    ("consumer.checkpoint", ("consumer.durable", "model.state")),  # how bytes get onto a disk
     ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
     ("consumer.kernels.*", ("model.kernels.compiled",)),  # how a kernel is compiled is decided once
     ("consumer.decode", ("producer.events", "consumer.reasons", "consumer.records", "consumer.kernels.parse",

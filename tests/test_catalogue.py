@@ -411,7 +411,7 @@ def test_steps_are_made_again_with_what_the_catalogue_said_then_even_if_the_topi
     worker.run(until={0: 20}, batch_size=5)
     items.put("i1", available=False)
     items.put("i3", title="other words", categories=["x"])
-    worker.failing["save"] = SimulatedCrash()
+    worker.failing["keep"] = SimulatedCrash()
     with pytest.raises(SimulatedCrash):
         worker.run(batch_size=5)
     state, sent = state_digest(worker.learner.state()), worker.messages()

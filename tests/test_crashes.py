@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 from collections import Counter
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from broker_clients import SECONDS, produce, read
 from confluent_kafka import Consumer, Producer, TopicPartition
 from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
 from stream_fakes import places
-from worker_fakes import FakePublisher, Watching
+from worker_fakes import FakePublisher, InTurn, Watching
 
 from consumer.actions import Interpreter
 from consumer.catalogue import ROWS, Catalogue, Catalogues
@@ -107,10 +108,11 @@ class Site:
         for partition in range(PARTITIONS):
             produce(broker.bootstrap_servers, EVENTS, stream[partition::PARTITIONS], partition=partition)
 
-    def work(self, prepare=lambda _worker: None):
+    def work(self, prepare=lambda _worker: None, *, threads=False):
         """One process, from its start to its crash or, with everything learned, to its end: its last manifest.
 
-        The catalogue says something new before each start.
+        The catalogue says something new before each start. Checkpoints are written by a thread of their own where
+        `threads` says so; otherwise in turn, so that a crash comes where it is asked for.
         """
         self.describe_items()
         try:
@@ -120,6 +122,11 @@ class Site:
             return None
         try:
             self._keep_books(worker)
+            if not threads:
+                worker.progress._executor.shutdown()
+                worker.progress._executor = InTurn()
+                publisher = worker.parts.publisher
+                publisher.poll = lambda: publisher.flush(SECONDS)  # nor does it hang on how fast the broker answers
             prepare(worker)
             return worker.run(lambda: False, worker.end_offsets())
         except SimulatedCrash:
@@ -130,7 +137,8 @@ class Site:
             producer = worker.parts.publisher._producer
             producer.purge(in_queue=True, in_flight=False)
             producer.flush(SECONDS)
-            worker.close()
+            with suppress(SimulatedCrash):
+                worker.close()
 
     def describe_items(self):
         producer = Producer({"bootstrap.servers": self.broker.bootstrap_servers})
@@ -205,7 +213,7 @@ def uninterrupted(site):
             catalogue=learner.catalogue_ids,
         ),
         observer=Watching(),
-        progress=SimpleNamespace(count=counted.append),
+        progress=SimpleNamespace(count=counted.append, note_moved=lambda _rows: None),
     )
     for parts.source.step in sorted(site.steps):
         parts.source.changes = site.changes[parts.source.step]
@@ -288,12 +296,20 @@ def after_a_list_was_sent(worker, at):
     dying(worker.parts.publisher, "send", at, done=True)
 
 
-def after_acknowledgement(worker, at):
-    dying(worker.parts.publisher, "flush", at, done=True)
+def after_the_copy(worker, at):
+    dying(worker.parts.publisher, "mark", at, done=True)
+
+
+def before_the_checkpoint_is_written(worker, at):
+    dying(worker.store, "prepare", at, done=False)
+
+
+def before_the_checkpoint_has_its_name(worker, at):
+    dying(worker.store, "keep", at, done=False)
 
 
 def after_the_checkpoint(worker, at):
-    dying(worker.store, "save", at, done=True)
+    dying(worker.store, "keep", at, done=True)
 
 
 def before_commit(worker, at):
@@ -311,7 +327,9 @@ PLACES = [
     after_learning,
     before_a_list_is_sent,
     after_a_list_was_sent,
-    after_acknowledgement,
+    after_the_copy,
+    before_the_checkpoint_is_written,
+    before_the_checkpoint_has_its_name,
     after_the_checkpoint,
     before_commit,
     after_commit,
@@ -341,7 +359,7 @@ def test_a_worker_that_dies_there_three_times_ends_as_if_it_had_not(site, die):
 def test_a_worker_that_dies_at_effects_on_the_disk_ends_as_if_it_had_not(site, power_lost):
     disk = FaultyDisk(site.settings.checkpoint_dir)
     done = []
-    for at in (3, 9, 12, 15, 17, 23, 40):
+    for at in (3, 3, 9, 12, 15, 17, 23, 40):
         with disk.watched(fail_at=at):
             site.work()
         done.append(disk.effects[-1])
@@ -352,6 +370,17 @@ def test_a_worker_that_dies_at_effects_on_the_disk_ends_as_if_it_had_not(site, p
 
     assert site.crashes == len(done)
     assert len(set(done)) >= 4, f"the crashes came in different places: {done}"
+    assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("at", [5, 11, 17])
+def test_a_worker_that_dies_while_another_thread_writes_ends_as_if_it_had_not(site, at):
+    for _ in range(3):
+        site.work(lambda worker: dying(worker.source, "take", at, done=True), threads=True)
+
+    manifest = site.work(threads=True)
+
+    assert site.crashes >= 1
     assert_as_if_never_stopped(site, manifest)
 
 

@@ -131,6 +131,19 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one[name], other[name], strict=True)
 
 
+def test_what_is_frozen_is_the_state_of_that_moment():
+    ids = RecentEventIds(3)
+    ids.split([event("a", 0), event("b", 1)])
+    before = ids.state()
+
+    frozen = ids.frozen()
+    ids.split([event("c", 0), event("d", 0), event("e", 0)])
+
+    assert {name: array.tolist() for name, array in frozen().items()} == {
+        name: array.tolist() for name, array in before.items()
+    }
+
+
 def test_the_state_is_plain_arrays_of_bytes_and_lengths():
     recent = RecentEventIds()
     recent.split([event("ab", 3), event("ü", 3), event(None, 4)])

@@ -336,6 +336,41 @@ def test_steps_are_numbered_from_one_or_as_they_are_told():
     assert versions == [1, 2, 40, 41]
 
 
+def test_a_state_with_copies_of_what_users_have_is_the_state():
+    learner = small_learner()
+    learner.test_then_learn([click("u", "a"), click("v", "b"), Interaction("u", "b", 2, 1.0, 4.0)])
+    copies = {name: array.copy() for name, array in learner.user_arrays().items()}
+
+    state = learner.state(copies)
+
+    assert state_digest(state) == state_digest(learner.state())
+    assert len(copies) >= 8
+    assert all(len(array) == len(learner.users) for array in copies.values())
+    assert all(state[name].data_ptr() == array.ctypes.data for name, array in copies.items())
+
+
+def test_only_rows_of_a_steps_users_move_in_what_users_have():
+    learner = small_learner()
+    learner.test_then_learn([Interaction(f"u{n}", f"i{n % 3}", n, 1.0, 3.0) for n in range(30)])
+    before = {name: array.copy() for name, array in learner.user_arrays().items()}
+
+    step = learner.test_then_learn(
+        [
+            click("u1", "i2"),
+            Forget("u4"),
+            Interaction("u7", "i0", 99, 1.0, 5.0),
+            click("stranger", "i1"),
+            Forget("nobody"),
+        ]
+    )
+
+    moved = learner.moved_rows(step)
+    assert sorted(moved.tolist()) == sorted([*learner.users.rows(["u1", "u7", "stranger"]).tolist(), 4])
+    still = np.setdiff1d(np.arange(30), moved)
+    for name, array in learner.user_arrays().items():
+        np.testing.assert_array_equal(array[still], before[name][still], err_msg=name)
+
+
 def touched(learner, step):
     """The ids of the users that a step touched."""
     return {learner.users.name(row) for row in step.touched_users().tolist()}

@@ -63,7 +63,8 @@ def test_effects_come_in_the_order_that_is_the_guarantee(start, topic):
         "send",
         "poll",
         "flush",
-        "save",
+        "prepare",
+        "keep",
         "commit",
     ]
 
@@ -108,10 +109,12 @@ def test_a_checkpoint_is_saved_whenever_it_is_due_and_at_the_end(start, topic):
     worker.source.take = slow_take
     worker.run(batch_size=1)
 
-    saves = [place for place, effect in enumerate(worker.effects) if effect == "save"]
-    takes_before = [worker.effects[:place].count("take") for place in saves]
-    assert takes_before == [2, 4, 5]
-    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    def takes_before(what):
+        return [worker.effects[:place].count("take") for place, effect in enumerate(worker.effects) if effect == what]
+
+    assert takes_before("prepare") == [2, 4, 5]
+    assert takes_before("keep") == takes_before("commit") == [3, 5, 5], "one under way is done first at the end"
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
 
 
 def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topic):
@@ -142,7 +145,7 @@ def test_a_failed_delivery_saves_nothing_and_commits_nothing(start, topic, effec
     with pytest.raises(DeliveryFailed):
         worker.run()
 
-    assert "save" not in worker.effects
+    assert "prepare" not in worker.effects
     assert "commit" not in worker.effects
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
@@ -159,7 +162,7 @@ def test_a_failed_step_publishes_nothing_saves_nothing_and_commits_nothing(start
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
 
-@pytest.mark.parametrize("effect", ["take", "append", "save"])
+@pytest.mark.parametrize("effect", ["take", "append", "prepare", "keep"])
 def test_a_failed_take_journal_or_checkpoint_commits_nothing(start, topic, effect):
     worker = start(topic)
     worker.failing[effect] = OSError("refused")
@@ -168,7 +171,7 @@ def test_a_failed_take_journal_or_checkpoint_commits_nothing(start, topic, effec
         worker.run()
 
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
-    assert (worker.publisher.lists == []) == (effect != "save")
+    assert (worker.publisher.lists == []) == (effect not in ("prepare", "keep"))
 
 
 def test_a_failure_after_a_checkpoint_leaves_that_checkpoint(start, topic):
@@ -206,7 +209,7 @@ def test_a_stop_asked_for_in_the_middle_of_a_batch_finishes_it_saves_and_ends(st
 
     worker.run(batch_size=3, stopping=lambda: "test_then_learn" in worker.effects)
 
-    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
     assert worker.effects.count("take") == 1
     assert saved_state(worker) == (1, {"events": {0: 3}}, {0: 3})
 

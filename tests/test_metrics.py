@@ -34,6 +34,7 @@ CONTRACT = {
     "headrace_evicted_rows_total": ("counter", {"kind"}),
     "headrace_checkpoint_age_seconds": ("gauge", set()),
     "headrace_checkpoint_seconds": ("gauge", set()),
+    "headrace_checkpoint_pause_seconds": ("gauge", set()),
     "headrace_model_version": ("gauge", set()),
     "headrace_build_info": ("gauge", {"version", "torch", "device"}),
 }
@@ -89,7 +90,7 @@ def busy_metrics():
     metrics.set_learning_rate(0.1)
     metrics.set_vocabulary_rows("users", 1)
     metrics.count_evicted_rows("items", 1)
-    metrics.checkpoint_saved(0.3)
+    metrics.checkpoint_saved(0.3, 0.01)
     metrics.set_model_version(7)
     metrics.set_build_info(version="1", torch="2", device="cpu")
     return metrics
@@ -202,7 +203,7 @@ def test_the_age_of_the_checkpoint_grows_until_the_next_one():
 
     clock.now += 40
     before = value(metrics, "headrace_checkpoint_age_seconds")
-    metrics.checkpoint_saved(1.5)
+    metrics.checkpoint_saved(1.5, 0.01)
     clock.now += 3
 
     assert before == 40

@@ -252,12 +252,13 @@ def test_a_save_resets_the_age_of_the_checkpoint(watched: Watched) -> None:
     watched.clock.seconds += 40
     before = watched["headrace_checkpoint_age_seconds"]
 
-    watched.observation.saved(SimpleNamespace(save_seconds=0.75))  # type: ignore[arg-type]
+    watched.observation.saved(SimpleNamespace(save_seconds=0.75, pause_seconds=0.01))  # type: ignore[arg-type]
     watched.clock.seconds += 3
 
     assert before == 40
     assert watched["headrace_checkpoint_age_seconds"] == 3
     assert watched["headrace_checkpoint_seconds"] == 0.75
+    assert watched["headrace_checkpoint_pause_seconds"] == 0.01
 
 
 def test_a_worker_is_ready_once_it_reads_and_not_alive_when_the_loop_stands_still(watched: Watched) -> None:

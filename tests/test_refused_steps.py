@@ -79,7 +79,7 @@ def test_after_a_crash_the_journaled_step_is_refused_again_and_the_state_is_the_
         whole.run(batch_size=2)
     whole.close()
     crashed = start(tmp_path / "crashed", topic, observation())
-    crashed.failing["save"] = KeyboardInterrupt(signal.SIGKILL)
+    crashed.failing["keep"] = KeyboardInterrupt(signal.SIGKILL)
 
     with np.errstate(over="ignore"), pytest.raises(KeyboardInterrupt):
         crashed.run(batch_size=2)

@@ -247,9 +247,12 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Time to save a checkpoint",
             unit="s",
-            bad="It comes near HEADRACE_CHECKPOINT_SECONDS: the worker does little else, and lists wait meanwhile.",
+            bad="It comes near HEADRACE_CHECKPOINT_SECONDS: one save follows the other. Lists only wait for the pause.",
             do="A slow or busy disk, mostly. Raise HEADRACE_CHECKPOINT_SECONDS until it is mended.",
-            queries=[Query("headrace_checkpoint_seconds", "newest")],
+            queries=[
+                Query("headrace_checkpoint_seconds", "newest"),
+                Query("headrace_checkpoint_pause_seconds", "of it the loop waited"),
+            ],
         ),
         Panel(
             title="Model version: the number of the step",
