@@ -89,6 +89,7 @@ class Progress:
         learner: Learner,
         seen_ids: RecentEventIds,
         last_lists: LastLists,
+        top_k: HoldsArrays,
         catalogue: Catalogues,
         settings: dict[str, Any],
         every_seconds: float,
@@ -97,8 +98,8 @@ class Progress:
         executor: Executor,
         journal_writer: Executor | None = None,
     ) -> None:
-        """`executor` writes checkpoints, `journal_writer` the journal beside the loop, where there is one; both are this
-        object's from now on, and have one thread each.
+        """`executor` writes checkpoints, `journal_writer` (where there is one) the journal beside the loop; both are
+        this object's from now on, and have one thread each.
         """
         self.counts = Counts()
         self.saved: Manifest | None = None
@@ -108,7 +109,12 @@ class Progress:
         self._journal = journal
         self._learner = learner
         self._seen_ids = seen_ids
-        self._holders: dict[str, HoldsArrays] = {"ids": seen_ids, "lists": last_lists, "catalogue": catalogue}
+        self._holders: dict[str, HoldsArrays] = {
+            "ids": seen_ids,
+            "lists": last_lists,
+            "catalogue": catalogue,
+            "topk": top_k,
+        }
         self._catalogue = catalogue
         self._settings = settings
         self._every_seconds = every_seconds

@@ -63,6 +63,13 @@ class Worker:
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
+        top_k = TopK(
+            self.learner,
+            settings.k,
+            cold_items=settings.cold_items,
+            mode=settings.topk,
+            least_recall=settings.topk_recall,
+        )
         count = self.metrics.count_catalogue_rows
         self.catalogue = Catalogues(
             Catalogue(self.learner.describe, rows=ROWS[ITEMS], count=count),
@@ -76,6 +83,7 @@ class Worker:
             learner=self.learner,
             seen_ids=seen_ids,
             last_lists=last_lists,
+            top_k=top_k,
             catalogue=self.catalogue,
             settings=settings.shown(),
             every_seconds=settings.checkpoint_seconds,
@@ -115,13 +123,7 @@ class Worker:
             catalogue=self.catalogue,
             interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
-            top_k=TopK(
-                self.learner,
-                settings.k,
-                cold_items=settings.cold_items,
-                mode=settings.topk,
-                least_recall=settings.topk_recall,
-            ),
+            top_k=top_k,
             publisher=publisher,
             lists=ListWriter(
                 publisher,

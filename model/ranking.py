@@ -204,7 +204,7 @@ class RankingHead:
     ) -> Turn:
         """Rank each event's item, then take one gradient step on the batch.
 
-        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing.
+        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that is free.
         A step whose loss or gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the
         next batch is met as if this one had had no weights.
         """

@@ -194,6 +194,7 @@ class FakeWorker:
         )
         self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
+        self.top_k = TopK(self.learner, 3)
         self.progress = Progress(
             topic=topic.name,
             store=self.store,
@@ -201,6 +202,7 @@ class FakeWorker:
             learner=self.learner,
             seen_ids=self.seen_ids,
             last_lists=self.last_lists,
+            top_k=self.top_k,
             catalogue=self.catalogue,
             settings={"k": 3},
             every_seconds=every_seconds,
@@ -221,7 +223,7 @@ class FakeWorker:
             catalogue=self.catalogue,
             interpret=Interpreter({"skip": -0.5}, 1.0, 1.0),
             learner=self.learner,
-            top_k=TopK(self.learner, 3),
+            top_k=self.top_k,
             publisher=self.publisher,
             lists=ListWriter(
                 self.publisher,
