@@ -1,6 +1,6 @@
 """The model: embeddings that learn from a stream, one micro-batch at a time.
 
-Reading order: interactions (what comes in) · learner (test, then learn: the whole step) · live (what moves event
+Reading order: interactions (what comes in) · ids and vocabulary (ids become rows) · learner (test, then learn: the whole step) · live (what moves event
 by event inside a batch: history, seen, counts) · encoders (history -> user vector) · losses and negatives ·
 ratings (the other head) · tables and optimizers (rows that grow, and how they move) · topk (the lists;
 item_index and kernels/scan find them, recall measures the loose ones) ·
