@@ -33,6 +33,9 @@ from model.vocabulary import Vocabulary
 CONTENT = "content."
 """Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
 
+PIECES = 12
+"""No more than a 12th of what was learned before is learned by one gradient step."""
+
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -61,6 +64,8 @@ class LearnerSettings:
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
     """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
+    smallest_piece: int = 16
+    """A young model learns larger batches in pieces: of so many interactions, or a share (`PIECES`) of those before."""
     seed: int = 0
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
@@ -159,10 +164,12 @@ class Learner:
         forgotten: list[str] = []
         start = 0
         for stop in [place for place, entry in enumerate(batch) if isinstance(entry, Forget)] + [len(batch)]:
-            interactions = [entry for entry in batch[start:stop] if isinstance(entry, Interaction)]
-            if interactions:
+            while start < stop:
+                piece = min(start + self._piece(), stop)
+                interactions = [entry for entry in batch[start:piece] if isinstance(entry, Interaction)]
                 parts.append(self._learn_interactions(interactions))
                 touched.update({entry.user_id: start + place for place, entry in enumerate(interactions)})
+                start = piece
             if stop < len(batch):
                 user_id = batch[stop].user_id
                 self.forget(user_id)
@@ -223,6 +230,14 @@ class Learner:
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
         return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X))
+
+    def _piece(self) -> int:
+        """Most interactions to learn by one gradient step: a young model takes small steps, whatever it is given.
+
+        A gradient step moves a parameter about as far from one event as from five hundred, so that large steps early
+        would leave a model where it began (measured: docs/quality.md).
+        """
+        return max(self.settings.smallest_piece, self.live.counts.total // PIECES)
 
     def _learn_interactions(self, interactions: list[Interaction]) -> "_Part":
         users_B = self.users.rows([entry.user_id for entry in interactions])
