@@ -25,13 +25,13 @@ LOW_LATENCY: Final = {"fetch.wait.max.ms": 1, "fetch.queue.backoff.ms": 1}
 
 
 def quantiles(seconds: list[float], rate: float, missing: int = 0) -> dict[str, float]:
-    """p50 and p99 in milliseconds, without the first second; `missing` ones have waited longer than all others."""
+    """p50, p99, p99.9 in milliseconds, without the first second; `missing` ones have waited longer than all others."""
     steady = sorted(seconds[int(SKIPPED_SECONDS * rate) :] or seconds)
     if not steady:
         raise ValueError("no event was timed at all")
     steady += [steady[-1]] * missing
-    p50, p99 = (steady[ceil(share * (len(steady) - 1))] for share in (0.5, 0.99))
-    return {"p50_ms": round(p50 * 1000, 3), "p99_ms": round(p99 * 1000, 3)}
+    last = len(steady) - 1
+    return {f"p{percent:g}_ms": round(steady[ceil(percent / 100 * last)] * 1000, 3) for percent in (50, 99, 99.9)}
 
 
 def measure_service(

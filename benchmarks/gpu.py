@@ -100,7 +100,7 @@ def measure(
         # Forward once, backward twice as much; the rows that move are read and written.
         flops = 2 * BATCH * width * (3 * negatives + 3 * window + (scored - negatives))
         times[f"{name}_floor_ms"] = peak.floor_ms(flops, 4 * width * (2 * rows + (items if share else 0)))
-    times["top_k_ms"] = _median_ms(lambda: top_k(listed), device, seconds)
+    times["top_k_ms"] = _median_ms(lambda: top_k.lists_of(listed), device, seconds)
     # Some users at a time, as top-k itself does: all at once would not fit for a million items.
     size = max(1, (1 << 24) // items)
     parts = [rows_U[start : start + size] for start in range(0, users, size)]

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.prequential import Outcome
 from benchmarks.workloads import Workload
 from consumer.actions import to_model
-from consumer.catalogue import content_of
+from consumer.catalogue import content_of, user_content_of
 from consumer.commands.evaluate import Evaluation
 from consumer.config import Settings, load
 from consumer.modelling import warm_up
@@ -38,7 +38,7 @@ def measure(
 ) -> Outcome:
     """Every event ranked, then learned, in steps of `batch_size`; all other settings as they are by default.
 
-    With `content` the learner is told beforehand what the catalogue says of its items.
+    With `content` the learner is told beforehand what is known of its items and users.
     """
     flags = {"encoder": encoder, "batch_size": batch_size, "seed": seed, "quality_share": 1.0, "device": "cpu"}
     settings = load(flags, environment={})
@@ -46,6 +46,7 @@ def measure(
     evaluation = Evaluation(settings, allow_repeats=workload.allow_repeats, strictly_before=strictly_before)
     if content:
         evaluation.learner.describe({item.item_id: content_of(item) for item in workload.items})
+        evaluation.learner.describe_users({user.user_id: user_content_of(user) for user in workload.users})
     meanings = [
         to_model(event, settings.action_weights, settings.default_weight, settings.rating_weight)
         for event in workload.events

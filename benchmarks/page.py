@@ -252,7 +252,7 @@ def _teaches(record: Record) -> str:
     if not _batch(record):
         return PEERS[_name(record)].teaches
     if _name(record) == WITH_CATALOGUE:
-        return "what titles, categories and years say, told before the first event: see the cold items"
+        return "what is known of items and users, told before the first event: see the cold ones"
     return TEACHES.get(_name(record), "") if _batch(record) == BATCH else f"the same in steps of {_batch(record)}"
 
 

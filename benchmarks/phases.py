@@ -6,7 +6,7 @@ Light to load: the worker with all that it stands on is loaded where it runs, no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.stream import Stream
 
@@ -25,6 +25,10 @@ class Phase:
     """Whether the touched users' lists are made and published."""
     ranked_share: float | None = None
     """Share of users ranked before they are learned; None: as the worker's settings have it."""
+    topk: Literal["exact", "fast"] | None = None
+    """How lists are made; None: as the worker's settings have it."""
+    batch_size: int | None = None
+    """Most events of a step; None: as the worker's settings have it."""
 
 
 _open: list[Service] = []  # in the worker's process: one, between its opening and its closing
@@ -57,3 +61,17 @@ def catch_up() -> int:
 
 def close_service() -> None:
     _open.pop().close()
+
+
+def lists_of_large(items: int, seconds: float) -> dict[str, Any]:
+    """Lists out of a catalogue of `items`, in both modes, by the learner alone."""
+    from benchmarks.lists import Given, measure
+
+    return dict(measure(Given(items, seconds=seconds, events=20_000)))
+
+
+def rivals(stream: Stream) -> dict[str, Any]:
+    """River and Vowpal Wabbit beside the rating head."""
+    from benchmarks.rivals import measure
+
+    return measure(stream)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 Result = dict[str, Any]
 
+TIMES: Final = ("p50_ms", "p99_ms", "p99.9_ms")
 PACKAGES: Final = ("headrace", "confluent-kafka", "torch", "numpy", "numba", "msgspec")
 
 
@@ -57,32 +58,49 @@ def throughput_ratios(readings: Mapping[int, Mapping[str, Result]], bare: Mappin
     found: Result = {
         "decode_of_bare": of_bare(smallest, "decode"),
         "ingest_learn_of_bare": of_bare(smallest, "learn"),
-        "ingest_learn_unranked_of_bare": of_bare(smallest, "learn, unranked"),
+        "ingest_learn_512_of_bare": of_bare(smallest, "learn, 512"),
     }
     for items in readings:
-        name = f"service_{short(items)}"
-        # There is one way to make lists so far, and it is exact: the service as it is and the exact one are the same.
-        found[f"{name}_of_bare"] = found[f"{name}_exact_of_bare"] = of_bare(items, "service")
-        found[f"{name}_unranked_of_bare"] = of_bare(items, "service, unranked")
-    found["lists_per_event"] = readings[smallest]["service"]["lists_per_event"]
+        found[f"service_{short(items)}_of_bare"] = of_bare(items, "service, fast")
+        found[f"service_{short(items)}_exact_of_bare"] = of_bare(items, "service, exact")
+        found["topk_recall"] = readings[items]["service, fast"]["topk_recall"]
+    found["default_ingest_learn_512_of_bare"] = of_bare(smallest, "default: learn, 512")
+    for items in readings:
+        found[f"default_service_{short(items)}_of_bare"] = of_bare(items, "default: service, fast")
+        found[f"default_service_{short(items)}_exact_of_bare"] = of_bare(items, "default: service, exact")
+    found["lists_per_event"] = readings[smallest]["service, fast"]["lists_per_event"]
     return found
 
 
-def freshness_ratios(fresh: Mapping[int, Mapping[float, Result]], hops: Mapping[float, Result]) -> Result:
-    """p99 at the highest rate over that of two bare hops, a catalogue each; then all times in milliseconds.
+def rival_ratios(rivals: Result, ingested: float) -> Result:
+    """Rates over those of River's BiasedMF. `rivals`: of `benchmarks.rivals.measure`; `ingested`: events/s, learned."""
+    real = rivals["movielens-100k"] or rivals["stream"]
+    return {
+        "learn_of_river": round(real["headrace"]["events_per_second"] / real["river"]["events_per_second"], 2),
+        "service_of_river": round(ingested / rivals["stream"]["river"]["events_per_second"], 2),
+        "rmse": {name: result and result["rmse"] for name, result in real.items()},
+        "rivals_on": "movielens-100k" if rivals["movielens-100k"] else "stream",
+    }
 
-    `fresh`: number of items -> rate -> result; `hops`: rate -> result.
+
+def freshness_ratios(fresh: Mapping[int, Mapping[float, Result]], hops: Mapping[float, Result], rate: float) -> Result:
+    """p99 at `rate` over that of two bare hops, a catalogue each; then all times in milliseconds.
+
+    `fresh`: number of items -> rate -> result; the smallest catalogue may have been run at a higher rate too. `hops`:
+    rate -> result.
     """
-    highest = max(hops)
-    base_ms = hops[highest]["two_hops"]["p99_ms"]
+    base_ms = hops[rate]["two_hops"]["p99_ms"]
     found: Result = {
-        f"freshness_p99_of_two_hops_{short(items)}": round(at[highest]["p99_ms"] / base_ms, 3)
+        f"freshness_p99_of_two_hops_{short(items)}": round(at[rate]["p99_ms"] / base_ms, 3)
         for items, at in fresh.items()
     }
+    smallest = fresh[min(fresh)]
+    if (highest := max(smallest)) > max(hops):
+        found["freshness_p99_ms_at_80_percent"] = smallest[highest]["p99_ms"]
     rows = {"two hops": {rate: result["two_hops"] for rate, result in hops.items()}}
     rows |= {f"{short(items)} items": dict(at) for items, at in fresh.items()}
     found["freshness_ms"] = {
-        row: {f"{rate:g}/s": {"p50": result["p50_ms"], "p99": result["p99_ms"]} for rate, result in at.items()}
+        row: {f"{rate:g}/s": {name.removesuffix("_ms"): result[name] for name in TIMES} for rate, result in at.items()}
         for row, at in rows.items()
     }
     return found

@@ -7,12 +7,14 @@ out.
 
 import resource
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.introduction import introduce
 from benchmarks.phases import Phase
@@ -23,15 +25,16 @@ from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Stage
 from consumer.worker import FLUSH_SECONDS, Worker
-from model.topk import TopK, UserList
+from model.topk import Lists, TopK
 
 
 class NoLists(TopK):
     """Stands where top-k does: nobody's list is made."""
 
-    def __call__(self, user_ids: Sequence[str]) -> list[UserList]:
-        del user_ids
-        return []
+    def __call__(self, users_U: NDArray[np.int64]) -> Lists:
+        del users_U
+        nothing = np.zeros(0, dtype=np.int32)
+        return Lists(nothing.astype(np.int64), nothing.reshape(0, 1), nothing, nothing.reshape(0, 1).astype(np.float32))
 
 
 class Service:
@@ -48,14 +51,14 @@ class Service:
         self.events = self.steps = self.sent = self.unchanged = 0
         self.freshness: list[float] = []
         self.worker.observation.batch_listeners.append(self._batch_done)
-        self.worker.observation.freshness_listeners.append(self._list_settled)
+        self.worker.observation.freshness_listeners.append(self._lists_settled)
 
     def run(self, phase: Phase) -> dict[str, Any]:
         """Rate and shares of time of one phase. The save at its end is told apart; those within it count."""
         worker = self.worker
         share = self.settings.quality_share if phase.ranked_share is None else phase.ranked_share
         worker.learner.settings = replace(worker.learner.settings, ranked_share=share)
-        parts = worker.parts if phase.lists else replace(worker.parts, top_k=NoLists(worker.learner, 0))
+        parts = replace(worker.parts, top_k=self._top_k(phase))
         events, steps, sent, unchanged = self.events, self.steps, self.sent, self.unchanged
         stages = self._stage_seconds()
         self.freshness.clear()
@@ -73,7 +76,7 @@ class Service:
 
         loop.run(
             parts,
-            batch_size=self.settings.batch_size,
+            batch_size=phase.batch_size or self.settings.batch_size,
             batch_wait_seconds=self.settings.batch_wait_seconds,
             stopping=stopping,
         )
@@ -87,7 +90,9 @@ class Service:
             "lists": recomputed,
             "lists_per_event": round(recomputed / max(done, 1), 4),
             "lists_published": self.sent - sent,
-            "ranked_share": share,
+            "ranked_share": "auto" if share is None else share,
+            "topk": phase.topk if phase.lists else None,
+            "topk_recall": round(parts.top_k.recall.value, 5),
             "share_of_time": {
                 **{stage: round(spent / seconds, 4) for stage, spent in stages.items()},
                 "other": round(1 - sum(stages.values()) / seconds, 4),
@@ -95,6 +100,18 @@ class Service:
             "save_seconds": round(worker.progress.save_seconds, 3),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
+
+    def _top_k(self, phase: Phase) -> TopK:
+        if not phase.lists:
+            return NoLists(self.worker.learner, 0)
+        settings = self.settings
+        return TopK(
+            self.worker.learner,
+            settings.k,
+            cold_items=settings.cold_items,
+            mode=phase.topk or settings.topk,
+            least_recall=settings.topk_recall,
+        )
 
     def catch_up(self) -> int:
         """Learn what is left on the topic, without lists; how many events that were."""
@@ -122,8 +139,8 @@ class Service:
         self.sent += written.sent
         self.unchanged += written.unchanged
 
-    def _list_settled(self, seconds: list[float], _published: bool) -> None:
-        self.freshness.extend(seconds)
+    def _lists_settled(self, seconds_E: NDArray[np.float64], _published: int) -> None:
+        self.freshness.extend(seconds_E.tolist())
 
 
 def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, object]) -> Settings:

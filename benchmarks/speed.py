@@ -4,30 +4,39 @@ Machines differ and are shared, so rates mean little by themselves. Each line is
 its full settings; the last line sums up:
 
     decode_of_bare                       the bare client and the worker's decoder, over bare
-    ingest_learn_of_bare                 the worker from take to learn, lists left out, at the smaller catalogue, over
-                                         bare. Events are ranked live before they are learned, as the settings have it
-    ingest_learn_unranked_of_bare        the same with nobody ranked live
-    service_10k_of_bare, service_50k_... the whole worker, a fresh list for every touched user, over bare
-    service_..._exact_of_bare            the same where lists are exact; there is no other kind yet
-    service_..._unranked_of_bare         the same with nobody ranked live
+    ingest_learn_of_bare                 the worker from take to learn, lists left out, at the smaller catalogue, in
+                                         steps of at most 4,096 events, over bare
+    ingest_learn_512_of_bare             the same in steps of at most 512 events, the default
+    service_10k_of_bare, service_50k_... the whole worker, a fresh list for every touched user, over bare; lists by
+                                         HEADRACE_TOPK=fast
+    service_..._exact_of_bare            the same with exact lists, the default
+    topk_recall                          of the fast lists, as the worker measures it, at the larger catalogue
+    default_..._of_bare                  the same figures with the default encoder instead of `recency` at width 64
+    users_per_second_1m_items            fast lists made a second out of 1 M items, by the learner alone
     lists_per_event                      lists recomputed for each event of the service at the smaller catalogue
-    freshness_p99_of_two_hops_10k, ...   p99 from event sent to list acknowledged over that of two bare hops, at the
-                                         highest rate (5,000 events/s)
-
-    freshness_ms                         p50 and p99 at each rate, of two bare hops and of each catalogue
+    freshness_p99_of_two_hops_10k, ...   p99 from event sent to list acknowledged over that of two bare hops, at
+                                         5,000 events/s
+    freshness_p99_ms_at_80_percent       p99 at 80 % of the rate of the service at the smaller catalogue
+    learn_of_river                       ratings predicted and learned a second, the rating head over River's BiasedMF,
+                                         on MovieLens-100K (where it cannot be had, on the stream); `rmse` beside it
+    service_of_river                     events/s from take to learn, with Kafka, over River's BiasedMF in memory, on
+                                         the same stream
+    freshness_ms                         p50, p99 and p99.9 at each rate, of two bare hops and of each catalogue
 
 `bare` is `consume(10000)` and `value()` in a process of its own, read before and after each worker; the median of
-these readings is what its rates are divided by. `--quick` ends within 5 minutes, a full run within 20.
+these readings is what its rates are divided by. Quality is ranked live as the default has it (few users: see
+HEADRACE_QUALITY_SHARE). `--quick` ends within 5 minutes, a full run within 20.
 """
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Final
 
 from benchmarks import report
 from benchmarks.bare import consume_and_decode, consume_bare
 from benchmarks.freshness import RELAYED_TOPIC, measure_hops, measure_service
-from benchmarks.phases import Phase, close_service, open_service, run_phase
+from benchmarks.phases import Phase, close_service, lists_of_large, open_service, rivals, run_phase
 from benchmarks.processes import Process, run_alone
 from benchmarks.report import Result
 from benchmarks.sending import preload
@@ -36,7 +45,7 @@ from consumer.broker import InProcessBroker
 
 RECOMMENDATIONS_TOPIC, DEAD_LETTER_TOPIC = "recs.recommendations.v1", "dlq.recs.events.v1"
 OUTPUT_PARTITIONS = 8
-OVERSHOT = 3 * 512
+OVERSHOT = 2 * 4096
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Plan:
 
     stream: Stream = field(default_factory=Stream)
     catalogues: tuple[int, ...] = (10_000, 50_000)
+    large_catalogue: int = 1_000_000
     phase_seconds: float = 20.0
     rates: tuple[float, ...] = (1000.0, 5000.0)
     freshness_seconds: float = 40.0
@@ -56,8 +66,14 @@ class Plan:
 
 
 QUICK = Plan(
-    stream=Stream(events=200_000), phase_seconds=3.0, freshness_seconds=4.0, drain_seconds=4.0, bare_readings=2
+    stream=Stream(events=600_000), phase_seconds=3.0, freshness_seconds=4.0, drain_seconds=4.0, bare_readings=2
 )
+RECENCY: Final[dict[str, object]] = {"encoder": "recency", "embedding_dim": 64}
+"""What the ratios are of: see docs/speed.md."""
+DEFAULT: Final[dict[str, object]] = {"group_id": "headrace-default"}
+"""A second worker on the same topic."""
+LARGE_STEP: Final = 4096
+SATURATION: Final = 0.8
 
 
 class Run:
@@ -74,15 +90,21 @@ class Run:
         bare: dict[int, float] = {}
         for items in plan.catalogues:
             readings[items], bare[items] = self.throughput(items)
+        beside = self.rivals()
+        lists = self.lists()
         hops = {rate: self.hops(rate) for rate in plan.rates}
-        fresh = {items: self.freshness(items) for items in plan.catalogues}
+        smallest = plan.catalogues[0]
+        most = round(SATURATION * readings[smallest]["service, fast"]["events_per_second"])
+        fresh = {items: self.freshness(items, most if items == smallest else None) for items in plan.catalogues}
         return {
             "benchmark": "summary",
             "bare_events_per_second": {report.short(items): round(rate, 1) for items, rate in bare.items()},
             **report.throughput_ratios(readings, bare),
-            **report.freshness_ratios(fresh, hops),
+            f"users_per_second_{report.short(plan.large_catalogue)}_items": lists["fast"]["users_per_second"],
+            **report.freshness_ratios(fresh, hops, plan.rates[-1]),
+            **report.rival_ratios(beside, readings[smallest]["learn"]["events_per_second"]),
             "machine": machine,
-            "settings": {"plan": asdict(plan)},
+            "settings": {"plan": asdict(plan), "worker": RECENCY},
         }
 
     def throughput(self, items: int) -> tuple[dict[str, Result], float]:
@@ -104,12 +126,26 @@ class Run:
         self._tell(f"hops at {rate:g}/s", hops, stream)
         return hops
 
-    def freshness(self, items: int) -> dict[float, Result]:
-        """The worker at each rate, slowest first."""
+    def rivals(self) -> Result:
+        """River and Vowpal Wabbit beside the rating head."""
+        found = run_alone(rivals, self.plan.stream)
+        self._tell("rivals", found, self.plan.stream)
+        return found
+
+    def lists(self) -> Result:
+        """Lists out of a large catalogue, by the learner alone, in both modes."""
+        found = run_alone(lists_of_large, self.plan.large_catalogue, self.plan.phase_seconds)
+        for mode, figures in found.items():
+            report.emit({"benchmark": f"lists, {mode}", **figures}, as_json=self._as_json)
+        return found
+
+    def freshness(self, items: int, one_more: float | None = None) -> dict[float, Result]:
+        """The worker at each rate, and at `one_more`, slowest first."""
         results: dict[float, Result] = {}
-        with self._broker(self._steady(max(self.plan.rates), items)) as broker, Process() as process:
-            streams = {rate: self._steady(rate, items) for rate in sorted(self.plan.rates)}
-            settings = process.run(open_service, broker.bootstrap_servers, next(iter(streams.values())), {})
+        rates = sorted({*self.plan.rates, *([] if one_more is None else [one_more])})
+        with self._broker(self._steady(max(rates), items)) as broker, Process() as process:
+            streams = {rate: self._steady(rate, items) for rate in rates}
+            settings = process.run(open_service, broker.bootstrap_servers, next(iter(streams.values())), RECENCY)
             for rate, stream in streams.items():
                 results[rate] = measure_service(
                     process, broker.bootstrap_servers, stream, rate, self.plan.drain_seconds
@@ -119,21 +155,22 @@ class Run:
         return results
 
     def _phases(self, broker: InProcessBroker, stream: Stream) -> dict[str, Result]:
-        # Two fifths of the stream for the fastest phase. Steps overshoot, and the last phase has to find its share.
-        seconds, fifth = self.plan.phase_seconds, max(1, stream.events - OVERSHOT) // 5
+        # Most of the stream for the fastest phase. Steps overshoot, and the last phase has to find its share.
+        seconds, tenth = self.plan.phase_seconds, max(1, stream.events - OVERSHOT) // 10
         phases = [
-            Phase("learn, unranked", seconds, 2 * fifth, lists=False, ranked_share=0.0),
-            Phase("learn", seconds, fifth, lists=False),
-            Phase("service, unranked", seconds, fifth, lists=True, ranked_share=0.0),
-            Phase("service", seconds, fifth, lists=True),
+            Phase("learn", seconds, 4 * tenth, lists=False, batch_size=LARGE_STEP),
+            Phase("learn, 512", seconds, 2 * tenth, lists=False),
+            Phase("service, exact", seconds, 2 * tenth, lists=True, topk="exact"),
+            Phase("service, fast", seconds, 2 * tenth, lists=True, topk="fast"),
         ]
         results: dict[str, Result] = {}
-        with Process() as process:
-            settings = process.run(open_service, broker.bootstrap_servers, stream, {})
-            for phase in phases:
-                result = results[phase.name] = process.run(run_phase, phase)
-                self._tell(f"{phase.name}, {report.short(stream.items)} items", result, stream, settings)
-            process.run(close_service)
+        for prefix, given, wanted in (("", RECENCY, phases), ("default: ", DEFAULT, phases[1:])):
+            with Process() as process:
+                settings = process.run(open_service, broker.bootstrap_servers, stream, given)
+                for phase in wanted:
+                    result = results[prefix + phase.name] = process.run(run_phase, phase)
+                    self._tell(f"{prefix}{phase.name}, {report.short(stream.items)} items", result, stream, settings)
+                process.run(close_service)
         return results
 
     def _read_bare(self, broker: InProcessBroker, stream: Stream) -> list[Result]:
@@ -161,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one object a line, the last one the summary")
     parser.add_argument("--quick", action="store_true", help="shorter: within 5 minutes")
     parser.add_argument("--items", type=_counts, metavar="N,N", help="sizes of the catalogue, smallest first")
+    parser.add_argument("--large", type=int, metavar="N", help="size of the catalogue that lists alone are made from")
     parser.add_argument("--users", type=int, help="users of the stream")
     parser.add_argument("--events", type=int, help="events of the preloaded stream")
     parser.add_argument("--seconds", type=float, help="length of each phase and of each rate")
@@ -170,6 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = replace(plan, stream=replace(plan.stream, **changes))
     if given.items:
         plan = replace(plan, catalogues=given.items)
+    if given.large is not None:
+        plan = replace(plan, large_catalogue=given.large)
     if given.seconds is not None:
         plan = replace(plan, phase_seconds=given.seconds, freshness_seconds=given.seconds)
     report.emit(Run(plan, as_json=given.json).everything(), as_json=given.json)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.generated import music, shop
 from producer import datasets
-from producer.events import Click, Event, Item, Rating
+from producer.events import Click, Event, Item, Rating, User
 from producer.simulate import simulate
 
 Taken = Click | Rating
@@ -35,6 +35,8 @@ class Workload:
     rating_max: float = 5.0
     items: Sequence[Item] = ()
     """The catalogue, where the stream has one."""
+    users: Sequence[User] = ()
+    """What is known of users, where anything is."""
 
     def first(self, limit: int | None) -> "Workload":
         """The same, cut after `limit` events; the catalogue stays whole."""
@@ -84,7 +86,9 @@ def load(name: str, limit: int | None = None) -> Workload:
 def _data_set(name: str, habits: str, rating_min: float) -> Workload:
     found = datasets.load(name)
     events = [_taken(event) for event in found.events]
-    return Workload(name, habits, events, allow_repeats=False, rating_min=rating_min, items=found.items)
+    return Workload(
+        name, habits, events, allow_repeats=False, rating_min=rating_min, items=found.items, users=found.users
+    )
 
 
 def _taken(event: Event) -> Taken:

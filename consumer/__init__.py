@@ -9,10 +9,11 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
                 actions       what an event means to the model
     learn       (model)       model.learner: rank each event, then learn
     top-k       (model)       model.topk: lists for the touched users
-    publish     lists         which lists changed, and their messages
+    publish     lists         which lists changed, and their messages (kernels/lists: as JSON, compiled)
                 publish       to the topics; a failed delivery raises
     observe     observation   -> metrics (Prometheus), quality (live figures), health (/livez /readyz /metrics)
-    keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside
+    keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside; written while steps go on
+                precopy       what users have, copied a piece at a time between steps
 
 `worker` puts the parts together from `config`; `commands/` holds one file a command, `cli` parses and nothing more.
 `broker` is the in-process broker for the demo and the tests.

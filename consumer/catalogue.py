@@ -1,28 +1,29 @@
-"""The catalogue: what the compacted items topic says of items, read to its end at the start and followed after that.
+"""What the compacted topics of items and of users say, read to their ends at the start and followed after that.
 
-Only the newest value of an item counts, so what is taken in is the difference to what is known. The step that it is
+Only the newest value of an id counts, so what is taken in is the difference to what is known. The step that it is
 taken before has it in its line of the journal, values and all: compaction may have removed them from the topic by the
 time that the step is made again. A start reads the whole topic anew and takes what is no longer there for removed.
 
-A record that is not an item is counted and logged, and what was known of the item stays. There is no dead-letter topic
+A record that is not a row is counted and logged, and what was known of its id stays. There is no dead-letter topic
 for the catalogue: it is compacted, so the bad row stays in the topic until its producer mends it.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from consumer.journal import Change
+from consumer.journal import ITEMS, USERS, Change
 from consumer.source import Record
 from model.entries import ItemContent
 from model.packing import pack, unpack
-from producer.events import MAX_ID_CHARACTERS, Item
+from producer.events import MAX_ID_CHARACTERS, Item, User
 
 UNREADABLE: Final = b""
 REMOVED: Final = bytes(8)
@@ -50,23 +51,56 @@ class Reads(Protocol):
     def end_offsets(self) -> dict[int, int]: ...
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a topic are."""
+
+    kind: str
+    """As the journal and the metrics name them."""
+    id_field: str
+    decode: Callable[[bytes], Any]
+    """A value into a message of the wire; ValueError for what is none."""
+    content_of: Callable[[Any], ItemContent]
+    """What the message says, as the model takes it."""
+
+
+def content_of(item: Item) -> ItemContent:
+    """An item of the wire as the model takes it."""
+    return ItemContent(item.title, item.text, item.categories, item.features, item.vector, item.available)
+
+
+def user_content_of(user: User) -> ItemContent:
+    """A user of the wire as the model takes it."""
+    return ItemContent(categories=user.categories, features=user.features)
+
+
+ROWS: Final[Mapping[str, Rows]] = {
+    ITEMS: Rows(ITEMS, "item_id", msgspec.json.Decoder(Item).decode, content_of),
+    USERS: Rows(USERS, "user_id", msgspec.json.Decoder(User).decode, user_content_of),
+}
+
+
 class Catalogue:
-    """Which rows are taken in; tells a learner's `describe` of them."""
+    """Which rows of one topic are taken in; tells a learner's `describe` of them."""
 
     def __init__(
         self,
-        describe: Callable[[Mapping[str, ItemContent | None]], None],
+        describe: Callable[[Mapping[str, Any]], None],
         *,
-        count: Callable[[RowOutcome, int], None] | None = None,
+        rows: Rows = ROWS[ITEMS],
+        count: Callable[[str, RowOutcome, int], None] | None = None,
     ) -> None:
+        """`describe` takes id -> content, None where there is none any more; `count` kind, outcome and how many."""
         self._describe = describe
+        self._rows = rows
         self._tell_count = count
-        self._decode: Final = msgspec.json.Decoder(Item).decode
         self._source: Reads | None = None
         self._digests: dict[str, bytes] = {}
-        """Item -> digest of the value that the learner was told; REMOVED where it was told of a null value."""
+        """Id -> digest of the value that the learner was told; REMOVED where it was told of a null value."""
+        self._withheld: set[bytes] = set()
+        """Digests of ids and values that were told of and then forgotten: as long as the topic has them, not again."""
         self._whole: dict[str, bytes | None] | None = None
-        """The topic as it was read at the start, until a step takes it in: item -> value, UNREADABLE for a bad one."""
+        """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
     def read(self, source: Reads, wait_seconds: float = 0.1) -> None:
         """Read everything below the topic's end as it is now, from where the source stands: its beginning.
@@ -79,7 +113,7 @@ class Catalogue:
         while any(source.next_offsets().get(partition, 0) < end for partition, end in ends.items()):
             for record in source.take(10 * MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._add(record, self._whole)
-        log.info("catalogue read", items=len(self._whole), offsets=source.next_offsets())
+        log.info("catalogue read", of=self._rows.kind, rows=len(self._whole), offsets=source.next_offsets())
 
     def take(self) -> list[Change]:
         """What changed since the last call: for a new step, to be kept in the journal and then applied."""
@@ -88,11 +122,11 @@ class Catalogue:
         rows: dict[str, bytes | None] = {}
         if self._whole is not None:
             rows, self._whole = self._whole, None
-            rows.update({item_id: None for item_id in self._digests if item_id not in rows})
+            self._let_go_of_what_vanished(rows)
         for record in self._source.take(MOST_TAKEN_AT_ONCE, 0):
             self._add(record, rows)
-        readable = [Change(item_id, value) for item_id, value in rows.items() if value != UNREADABLE]
-        changes = [change for change in readable if self._digests.get(change.item_id) != _digest(change.value)]
+        readable = [Change(name, value, self._rows.kind) for name, value in rows.items() if value != UNREADABLE]
+        changes = [change for change in readable if self._is_news(change)]
         self._count(RowOutcome.UNCHANGED, len(readable) - len(changes))
         return changes
 
@@ -101,31 +135,57 @@ class Catalogue:
         if not changes:
             return
         contents: dict[str, ItemContent | None] = {}
-        for item_id, value in changes:
-            contents[item_id] = None if value is None else content_of(self._decode(value))
-            self._digests[item_id] = _digest(value)
+        for name, value, _ in changes:
+            contents[name] = None if value is None else self._rows.content_of(self._rows.decode(value))
+            self._digests[name] = _digest(value)
         self._describe(contents)
         self._count(RowOutcome.TAKEN, len(changes))
 
+    def forget(self, ids: Sequence[str]) -> None:
+        """These ids were erased in the learner: nothing names them here either, and their rows are not told again."""
+        for name in ids:
+            told = self._digests.pop(name, REMOVED)
+            if told != REMOVED:
+                self._withheld.add(_mark(name, told))
+
+    def _is_news(self, change: Change) -> bool:
+        digest = _digest(change.value)
+        if self._digests.get(change.name) == digest:
+            return False
+        return not (self._withheld and _mark(change.name, digest) in self._withheld)
+
+    def _let_go_of_what_vanished(self, rows: dict[str, bytes | None]) -> None:
+        """Take ids that the whole topic has not got for removed; drop what is only remembered for the topic's sake."""
+        for name in [name for name in self._digests if name not in rows]:
+            if self._digests[name] == REMOVED:
+                del self._digests[name]
+            else:
+                rows[name] = None
+        if self._withheld:
+            there = {_mark(name, _digest(value)) for name, value in rows.items()}
+            self._withheld &= there
+
     def _add(self, record: Record, rows: dict[str, bytes | None]) -> None:
-        """Put the record's value in its item's place; a bad one leaves what is there."""
+        """Put the record's value in its id's place; a bad one leaves what is there."""
         key, value = record.key(), record.value()
         try:
-            item_id = (key or b"").decode()
+            name = (key or b"").decode()
             if value is None:
-                if not 1 <= len(item_id) <= MAX_ID_CHARACTERS:
-                    raise ValueError(f"key: expected an item_id of 1 to {MAX_ID_CHARACTERS} characters")
-                rows[item_id] = None
+                if not 1 <= len(name) <= MAX_ID_CHARACTERS:
+                    expected = f"{self._rows.id_field} of 1 to {MAX_ID_CHARACTERS} characters"
+                    raise ValueError(f"key: expected {expected}")
+                rows[name] = None
                 return
-            refusal = self._refusal(item_id, value)
+            refusal = self._refusal(name, value)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, a wrong encoding's too
             refusal = str(error)
         if refusal is None:
-            rows[item_id] = value
+            rows[name] = value
             return
         self._count(RowOutcome.REJECTED, 1)
         log.warning(
             "a row of the catalogue is bad and was passed over",
+            of=self._rows.kind,
             topic=record.topic(),
             partition=record.partition(),
             offset=record.offset(),
@@ -136,36 +196,75 @@ class Catalogue:
 
     def _count(self, outcome: RowOutcome, rows: int) -> None:
         if self._tell_count is not None:
-            self._tell_count(outcome, rows)
+            self._tell_count(self._rows.kind, outcome, rows)
 
     def _refusal(self, key: str, value: bytes) -> str | None:
         """What is wrong with a row, None where nothing is."""
         value.decode()  # msgspec skips over the fields it ignores without looking at their UTF-8
-        item = self._decode(value)
-        if item.item_id != key:
-            return f"$.item_id: expected the record's key {key[:60]!r}, got {item.item_id[:60]!r}"
-        return content_of(item).refusal()
+        message = self._rows.decode(value)
+        field = self._rows.id_field
+        name = getattr(message, field)
+        if name != key:
+            return f"$.{field}: expected the record's key {key[:60]!r}, got {name[:60]!r}"
+        return self._rows.content_of(message).refusal()
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Which values were told, by their digests; nothing where there never was a catalogue."""
-        if not self._digests:
-            return {}
-        ids = pack(self._digests)
-        digests = np.frombuffer(b"".join(self._digests.values()), dtype=np.uint64)
-        return {"bytes": ids.bytes, "lengths": ids.lengths, "digests": digests.view(np.int64)}
+        state: dict[str, NDArray[np.generic]] = {}
+        if self._digests:
+            ids = pack(self._digests)
+            digests = np.frombuffer(b"".join(self._digests.values()), dtype=np.uint64)
+            state = {"bytes": ids.bytes, "lengths": ids.lengths, "digests": digests.view(np.int64)}
+        if self._withheld:
+            state["withheld"] = np.frombuffer(b"".join(sorted(self._withheld)), dtype=np.int64)
+        return state
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces what was told by what `state` returned."""
-        self._digests = {}
-        if state:
-            ids = unpack("items of the catalogue", state["bytes"], state["lengths"])
-            digests = state["digests"].astype(np.int64).tobytes()
-            self._digests = {item_id: digests[8 * n : 8 * n + 8] for n, item_id in enumerate(ids)}
+        self._digests, self._withheld = {}, set()
+        if "digests" in state:
+            ids = unpack(f"{self._rows.kind} of the catalogue", state["bytes"], state["lengths"])
+            self._digests = dict(zip(ids, _eights(state["digests"]), strict=True))
+        if "withheld" in state:
+            self._withheld = set(_eights(state["withheld"]))
 
 
-def content_of(item: Item) -> ItemContent:
-    """An item of the wire as the model takes it."""
-    return ItemContent(item.title, item.text, item.categories, item.features, item.vector, item.available)
+class Catalogues:
+    """What is said of items and what is said of users, as one: their changes stand in the same line of the journal."""
+
+    def __init__(self, items: Catalogue, users: Catalogue) -> None:
+        self.items = items
+        self.users = users
+
+    def take(self) -> list[Change]:
+        return self.items.take() + self.users.take()
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        self.items.apply([change for change in changes if change.kind == ITEMS])
+        self.users.apply([change for change in changes if change.kind == USERS])
+
+    def forget(self, user_ids: Sequence[str]) -> None:
+        """These users were erased in the learner."""
+        self.users.forget(user_ids)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        return {**self.items.state(), **{f"{USERS}.{name}": array for name, array in self.users.state().items()}}
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        prefix = f"{USERS}."
+        of_users = {name: array for name, array in state.items() if name.startswith(prefix)}
+        self.items.load({name: array for name, array in state.items() if name not in of_users})
+        self.users.load({name.removeprefix(prefix): array for name, array in of_users.items()})
+
+
+def _eights(array: NDArray[np.generic]) -> list[bytes]:
+    whole = array.astype(np.int64).tobytes()
+    return [whole[start : start + 8] for start in range(0, len(whole), 8)]
+
+
+def _mark(name: str, digest: bytes) -> bytes:
+    """What is remembered of an id and its value where neither may be."""
+    return hashlib.blake2b(name.encode() + digest, digest_size=8).digest()
 
 
 def _digest(value: bytes | None) -> bytes:

@@ -16,26 +16,41 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 import structlog
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from consumer import durable
+from model.state import as_bytes
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 STATE_FILE: Final = "state.safetensors"
 MANIFEST_FILE: Final = "manifest.json"
 UNFINISHED_PREFIX: Final = "unfinished-"
 DROPPED_PREFIX: Final = "dropped-"
+_SMALL_BYTES: Final = 1 << 16
 _NAME: Final = re.compile(r"step-(\d+)-epoch-(\d+)")
+
+_DTYPES: Final = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 log = structlog.get_logger()
 
@@ -105,6 +120,15 @@ class Snapshot:
     tensors: dict[str, Tensor] = field(repr=False)
 
 
+class Prepared(NamedTuple):
+    """A checkpoint that is on the disk, but under a name that is none of a checkpoint."""
+
+    path: Path
+    """What it will be."""
+    unfinished: Path
+    manifest: Manifest
+
+
 class CheckpointStore:
     """The checkpoints of one folder, newest first; `acquire` before saving."""
 
@@ -159,20 +183,35 @@ class CheckpointStore:
 
         OSError (a full disk, say) leaves the older ones as they were and nothing of the new one.
         """
+        return self.keep(self.prepare(snapshot))
+
+    def prepare(self, snapshot: Snapshot) -> "Prepared":
+        """The first half of `save`: all of it is on the disk, and no checkpoint yet. Raises what `save` raises."""
         if self._lock is None:
             raise CheckpointError(f"{self.folder} was not acquired; nothing was saved")
         path = self._checkpoints / f"step-{snapshot.step:012d}-epoch-{self.epoch:06d}"
         unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
         try:
-            manifest = self._write(unfinished, snapshot)
-            if path.exists():  # an earlier try of this run, which failed after the new name was given
-                self._drop(path)
-            durable.rename(unfinished, path)
+            return Prepared(path, unfinished, self._write(unfinished, snapshot))
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+
+    def keep(self, prepared: "Prepared") -> Manifest:
+        """The second half: it gets its name, and by that becomes the newest checkpoint."""
+        try:
+            if prepared.path.exists():  # an earlier try of this run, which failed after the new name was given
+                self._drop(prepared.path)
+            durable.rename(prepared.unfinished, prepared.path)
+        except OSError:
+            self.discard(prepared)
+            raise
         self._drop_old()
-        return manifest
+        return prepared.manifest
+
+    def discard(self, prepared: "Prepared") -> None:
+        """Give up what was prepared; what cannot be removed now is removed by the next start."""
+        shutil.rmtree(prepared.unfinished, ignore_errors=True)
 
     def paths(self) -> Iterator[Path]:
         """The checkpoints' folders, newest first: by epoch, then step, since a newer run may have gone back."""
@@ -208,8 +247,8 @@ class CheckpointStore:
 
     def _write(self, folder: Path, snapshot: Snapshot) -> Manifest:
         folder.mkdir()
-        data = save_tensors(snapshot.tensors)
-        durable.write_file(folder / STATE_FILE, data)
+        digest = hashlib.sha256()
+        durable.write_parts(folder / STATE_FILE, _hashed(_gathered(_safetensors(snapshot.tensors)), digest))
         manifest = Manifest(
             step=snapshot.step,
             epoch=self.epoch,
@@ -218,7 +257,7 @@ class CheckpointStore:
             counts=snapshot.counts,
             settings=snapshot.settings,
             state_sha256=snapshot.state_sha256,
-            files={STATE_FILE: hashlib.sha256(data).hexdigest()},
+            files={STATE_FILE: digest.hexdigest()},
         )
         durable.write_file(folder / MANIFEST_FILE, _sealed(msgspec.to_builtins(manifest, str_keys=True)))
         durable.sync_folder(folder)
@@ -292,6 +331,45 @@ def read_manifest(path: Path) -> Manifest:
         raise CheckpointDamaged(f"{file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamaged(f"{file}: {error}") from error
+
+
+def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """A file of the safetensors format, in parts: 8 bytes for the length of a JSON header, the header, the tensors.
+
+    `safetensors.torch.save` makes the same in one piece, with several copies, and lets no other thread run meanwhile.
+    """
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps all of them aligned
+    header: dict[str, Any] = {}
+    end = 0
+    for name in ordered:
+        value = tensors[name]
+        start, end = end, end + value.numel() * value.element_size()
+        header[name] = {"dtype": _DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in ordered:
+        yield as_bytes(tensors[name])
+
+
+def _gathered(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The same bytes, small parts joined: a state has a hundred tensors, and few of them are large."""
+    small: list[bytes | memoryview] = []
+    for part in parts:
+        if len(part) < _SMALL_BYTES:
+            small.append(part)
+            continue
+        yield b"".join(small)
+        small.clear()
+        yield part
+    yield b"".join(small)
+
+
+def _hashed(parts: Iterable[bytes | memoryview], digest: "hashlib._Hash") -> Iterator[bytes | memoryview]:
+    """The same parts; the digest has taken in those that were handed out."""
+    for part in parts:
+        digest.update(part)
+        yield part
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:

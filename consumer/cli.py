@@ -219,7 +219,7 @@ def _evaluate(
     ] = "live",
     ranks: Annotated[Path | None, typer.Option(help="Write index,rank,prediction of every event to this CSV.")] = None,
     content: Annotated[
-        bool, typer.Option("--content", help="Learn also from what the data set's catalogue says of items.")
+        bool, typer.Option("--content", help="Learn also from what the data set says of items and users.")
     ] = False,
     limit: LimitOption = None,
 ) -> Invocation:

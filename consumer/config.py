@@ -28,6 +28,7 @@ from pydantic_settings import (
 from consumer.environment import PREFIX, SettingsError, is_secret, read_environment
 
 MASK: Final = "********"
+AUTO: Final = "auto"
 
 ACTION_WEIGHTS: Final[Mapping[str, float]] = {
     "view": 0.3,
@@ -60,6 +61,11 @@ def _rising(edges: tuple[float, ...]) -> tuple[float, ...]:
     if not edges or edges[0] <= 0 or any(low >= high for low, high in pairwise(edges)):
         raise ValueError("expected rising seconds above 0, such as 0.01,0.1,1")
     return edges
+
+
+def _or_auto(value: object) -> object:
+    """None for auto."""
+    return None if _lower(value) == AUTO else value
 
 
 def _lower(value: object) -> object:
@@ -127,8 +133,14 @@ class Settings(BaseSettings):
     """Longest wait for the first event of a step."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Length of a recommendation list."""
+    publish_always: bool = False
+    """Whether a list is published for every touched user, also where membership and order are as before."""
     cold_items: bool = True
     """Whether lists may hold items of the catalogue that had no event yet, where their content says so."""
+    topk: Literal["exact", "fast"] = "exact"
+    """How lists are made on a CPU: exact, or by looser bounds whose recall is measured all the time."""
+    topk_recall: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Least share of the exact lists' items in fast ones; below it lists are exact until it is back."""
     max_event_bytes: Count = 1_000_000
     """Longest accepted value of a record; librdkafka's own message.max.bytes by default."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0
@@ -195,8 +207,8 @@ class Settings(BaseSettings):
     """Port of /metrics, /livez and /readyz; 0 takes any free one."""
     freshness_buckets: Buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
     """Edges of the freshness histogram in seconds; put one where your objective lies."""
-    quality_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of the users whose events are ranked live before they are learned."""
+    quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
+    """Share of the users whose events are ranked live before they are learned; auto ranks as many as cost little."""
     quality_window: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     """Newest events that the rolling figures look back on."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
@@ -240,7 +252,10 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, object]:
         """Name to value, as JSON can hold it, with every secret and every file's content masked."""
         values = self.model_dump(mode="json", exclude={"from_files"})
-        shown = {name: MASK if name in self.from_files else value for name, value in values.items()}
+        shown = {
+            name: MASK if name in self.from_files else AUTO if value is None else value
+            for name, value in values.items()
+        }
         shown["librdkafka"] = {
             name: MASK if is_secret(name) or name in self.from_files else value
             for name, value in sorted(self.librdkafka.items())
@@ -317,6 +332,8 @@ def _bound(number: float) -> str:
 
 def as_variable(default: object) -> str:
     """A value as it would stand in the environment."""
+    if default is None:
+        return AUTO
     if isinstance(default, tuple):
         return ",".join(f"{number:g}" for number in default)
     if isinstance(default, Mapping):

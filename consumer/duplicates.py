@@ -6,15 +6,16 @@ An event without an `event_id` is never a duplicate. Knows nothing of the payloa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from model.packing import pack, unpack
 
 if TYPE_CHECKING:
-    from consumer.decode import Accepted
+    from consumer.decode import Events
 
 CAPACITY: Final = 100_000
 
@@ -28,27 +29,34 @@ class RecentEventIds:
         self._capacity = capacity
         self._windows: dict[int, _Window] = {}
 
-    def split(self, accepted: Sequence[Accepted]) -> tuple[list[Accepted], list[Accepted]]:
+    def split(self, events: Events) -> tuple[Events, Events]:
         """The fresh events and the duplicates, each in order; remembers the ids of both, also within this batch."""
-        fresh: list[Accepted] = []
-        duplicates: list[Accepted] = []
-        for one in accepted:
-            event_id = one.event.event_id
-            if event_id is not None and self._window(one.record.partition()).repeats(event_id):
-                duplicates.append(one)
-            else:
-                fresh.append(one)
-        return fresh, duplicates
+        repeats_E = np.zeros(len(events), dtype=np.bool_)
+        for place in np.flatnonzero(events.event_ids.length_B >= 0).tolist():
+            partition = int(events.taken.partition_R[events.place_E[place]])
+            repeats_E[place] = self._window(partition).repeats(events.event_ids.name(place))
+        if not repeats_E.any():
+            return events, events[repeats_E]
+        return events[~repeats_E], events[repeats_E]
+
+    def frozen(self) -> Callable[[], dict[str, NDArray[Any]]]:
+        """What gives `state` as it would be now, at any later time and in any thread: it takes 100 ns an id."""
+        ids = {partition: tuple(window.ids) for partition, window in sorted(self._windows.items())}
+
+        def packed() -> dict[str, NDArray[Any]]:
+            arrays: dict[str, NDArray[Any]] = {}
+            for partition, of_partition in ids.items():
+                arrays[f"{partition}.bytes"], arrays[f"{partition}.lengths"] = pack(of_partition)
+            return arrays
+
+        return packed
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Two arrays a partition p, oldest id first: `p.bytes` uint8, the ids' UTF-8 end to end; `p.lengths` int64.
 
         `p.lengths` counts bytes. Empty where no event had an id yet.
         """
-        arrays: dict[str, NDArray[Any]] = {}
-        for partition, window in sorted(self._windows.items()):
-            arrays[f"{partition}.bytes"], arrays[f"{partition}.lengths"] = pack(window.ids)
-        return arrays
+        return self.frozen()()
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replaces everything remembered by what `state` returned. ValueError when the arrays do not fit together."""

@@ -1,20 +1,27 @@
 """Writing that outlives a power failure: what a call here has returned from is on the disk, its name included."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Make or replace the file's contents. The name of a new file is safe once its folder is synced."""
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """The same, with contents that come in parts, one after the other. Other threads run while one is written."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
-        write_all(descriptor, data)
+        for part in parts:
+            write_all(descriptor, part)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte, in several calls where the system takes fewer at once; not synced."""
     rest = memoryview(data)
     while rest:

@@ -2,83 +2,156 @@
 
 A list is changed when its membership or order is not that of the last one of the user that was acknowledged.
 While one is on its way it stands for the acknowledged one: should it fail, the worker stops and saves nothing.
+
+Everything here is done for all lists of a step at once, on arrays: the comparison, the JSON (`consumer.kernels.lists`),
+and the times at which events had their effect.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.decode import Accepted
-from model.packing import pack, unpack
-from producer.events import Recommendations, ScoredItem, SourceEvent
+from consumer.kernels.lists import DECIMALS, MOST_SCORE, pack_lists, replace_lists, unpack_lists, write_lists
+from consumer.records import Taken
+from producer.events import Recommendations, ScoredItem, SourceEvent, encode
 
-_ROW_BYTES: Final = np.dtype(np.int32).itemsize
+ROWS_AT_ONCE: Final = 1 << 14
+"""By so many rows the last lists grow at a time."""
+BUFFER_BYTES: Final = 1 << 20
+"""Messages are written so many bytes at a time."""
+
+_NONE: Final = -1
+
+Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
 
-class ListOfUser(Protocol):
-    """What `model.topk.UserList` has."""
+class IdColumns(Protocol):
+    """What `model.vocabulary.Vocabulary` has: the id of row r is the `length_R[r]` bytes of UTF-8 from `start_R[r]`."""
 
     @property
-    def user_id(self) -> str: ...
+    def blob(self) -> NDArray[np.uint8]: ...
     @property
-    def item_rows(self) -> list[int]: ...
+    def start_R(self) -> Ints: ...
     @property
-    def item_ids(self) -> list[str]: ...
+    def length_R(self) -> NDArray[np.int32]: ...
+
+
+class ListsOfUsers(Protocol):
+    """What `model.topk.Lists` has: one list for each of U users."""
+
     @property
-    def scores(self) -> list[float]: ...
+    def users_U(self) -> Ints: ...
+    @property
+    def codes_UK(self) -> NDArray[np.int32]: ...
+    @property
+    def lengths_U(self) -> NDArray[np.int32]: ...
+    @property
+    def scores_UK(self) -> NDArray[np.float32]: ...
+
+
+class Behind(NamedTuple):
+    """The events behind each list, in the order of the lists."""
+
+    starts_U: Ints
+    """Where the events of each list begin in `times_E`; one number more than there are lists."""
+    times_E: Ints
+    """Record timestamps in ms, list after list, in stream order inside of each."""
+    partition_U: Ints
+    offset_U: Ints
+    timestamp_U: Ints
+    """Of the record of the user's newest event."""
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Keys and values end to end."""
+
+    data: bytes
+    bounds: Sequence[int]
+    """Key n is `data[bounds[2 * n]:bounds[2 * n + 1]]`, and its value goes on from there to `bounds[2 * n + 2]`."""
 
 
 class LastLists:
-    """The last list of each user, as item rows; kept in the checkpoint."""
+    """The last list of each user, as item codes under the user's row; kept in the checkpoint.
+
+    4 bytes an item and 4 a user. Growing copies nothing: the system moves the pages.
+    """
 
     def __init__(self) -> None:
-        self._lists: dict[str, bytes] = {}
+        self._rows = 0
+        self._codes_RK = np.zeros((0, 0), dtype=np.int32)
+        self._length_R = np.zeros(0, dtype=np.int32)
+        """`_NONE`: the user has no list."""
 
     def __len__(self) -> int:
-        return len(self._lists)
+        return int((self._length_R[: self._rows] != _NONE).sum())
 
-    def replace(self, one: ListOfUser) -> bool:
-        """Remember this list; whether it differs from the one before."""
-        rows = np.array(one.item_rows, dtype=np.int32).tobytes()
-        if self._lists.get(one.user_id) == rows:
-            return False
-        self._lists[one.user_id] = rows
-        return True
+    def replace(self, users_U: Ints, codes_UK: NDArray[np.int32], lengths_U: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Remember these lists; whether each differs from the one before."""
+        changed_U = np.empty(len(users_U), dtype=np.bool_)
+        if len(users_U):
+            self._grow(int(users_U.max()) + 1, codes_UK.shape[1])
+            replace_lists(users_U, codes_UK, lengths_U, self._codes_RK, self._length_R, changed_U)
+        return changed_U
 
-    def forget(self, user_id: str) -> None:
-        self._lists.pop(user_id, None)
+    def clear(self, rows: Iterable[int]) -> None:
+        """Forget the lists of these rows: their users are gone, and others may get the rows."""
+        for row in rows:
+            if 0 <= row < self._rows:
+                self._length_R[row] = _NONE
+                self._codes_RK[row] = 0
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """The users, packed as `bytes` and `lengths`; `item_rows` of all lists end to end, and how many each has."""
-        users = pack(self._lists)
-        return {
-            "bytes": users.bytes,
-            "lengths": users.lengths,
-            "item_rows": np.frombuffer(b"".join(self._lists.values()), dtype=np.int32),
-            "list_lengths": np.array([len(rows) // _ROW_BYTES for rows in self._lists.values()], dtype=np.int64),
-        }
+        """`codes` of all lists end to end, in the order of the rows, and how many each row has, -1 for no list."""
+        lengths_R = self._length_R[: self._rows].copy()
+        packed = np.empty(int(lengths_R.clip(0).sum(dtype=np.int64)), dtype=np.int32)
+        pack_lists(self._codes_RK, lengths_R, packed)
+        return {"codes": packed, "lengths": lengths_R}
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""
-        users = unpack("users that have a list", state["bytes"], state["lengths"])
-        rows, ends = state["item_rows"].astype(np.int32).tobytes(), np.cumsum(state["list_lengths"]) * _ROW_BYTES
-        if len(ends) != len(users) or (len(ends) and int(ends[-1]) != len(rows)):
+        lengths_R, packed = state["lengths"].astype(np.int32), state["codes"].astype(np.int32)
+        if lengths_R.min(initial=0) < _NONE:
+            raise ValueError(f"last lists: a list of {int(lengths_R.min())} items")
+        items = int(lengths_R.clip(0).sum(dtype=np.int64))
+        if items != len(packed):
             raise ValueError(
-                f"last lists: {len(users)} users have {len(ends)} lists of together {int(state['list_lengths'].sum())} "
-                f"items, but there are {len(rows) // _ROW_BYTES}"
+                f"last lists: {len(lengths_R)} users have lists of together {items} items, but there are {len(packed)}"
             )
-        starts = [0, *ends.tolist()]
-        self._lists = {user: rows[start:end] for user, start, end in zip(users, starts, ends.tolist(), strict=False)}
+        self._rows = 0
+        self._codes_RK, self._length_R = np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.int32)
+        self._grow(len(lengths_R), int(lengths_R.max(initial=0)))
+        self._length_R[: self._rows] = lengths_R
+        unpack_lists(packed, self._codes_RK, lengths_R)
+
+    def _grow(self, rows: int, width: int) -> None:
+        if width > self._codes_RK.shape[1]:
+            self._codes_RK = np.pad(self._codes_RK, ((0, 0), (0, width - self._codes_RK.shape[1])))
+        capacity = len(self._length_R)
+        if rows > capacity:
+            larger = -(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
+            # Not a copy of half as many rows again: for millions of users that would be a pause. No view of either
+            # array leaves this class, which is what makes it safe to let them move.
+            self._codes_RK.resize((larger, self._codes_RK.shape[1]), refcheck=False)
+            self._length_R.resize(larger, refcheck=False)
+            self._length_R[capacity:] = _NONE
+        self._rows = max(self._rows, rows)
+
+
+OnDelivery = Callable[[Ints, Doubles], None]
+"""Numbers of messages, and when the broker had each, seconds since 1970."""
 
 
 class Publishes(Protocol):
     """What `consumer.publish.Publisher` does with lists."""
 
-    def send(self, recommendations: Recommendations, on_delivery: Callable[[float], None] | None = None) -> None: ...
+    def send(self, messages: Messages, on_delivery: OnDelivery | None = None) -> None: ...
 
     def forget(self, user_id: str) -> None: ...
 
@@ -86,53 +159,184 @@ class Publishes(Protocol):
 class Written(NamedTuple):
     sent: int
     unchanged: int
+    """Not sent, unless lists are always published."""
 
 
-OnFresh = Callable[[Iterable[int], float | None], None]
-"""Record timestamps in ms of the events behind a list; when the broker had it, seconds, or None: it did not change."""
+OnFresh = Callable[[Ints, Doubles | None, int], None]
+"""Record timestamps in ms of events; when the broker had the list behind each, seconds, or None: these lists did not
+change; and how many lists the broker had."""
 
 
 class ListWriter:
-    """Sends the lists of a step that changed, and says when the events behind each list had their effect."""
+    """Sends the lists of a step that changed, and says when the events behind them had their effect."""
 
-    def __init__(self, publisher: Publishes, last: LastLists, on_fresh: OnFresh) -> None:
-        """`on_fresh` is called once a list: after its acknowledgement, or at once where it did not change."""
+    def __init__(
+        self,
+        publisher: Publishes,
+        last: LastLists,
+        on_fresh: OnFresh,
+        *,
+        topic: str,
+        users: IdColumns,
+        items: IdColumns,
+        catalogue: Callable[[], IdColumns | None] = lambda: None,
+        always: bool = False,
+    ) -> None:
+        """`topic`: that of the events. `catalogue` has the ids of items without an event, codes below 0.
+
+        `on_fresh` is called for many lists at once: after their acknowledgement, or at once for those that did not
+        change. `always`: also unchanged lists are published.
+        """
         self._publisher = publisher
         self._last = last
         self._on_fresh = on_fresh
+        self._topic = topic
+        self._topic_bytes = np.frombuffer(topic.encode(), dtype=np.uint8).copy()
+        self._topic_json = np.frombuffer(msgspec.json.encode(topic), dtype=np.uint8).copy()
+        self._users = users
+        self._items = items
+        self._catalogue = catalogue
+        self._always = always
+        self._buffer = np.empty(BUFFER_BYTES, dtype=np.uint8)
 
-    def forget(self, user_ids: Iterable[str]) -> None:
-        """Publish a tombstone for each of these users."""
-        for user_id in user_ids:
-            self._last.forget(user_id)
+    def forget(self, forgotten: Iterable[tuple[str, int]]) -> None:
+        """Publish a tombstone for each of these users. The second is the row that the user had, below 0 for none:
+        another user may have it by now, whose list is not written yet.
+        """
+        for user_id, row in forgotten:
+            self._last.clear([row])
             self._publisher.forget(user_id)
 
-    def write(
-        self,
-        lists: Iterable[ListOfUser],
-        events: Mapping[str, list[Accepted]],
-        model_version: int,
-        generated_at: int,
-    ) -> Written:
-        """`events`: those of each user that the lists reflect, in stream order; the last is the newest."""
-        sent = unchanged = 0
-        for one in lists:
-            behind = events[one.user_id]
-            times = [accepted.record.timestamp()[1] for accepted in behind]
-            if not self._last.replace(one):
-                unchanged += 1
-                self._on_fresh(times, None)
+    def write(self, lists: ListsOfUsers, behind: Behind, model_version: int, generated_at: int) -> Written:
+        """Send what changed, as the lists of step `model_version`; `generated_at` in ms."""
+        changed_U = self._last.replace(lists.users_U, lists.codes_UK, lists.lengths_U)
+        sent_U = np.ones_like(changed_U) if self._always else changed_U
+        if not sent_U.all():
+            self._on_fresh(_events_behind(behind, np.flatnonzero(~sent_U))[0], None, 0)
+        for lists_N, messages in self._messages(lists, behind, np.flatnonzero(sent_U), model_version, generated_at):
+            self._publisher.send(messages, self._delivered(behind, lists_N))
+        return Written(int(sent_U.sum()), int(len(changed_U) - changed_U.sum()))
+
+    @staticmethod
+    def behind(users_U: Ints, users_B: Ints, taken: Taken, place_B: Ints) -> Behind:
+        """The events of each of these users, of whom each has some. Events have a user row, below 0 where the user was
+        forgotten later, and a place in `taken`.
+        """
+        if not len(users_U):
+            nothing = np.zeros(0, dtype=np.int64)
+            return Behind(np.zeros(1, dtype=np.int64), nothing, nothing, nothing, nothing)
+        by_row = np.argsort(users_U)
+        list_B = by_row[np.minimum(np.searchsorted(users_U, users_B, sorter=by_row), len(users_U) - 1)]
+        is_listed_B = users_U[list_B] == users_B
+        order_E = np.flatnonzero(is_listed_B)[np.argsort(list_B[is_listed_B], kind="stable")]
+        starts_U = np.concatenate(([0], np.cumsum(np.bincount(list_B[is_listed_B], minlength=len(users_U)))))
+        place_E = place_B[order_E]
+        newest_U = place_E[starts_U[1:] - 1]
+        partition_R, offset_R, time_R = taken.partition_R, taken.offset_R, taken.time_R
+        return Behind(starts_U, time_R[place_E], partition_R[newest_U], offset_R[newest_U], time_R[newest_U])
+
+    def _delivered(self, behind: Behind, lists_N: Ints) -> OnDelivery:
+        def delivered(numbers: Ints, at_seconds: Doubles) -> None:
+            times_E, owner_E = _events_behind(behind, lists_N[numbers])
+            self._on_fresh(times_E, at_seconds[owner_E], len(numbers))
+
+        return delivered
+
+    def _messages(
+        self, lists: ListsOfUsers, behind: Behind, lists_N: Ints, model_version: int, generated_at: int
+    ) -> Iterable[tuple[Ints, Messages]]:
+        """The messages of the lists with these numbers, a bufferful at a time, and the numbers of their lists."""
+        catalogue = self._catalogue_ids()
+        fit_N = self._fit(lists, lists_N)
+        plain_N, bounds = lists_N[fit_N], np.empty(2 * len(lists_N) + 1, dtype=np.int64)
+        first = 0
+        while first < len(plain_N):
+            written = write_lists(
+                first,
+                plain_N,
+                lists.users_U,
+                lists.codes_UK,
+                lists.lengths_U,
+                lists.scores_UK,
+                behind.partition_U,
+                behind.offset_U,
+                behind.timestamp_U,
+                model_version,
+                generated_at,
+                self._topic_bytes,
+                self._topic_json,
+                self._users.blob,
+                self._users.start_R,
+                self._users.length_R,
+                self._items.blob,
+                self._items.start_R,
+                self._items.length_R,
+                catalogue.blob,
+                catalogue.start_R,
+                catalogue.length_R,
+                self._buffer,
+                bounds,
+            )
+            if not written:
+                self._buffer = np.empty(2 * len(self._buffer), dtype=np.uint8)
                 continue
-            message = recommendations_of(one, behind[-1], model_version, generated_at)
-            self._publisher.send(message, partial(self._on_fresh, times))
-            sent += 1
-        return Written(sent, unchanged)
+            ends = bounds[: 2 * written + 1].tolist()
+            yield plain_N[first : first + written], Messages(self._buffer[: ends[-1]].tobytes(), ends)
+            first += written
+        for number in lists_N[~fit_N].tolist():
+            message = recommendations_of(
+                self._list(lists, number), self._source(behind, number), model_version, generated_at
+            )
+            yield np.array([number]), messages_of([message])
+
+    def _catalogue_ids(self) -> IdColumns:
+        catalogue = self._catalogue()
+        return self._items if catalogue is None else catalogue  # without a catalogue no code is below 0
+
+    def _fit(self, lists: ListsOfUsers, lists_N: Ints) -> NDArray[np.bool_]:
+        """Whether all scores of a list are such that the compiled writer can take it."""
+        if not lists.scores_UK.shape[1]:
+            return np.ones(len(lists_N), dtype=np.bool_)
+        far_NK = ~(np.abs(lists.scores_UK[lists_N]) < MOST_SCORE)
+        if not far_NK.any():
+            return np.ones(len(lists_N), dtype=np.bool_)
+        in_list_NK = np.arange(far_NK.shape[1]) < lists.lengths_U[lists_N, None]
+        return np.asarray(~(far_NK & in_list_NK).any(1))
+
+    def _list(self, lists: ListsOfUsers, number: int) -> "UserList":
+        """One list with its ids."""
+        length = int(lists.lengths_U[number])
+        catalogue = self._catalogue_ids()
+        items = [
+            _name(self._items, code) if code >= 0 else _name(catalogue, -1 - code)
+            for code in lists.codes_UK[number, :length].tolist()
+        ]
+        return UserList(
+            _name(self._users, int(lists.users_U[number])), items, lists.scores_UK[number, :length].tolist()
+        )
+
+    def _source(self, behind: Behind, number: int) -> SourceEvent:
+        return SourceEvent(
+            self._topic,
+            int(behind.partition_U[number]),
+            int(behind.offset_U[number]),
+            int(behind.timestamp_U[number]),
+        )
 
 
-def recommendations_of(one: ListOfUser, newest: Accepted, model_version: int, generated_at: int) -> Recommendations:
-    """The message of a list. No wall clock: made again from the same events it is the same, byte for byte."""
-    record = newest.record
-    source = SourceEvent(record.topic(), record.partition(), record.offset(), record.timestamp()[1])
+class UserList(NamedTuple):
+    """A user's list, best first."""
+
+    user_id: str
+    item_ids: Sequence[str]
+    scores: Sequence[float]
+
+
+def recommendations_of(one: UserList, source: SourceEvent, model_version: int, generated_at: int) -> Recommendations:
+    """The message of a list. No wall clock: made again from the same events it is the same, byte for byte.
+
+    What `consumer.kernels.lists.write_lists` writes is this, encoded.
+    """
     named = f"{source.topic}\0{source.partition}\0{source.offset}\0{one.user_id}\0{model_version}"
     return Recommendations(
         user_id=one.user_id,
@@ -140,5 +344,63 @@ def recommendations_of(one: ListOfUser, newest: Accepted, model_version: int, ge
         generated_at=generated_at,
         model_version=model_version,
         source=source,
-        items=[ScoredItem(*pair) for pair in zip(one.item_ids, one.scores, strict=True)],
+        items=[
+            ScoredItem(item_id, round(score, DECIMALS)) for item_id, score in zip(one.item_ids, one.scores, strict=True)
+        ],
     )
+
+
+def messages_of(recommendations: Iterable[Recommendations]) -> Messages:
+    """Encoded one by one, keyed by user."""
+    parts = [part for one in recommendations for part in (one.user_id.encode(), encode(one))]
+    return Messages(b"".join(parts), [0, *np.cumsum([len(part) for part in parts]).tolist()])
+
+
+def _events_behind(behind: Behind, lists_N: Ints) -> tuple[Ints, Ints]:
+    """The record timestamps of the events behind these lists, and which of `lists_N` (its place) each belongs to."""
+    starts_N = behind.starts_U[lists_N]
+    counts_N = behind.starts_U[lists_N + 1] - starts_N
+    owner_E = np.repeat(np.arange(len(lists_N)), counts_N)
+    places_E = np.arange(len(owner_E)) + np.repeat(starts_N - (np.cumsum(counts_N) - counts_N), counts_N)
+    return behind.times_E[places_E], owner_E
+
+
+def _name(ids: IdColumns, row: int) -> str:
+    start = int(ids.start_R[row])
+    return ids.blob[start : start + int(ids.length_R[row])].tobytes().decode()
+
+
+class _Ids(NamedTuple):
+    blob: NDArray[np.uint8]
+    start_R: Ints
+    length_R: NDArray[np.int32]
+
+
+class _Lists(NamedTuple):
+    users_U: Ints
+    codes_UK: NDArray[np.int32]
+    lengths_U: NDArray[np.int32]
+    scores_UK: NDArray[np.float32]
+
+
+class _Nowhere:
+    """A publisher that sends nothing."""
+
+    def send(self, messages: Messages, on_delivery: OnDelivery | None = None) -> None:
+        del messages, on_delivery
+
+    def forget(self, user_id: str) -> None:
+        del user_id
+
+
+def warm_up() -> None:
+    """Compile what a step needs, before the first one waits for it."""
+    zero = np.zeros(1, dtype=np.int64)
+    ids = _Ids(np.zeros(1, dtype=np.uint8), zero, np.zeros(1, dtype=np.int32))
+    lists = _Lists(
+        zero, np.zeros((1, 1), dtype=np.int32), np.ones(1, dtype=np.int32), np.ones((1, 1), dtype=np.float32)
+    )
+    last = LastLists()
+    writer = ListWriter(_Nowhere(), last, lambda _times, _at, _lists: None, topic="t", users=ids, items=ids)
+    writer.write(lists, Behind(np.array([0, 0]), zero, zero, zero, zero), 1, 1)
+    last.load(last.state())

@@ -4,15 +4,16 @@ The help of each says what it is and when it is bad. Counters are of this proces
 No user and no item stands in a label. What is counted and when is the callers'.
 """
 
-import bisect
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -105,9 +106,9 @@ class Metrics:
         """`count` lists came to this end."""
         self._recommendations.labels(outcome).inc(count)
 
-    def observe_freshness(self, seconds: Iterable[float]) -> None:
+    def observe_freshness(self, seconds_E: NDArray[np.float64]) -> None:
         """One observation an event: from its record's timestamp to the acknowledgement of the list that reflects it."""
-        self._freshness.observe(seconds)
+        self._freshness.observe(seconds_E)
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:
@@ -148,13 +149,16 @@ class Metrics:
         """The watch over drift found a cohort's error risen for good, `count` times."""
         self._drifts.inc(count)
 
+    def set_topk_recall(self, ratio: float) -> None:
+        self._topk_recall.set(ratio)
+
     def count_refused_step(self) -> None:
         """A step's gradient was not finite, so that no weight was moved."""
         self._refused_steps.inc()
 
-    def count_catalogue_rows(self, outcome: str, count: int) -> None:
-        """`count` records of the catalogue came to this end: taken, unchanged or rejected."""
-        self._catalogue_rows.labels(outcome).inc(count)
+    def count_catalogue_rows(self, kind: str, outcome: str, count: int) -> None:
+        """`count` records of the catalogue, items or users, came to this end: taken, unchanged or rejected."""
+        self._catalogue_rows.labels(kind, outcome).inc(count)
 
     def set_loss(self, kind: str, value: float) -> None:
         """Mean loss of the newest step; kind is ranking or rating."""
@@ -171,10 +175,11 @@ class Metrics:
         """Rows given back since they lay idle."""
         self._evicted.labels(kind).inc(count)
 
-    def checkpoint_saved(self, seconds: float) -> None:
-        """A checkpoint became durable just now and took this long."""
+    def checkpoint_saved(self, seconds: float, pause_seconds: float) -> None:
+        """A checkpoint became durable just now, took this long, and kept the loop from its steps that long."""
         self._saved_at = self._clock()
         self._checkpoint_seconds.set(seconds)
+        self._checkpoint_pause.set(pause_seconds)
 
     def set_model_version(self, version: int) -> None:
         self._model_version.set(version)
@@ -226,9 +231,9 @@ class Metrics:
         )
         self._catalogue_rows = self._counter(
             "catalogue_rows",
-            "Records of the items topic by what became of them. Bad: rejected grows; a producer of the catalogue sends "
-            "what is not an item, and the log says which.",
-            ["outcome"],
+            "Records of the topics of items and users by what became of them. Bad: rejected grows; a producer of the "
+            "catalogue sends what is not a row of it, and the log says which.",
+            ["kind", "outcome"],
         )
         self._evicted = self._counter(
             "evicted_rows",
@@ -274,6 +279,12 @@ class Metrics:
         self._mae = self._gauge(
             "prequential_mae", "Mean absolute error of the newest ratings. Bad: rises, or NaN while ratings come."
         )
+        self._topk_recall = self._gauge(
+            "topk_recall_ratio",
+            "Share of the exact lists' items in fast ones, measured on sampled lists; 1 where lists are exact. "
+            "Bad: below HEADRACE_TOPK_RECALL for long, when lists are exact and slower.",
+        )
+        self._topk_recall.set(1)
         self._popularity_hit_ratio = self._gauge(
             "popularity_hit_ratio", "The hit ratio that mere popularity has on the same events: the line to beat."
         )
@@ -313,30 +324,35 @@ class Metrics:
         self._checkpoint_seconds = self._gauge(
             "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
         )
+        self._checkpoint_pause = self._gauge(
+            "checkpoint_pause_seconds",
+            "How long the newest checkpoint kept the loop from its steps; it is written by another thread. Bad: above "
+            "your objective for freshness.",
+        )
 
 
 class _Freshness(Collector):
     """The freshness histogram. Takes many observations at once: there is one for each event."""
 
     def __init__(self, edges: Sequence[float]) -> None:
-        self._edges = tuple(edges)
-        self._counts = [0] * (len(edges) + 1)
+        self._edges = np.array(edges, dtype=np.float64)
+        self._counts = np.zeros(len(edges) + 1, dtype=np.int64)
         self._sum = 0.0
         self._lock = threading.Lock()
 
-    def observe(self, seconds: Iterable[float]) -> None:
+    def observe(self, seconds_E: NDArray[np.float64]) -> None:
         """A negative time, from a producer's clock that is ahead, counts as 0."""
+        seconds_E = np.maximum(seconds_E, 0.0)
+        counts = np.bincount(np.searchsorted(self._edges, seconds_E), minlength=len(self._counts))
         with self._lock:
-            for value in seconds:
-                value = max(value, 0.0)
-                self._counts[bisect.bisect_left(self._edges, value)] += 1
-                self._sum += value
+            self._counts += counts
+            self._sum += float(seconds_E.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         with self._lock:
-            counts, total = list(self._counts), self._sum
+            counts, total = self._counts.tolist(), self._sum
         below, buckets = 0, []
-        for edge, count in zip((*self._edges, float("inf")), counts, strict=True):
+        for edge, count in zip((*self._edges.tolist(), float("inf")), counts, strict=True):
             below += count
             buckets.append(("+Inf" if math.isinf(edge) else str(float(edge)), float(below)))
         yield HistogramMetricFamily(

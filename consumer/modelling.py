@@ -7,6 +7,7 @@ from consumer.environment import SettingsError
 from model.drift import DriftSettings
 from model.encoders.choice import ENCODERS
 from model.interactions import Interaction
+from model.item_index import warm_up_products
 from model.learner import Learner, LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
@@ -34,7 +35,9 @@ def warm_up(settings: Settings) -> None:
         learner.test_then_learn(
             [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, settings.rating_min + n % 2) for n in range(32)]
         )
-    TopK(learner, settings.k)(["user 1"])
+    TopK(learner, settings.k).lists_of(["user 1"])
+    if learner.device.type == "cpu":
+        warm_up_products(learner.ranking.items.values)
 
 
 def learner_settings(

@@ -1,25 +1,25 @@
 """Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from consumer.config import Settings
 from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
 from consumer.quality import COLD_EVENTS, LiveQuality
 
 if TYPE_CHECKING:
-    from consumer.decode import Accepted
     from consumer.lists import Written
     from consumer.loop import Batch
     from consumer.progress import Progress
     from consumer.source import Source
     from model.learner import Learner
-    from model.topk import UserList
+    from model.topk import Lists, TopK
 
 log = structlog.get_logger()
 
@@ -28,7 +28,8 @@ ALIVE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0
 """Between two looks at what need not be looked at in every step: lag, rolling figures, sizes."""
 
-FreshnessListener = Callable[[list[float], bool], None]
+FreshnessListener = Callable[[NDArray[np.float64], int], None]
+"""Seconds of events until their effect, and how many lists that the broker had are behind them."""
 
 
 class Observation:
@@ -49,9 +50,9 @@ class Observation:
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
 
-    def watch(self, source: "Source", learner: "Learner", progress: "Progress") -> None:
+    def watch(self, source: "Source", learner: "Learner", progress: "Progress", top_k: "TopK | None" = None) -> None:
         """What to look at between steps."""
-        self._source, self._learner, self._progress = source, learner, progress
+        self._source, self._learner, self._progress, self._top_k = source, learner, progress, top_k
         self.metrics.set_learning_rate(self._learning_rate)
 
     def is_alive(self) -> bool:
@@ -74,9 +75,9 @@ class Observation:
     def observe(self, batch: "Batch", written: "Written") -> None:
         """A step was learned and its lists are on their way."""
         metrics, step = self.metrics, batch.step
-        metrics.observe_batch(len(batch.records))
+        metrics.observe_batch(len(batch.taken))
         for outcome, events in ((EventOutcome.LEARNED, batch.learned), (EventOutcome.DUPLICATE, batch.duplicates)):
-            for event_type, count in Counter(map(_type_name, events)).items():
+            for event_type, count in events.counts().items():
                 metrics.count_events(event_type, outcome, count)
         for event_type, count in Counter(reject.event_type for reject in batch.rejects).items():
             metrics.count_events(event_type, EventOutcome.DEAD_LETTER, count)
@@ -117,32 +118,34 @@ class Observation:
             user_means_B=step.user_means_B,
         )
         self._observe_lists(batch.lists)
-        self._newest_record_ms = max(record.timestamp()[1] for record in batch.records)
+        self._newest_record_ms = int(batch.taken.time_R.max())
         for listener in self.batch_listeners:
             listener(batch, written)
 
-    def list_settled(self, record_times_ms: Iterable[int], at_seconds: float | None) -> None:
-        """The broker had the list that reflects these records at this time; None: it was found unchanged just now."""
-        settled_at = self._now_seconds() if at_seconds is None else at_seconds
-        seconds = [settled_at - time_ms / 1000 for time_ms in record_times_ms]
-        self.metrics.observe_freshness(seconds)
-        if at_seconds is not None:
-            self.metrics.count_recommendations(ListOutcome.PUBLISHED)
+    def lists_settled(
+        self, record_times_ms_E: NDArray[np.int64], at_seconds_E: NDArray[np.float64] | None, published: int
+    ) -> None:
+        """The broker had the lists that reflect these records (E) at these times; None: they did not change, as was
+        found just now. `published`: how many lists the broker had.
+        """
+        settled_at = self._now_seconds() if at_seconds_E is None else at_seconds_E
+        seconds_E = settled_at - record_times_ms_E / 1000
+        self.metrics.observe_freshness(seconds_E)
+        self.metrics.count_recommendations(ListOutcome.PUBLISHED, published)
         for listener in self.freshness_listeners:
-            listener(seconds, at_seconds is not None)
+            listener(seconds_E, published)
 
     def saved(self, progress: "Progress") -> None:
         """A checkpoint is durable."""
-        self.metrics.checkpoint_saved(progress.save_seconds)
+        self.metrics.checkpoint_saved(progress.save_seconds, progress.pause_seconds)
 
-    def _observe_lists(self, lists: "Sequence[UserList]") -> None:
-        """Looks users up, but gives nobody a row."""
-        learner = self._learner
-        known = [(row, one.item_rows) for one in lists if (row := learner.users.row(one.user_id)) is not None]
-        if known:
-            is_cold_U = learner.live.history.pushed_U[np.array([row for row, _ in known])] < COLD_EVENTS
-            count_I = learner.live.counts.count_I[: learner.live.counts.items]
-            self.quality.observe_lists([item_rows for _, item_rows in known], is_cold_U, count_I)
+    def _observe_lists(self, lists: "Lists") -> None:
+        live = self._learner.live
+        if len(lists.users_U):
+            is_cold_U = live.history.pushed_U[lists.users_U] < COLD_EVENTS
+            listed_UK = np.arange(lists.codes_UK.shape[1]) < lists.lengths_U[:, None]
+            count_I = live.counts.count_I[: live.counts.items]
+            self.quality.observe_lists(np.where(listed_UK, lists.codes_UK, -1), is_cold_U, count_I)
 
     def _look(self) -> None:
         lag = self._source.lag()
@@ -150,6 +153,8 @@ class Observation:
             self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
         )
         self.metrics.set_lag(lag, max(behind, 0.0))
+        if self._top_k is not None:
+            self.metrics.set_topk_recall(self._top_k.recall.value)
         figures = self.quality.rolling()
         self.metrics.set_quality(
             hit_ratio=figures.hit_ratio,
@@ -162,7 +167,3 @@ class Observation:
             self.metrics.set_cohort_quality(cohort, measures._asdict())
         self.metrics.set_vocabulary_rows("users", self._learner.users.in_use)
         self.metrics.set_vocabulary_rows("items", self._learner.items.in_use)
-
-
-def _type_name(accepted: "Accepted") -> str:
-    return str(type(accepted.event).__struct_config__.tag)

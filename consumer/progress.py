@@ -2,24 +2,33 @@
 
 Knows the order of effects at a save: what was published is acknowledged, then the checkpoint is durable, then the
 group's offsets are committed (for lag tools and people; a failed commit is no reason to stop).
+
+While the worker runs the loop's thread only copies the state, and what grows with the users a piece at a time
+(`consumer.precopy`). Another thread digests the copy and writes it to the disk, where it gets its name, and by that
+becomes a checkpoint, once all that was published before the copy was made is acknowledged. Between two steps the loop
+asks whether anything is to be done (`due`), and has it done (`advance`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from consumer.catalogue import Catalogue
-from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Snapshot
+from consumer.catalogue import Catalogues
+from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
 from consumer.lists import LastLists
-from consumer.publish import Publisher
+from consumer.precopy import Precopy
+from consumer.publish import Mark, Publisher
 from consumer.source import CommitFailed, Source
 from model.learner import Learner
 from model.state import state_digest
@@ -31,9 +40,41 @@ log = structlog.get_logger()
 
 
 class HoldsArrays(Protocol):
-    def state(self) -> dict[str, NDArray[Any]]: ...
+    def state(self) -> dict[str, NDArray[Any]]:
+        """May be views: they are copied before anything moves."""
+        ...
 
     def load(self, state: dict[str, NDArray[Any]]) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """What a checkpoint holds, as it was between two steps."""
+
+    step: int
+    model_version: int
+    offsets: dict[str, dict[int, int]]
+    counts: Counts
+    model: dict[str, Tensor]
+    others: dict[str, Tensor]
+    event_ids: Callable[[], dict[str, NDArray[Any]]]
+
+
+@dataclass
+class _Save:
+    """A save under way: first it is prepared, then, once all before `mark` is acknowledged, it is kept."""
+
+    mark: Mark
+    begun_at: float
+    preparing: Future[Prepared]
+    keeping: Future[Manifest] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it cannot go on without the loop's thread."""
+        if self.keeping is not None:
+            return self.keeping.done()
+        return self.preparing.done() and (self.mark.is_acknowledged or self.preparing.exception() is not None)
 
 
 class Progress:
@@ -48,12 +89,18 @@ class Progress:
         learner: Learner,
         seen_ids: RecentEventIds,
         last_lists: LastLists,
-        catalogue: Catalogue,
+        top_k: HoldsArrays,
+        catalogue: Catalogues,
         settings: dict[str, Any],
         every_seconds: float,
         flush_seconds: float,
         clock: Callable[[], float],
+        executor: Executor,
+        journal_writer: Executor | None = None,
     ) -> None:
+        """`executor` writes checkpoints, `journal_writer` (where there is one) the journal beside the loop; both are
+        this object's from now on, and have one thread each.
+        """
         self.counts = Counts()
         self.saved: Manifest | None = None
         """The newest checkpoint, verified when it was read or written."""
@@ -61,15 +108,27 @@ class Progress:
         self._store = store
         self._journal = journal
         self._learner = learner
-        self._holders: dict[str, HoldsArrays] = {"ids": seen_ids, "lists": last_lists, "catalogue": catalogue}
+        self._seen_ids = seen_ids
+        self._holders: dict[str, HoldsArrays] = {
+            "ids": seen_ids,
+            "lists": last_lists,
+            "catalogue": catalogue,
+            "topk": top_k,
+        }
         self._catalogue = catalogue
         self._settings = settings
         self._every_seconds = every_seconds
         self._flush_seconds = flush_seconds
         self._clock = clock
-        self._saved_at = clock()
+        self._executor = executor
+        self._journal_writer = journal_writer
+        self._precopy = Precopy()
+        self._under_way: _Save | None = None
+        self._begun_at = self._saved_at = clock()
         self.save_seconds = 0.0
-        """How long the newest save took, the wait for acknowledgements included."""
+        """How long the newest save took, from its beginning until its offsets were committed."""
+        self.pause_seconds = 0.0
+        """Longest time for which it kept the loop from its steps."""
 
     def restore(self, source: Source, reset: Reset | None) -> JournaledSource:
         """Load the newest whole checkpoint and hand out a source that goes on behind it, journaled steps first.
@@ -94,10 +153,10 @@ class Progress:
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
         if not stays:
             self._journal.clear()  # its steps cannot be made again from here
-        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue)
+        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue, self._journal_writer)
         self._topic_source = source
         if not stays:
-            self._write()
+            self._tell(self._store.keep(self._prepare(self._copy())))
         self._journal.start_segment(self._store.oldest_step())
         log.info(
             "restored" if found else "starting from nothing",
@@ -117,53 +176,147 @@ class Progress:
             self.counts.dead_letters + counts.dead_letters,
         )
 
+    def note_moved(self, user_rows: NDArray[np.int64]) -> None:
+        """A step had events of the users of these rows, or forgot them."""
+        self._precopy.note(user_rows)
+
     def seconds_since_save(self) -> float:
+        """Since the newest checkpoint was durable, or since the start."""
         return self._clock() - self._saved_at
 
     def due(self) -> bool:
-        return self.seconds_since_save() >= self._every_seconds
+        """Whether a save is to begin now, or the one under way waits for the loop's thread."""
+        if self._precopy.is_under_way:
+            return True
+        if self._under_way is None:
+            return self._clock() - self._begun_at >= self._every_seconds
+        return self._under_way.is_waiting
+
+    def advance(self, publisher: Publisher) -> bool:
+        """Do what is due, without waiting for anything. True: a checkpoint became durable and its offsets were
+        committed, or there was nothing new to save.
+
+        Raises OSError where the disk has refused; nothing was committed then.
+        """
+        started = self._clock()
+        if self._under_way is not None:
+            is_done = self._go_on(self._under_way)
+        elif self._precopy.is_under_way:
+            is_done = self._copy_on(publisher)
+        else:
+            self.pause_seconds = 0.0
+            is_done = self._begin(publisher, started)
+        self.pause_seconds = max(self.pause_seconds, self._clock() - started)
+        return is_done
 
     def save(self, publisher: Publisher) -> Manifest:
         """Wait for all acknowledgements, write a checkpoint, commit the offsets. Nothing new, nothing written.
 
-        Raises DeliveryFailed where an acknowledgement is missing, OSError where the disk refuses; nothing was
-        committed then.
+        A save that is under way comes to its end first. Raises DeliveryFailed where an acknowledgement is missing,
+        OSError where the disk refuses; nothing was committed then.
         """
-        started = self._clock()
+        begun_at = self._clock()
+        self._precopy.drop()
         publisher.flush(self._flush_seconds)
-        if self.saved is not None and (self.saved.step, self.saved.epoch) == (self._source.step, self._store.epoch):
-            self._saved_at = self._clock()
-            return self.saved
-        saved = self._write()
+        while self._under_way is not None:
+            self._go_on(self._under_way)
+        if self._is_saved():
+            self._begun_at = self._saved_at = self._clock()
+        else:
+            self._finish(self._store.keep(self._prepare(self._copy())), begun_at)
+            self._begun_at, self.pause_seconds = self._saved_at, self.save_seconds
+        assert self.saved is not None
+        return self.saved
+
+    def close(self) -> None:
+        """Let a save under way go: what it left on the disk is no checkpoint, and is removed by the next start."""
+        self._executor.shutdown(cancel_futures=True)
+        if self._journal_writer is not None:
+            self._journal_writer.shutdown()
+
+    def _begin(self, publisher: Publisher, now: float) -> bool:
+        self._begun_at = now
+        if self._is_saved():
+            self._saved_at = now
+            return True
+        self._precopy.begin(self._learner.user_arrays())
+        return self._copy_on(publisher)
+
+    def _copy_on(self, publisher: Publisher) -> bool:
+        """Copy a piece of what users have; with the last one all the rest, and hand it over."""
+        if self._precopy.advance(self._learner.user_arrays()):
+            # Whatever is sent from now on is of steps that are not in the copy.
+            copy, mark = self._copy(self._precopy.finish(self._learner.user_arrays())), publisher.mark()
+            self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
+        return False
+
+    def _is_saved(self) -> bool:
+        saved = self.saved
+        return saved is not None and (saved.step, saved.epoch) == (self._source.step, self._store.epoch)
+
+    def _copy(self, copied: Mapping[str, NDArray[Any]] | None = None) -> _Copy:
+        """All that a checkpoint holds, out of reach of the steps to come. `copied`: what is so already."""
+        others: dict[str, Tensor] = {}
+        for name, holder in self._holders.items():
+            if holder is not self._seen_ids:
+                others.update({f"{name}.{part}": torch.tensor(array) for part, array in holder.state().items()})
+        return _Copy(
+            step=self._source.step,
+            model_version=self._learner.version,
+            offsets={self._topic: self._source.next_offsets()},
+            counts=self.counts,
+            model=self._learner.state(copied),
+            others=others,
+            event_ids=self._seen_ids.frozen(),
+        )
+
+    def _prepare(self, copy: _Copy) -> Prepared:
+        """Digest and write the copy: seconds, in which other threads run."""
+        event_ids = {f"ids.{part}": torch.from_numpy(array) for part, array in copy.event_ids().items()}
+        return self._store.prepare(
+            Snapshot(
+                step=copy.step,
+                model_version=copy.model_version,
+                offsets=copy.offsets,
+                counts=copy.counts,
+                settings=self._settings,
+                state_sha256=state_digest(copy.model),
+                tensors={
+                    **{f"model.{name}": value for name, value in copy.model.items()},
+                    **copy.others,
+                    **event_ids,
+                },
+            )
+        )
+
+    def _go_on(self, save: _Save) -> bool:
+        """Take the next step of a save, waiting where it is not there yet; whether that was its end."""
+        try:
+            if save.keeping is None:
+                save.keeping = self._executor.submit(self._store.keep, save.preparing.result())
+                return save.keeping.done() and self._go_on(save)
+            saved = save.keeping.result()
+        except BaseException:
+            self._under_way = None
+            raise
+        self._under_way = None
+        self._finish(saved, save.begun_at)
+        return True
+
+    def _finish(self, saved: Manifest, begun_at: float) -> None:
+        """The checkpoint is durable: what came before it is not needed any more, and the group may know."""
+        self._tell(saved)
         self._journal.start_segment(self._store.oldest_step())
         try:
             self._topic_source.commit(saved.offsets[self._topic])
         except CommitFailed as error:
             log.warning("offsets not committed; lag tools will show old ones until the next save", why=str(error))
         self._saved_at = self._clock()
-        self.save_seconds = self._saved_at - started
-        return saved
+        self.save_seconds = self._saved_at - begun_at
 
-    def _write(self) -> Manifest:
-        model = self._learner.state()
-        tensors = {f"model.{name}": value for name, value in model.items()}
-        for name, holder in self._holders.items():
-            tensors.update({f"{name}.{part}": torch.tensor(array) for part, array in holder.state().items()})
-        self.saved = self._store.save(
-            Snapshot(
-                step=self._source.step,
-                model_version=self._learner.version,
-                offsets={self._topic: self._source.next_offsets()},
-                counts=self.counts,
-                settings=self._settings,
-                state_sha256=state_digest(model),
-                tensors=tensors,
-            )
-        )
-        log.info(
-            "checkpoint saved", step=self.saved.step, model_version=self.saved.model_version, offsets=self.saved.offsets
-        )
-        return self.saved
+    def _tell(self, saved: Manifest) -> None:
+        self.saved = saved
+        log.info("checkpoint saved", step=saved.step, model_version=saved.model_version, offsets=saved.offsets)
 
     def _offsets_of(self, manifest: Manifest) -> Mapping[int, int]:
         if self._topic not in manifest.offsets:

@@ -7,7 +7,6 @@ of learning. They are the judges in tests/test_quality.py instead.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -102,8 +101,8 @@ class LiveQuality:
         # Small steps are taken in together: the cost of a call, not of an event, is what counts there.
         self._waiting: list[_Events] = []
         self._waiting_events = 0
-        self._waiting_lists: list[Sequence[int]] = []
-        self._waiting_cold: list[bool] = []
+        self._waiting_lists: list[NDArray[np.integer]] = []
+        self._waiting_cold: list[Flags] = []
         self._count_I = np.zeros(0, dtype=np.int64)
 
     def observe(
@@ -161,26 +160,29 @@ class LiveQuality:
         self._ratings.append(ratings_R5)
         self._totals.add(ranks_R4[:, :2], ratings_R5[:, :3], self._k)
 
-    def observe_lists(self, item_rows: Sequence[Sequence[int]], is_cold_U: Flags, count_I: Ints) -> None:
+    def observe_lists(self, item_rows_UK: NDArray[np.integer], is_cold_U: Flags, count_I: Ints) -> None:
         """The lists of a step as rows of items, best first, and whether each one's user is cold.
 
-        `count_I` says how often each item was chosen, and is looked at now or a little later. Rows below 0 are items
-        without an event: they count for nothing.
+        `count_I` says how often each item was chosen, and is looked at now or a little later. Rows below 0 count for
+        nothing: they are items without an event, and what is behind the end of a list.
         """
-        self._waiting_lists.extend(item_rows)
-        self._waiting_cold.extend(is_cold_U.tolist())
+        self._waiting_lists.append(item_rows_UK)
+        self._waiting_cold.append(is_cold_U)
         self._count_I = count_I
-        if len(self._waiting_lists) >= LISTS_AT_ONCE:
+        if sum(map(len, self._waiting_cold)) >= LISTS_AT_ONCE:
             self._settle_lists()
 
     def _settle_lists(self) -> None:
-        item_rows, is_cold_U, count_I = self._waiting_lists, np.array(self._waiting_cold), self._count_I
+        waiting, cold, count_I = self._waiting_lists, self._waiting_cold, self._count_I
         self._waiting_lists, self._waiting_cold = [], []
-        longest = max(map(len, item_rows), default=0)
+        longest = max((rows_UK.shape[1] for rows_UK in waiting), default=0)
         if not longest:
             return
-        items_UK = np.array([[*rows, *[-1] * (longest - len(rows))] for rows in item_rows], dtype=np.float64)
-        rows_UK, listed_UK = items_UK.astype(np.int64), items_UK >= 0
+        is_cold_U = np.concatenate(cold)
+        rows_UK = np.concatenate(
+            [np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=-1) for rows in waiting]
+        ).astype(np.int64)
+        items_UK, listed_UK = rows_UK.astype(np.float64), rows_UK >= 0
         bits_UK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[rows_UK.clip(0)] + 0.5)
         listed_U = listed_UK.sum(1)
         novelty_U = np.divide(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consumer.lists import Written
 from consumer.loop import Batch
@@ -52,11 +53,11 @@ class Tally:
         self.rolling: Figures = quality.rolling()
         self._quality = quality
         self._clock = clock
-        self._freshness: list[float] = []
+        self._freshness: list[NDArray[np.float64]] = []
         self._marks: deque[tuple[float, int, int]] = deque([(clock(), 0, 0)])
 
     def batch_done(self, batch: Batch, written: Written) -> None:
-        self.done += len(batch.records)
+        self.done += len(batch.taken)
         self.unchanged += written.unchanged
         now = self._clock()
         if now - self._marks[-1][0] >= SPEED_SECONDS / 20:
@@ -65,8 +66,8 @@ class Tally:
                 self._marks.popleft()
             self.rolling = self._quality.rolling()
 
-    def list_settled(self, seconds: list[float], published: bool) -> None:
-        self._freshness.extend(seconds)
+    def lists_settled(self, seconds_E: NDArray[np.float64], published: int) -> None:
+        self._freshness.append(seconds_E)
         self.published += published
 
     def list_read(self, recommendations: Recommendations) -> None:
@@ -85,20 +86,31 @@ class Tally:
         return self._speed(2)
 
     def newest_freshness(self) -> Percentiles:
-        return percentiles(self._freshness[-NEWEST:])
+        newest: list[NDArray[np.float64]] = []
+        events = 0
+        for seconds_E in reversed(self._freshness):
+            if events >= NEWEST:
+                break
+            newest.append(seconds_E)
+            events += len(seconds_E)
+        return percentiles(_joined(newest[::-1])[-NEWEST:])
 
     def freshness(self) -> Percentiles:
         """Over everything."""
-        return percentiles(self._freshness)
+        return percentiles(_joined(self._freshness))
 
     def _speed(self, column: int) -> float:
         first, last = self._marks[0], self._marks[-1]
         return (last[column] - first[column]) / (last[0] - first[0]) if last[0] > first[0] else 0.0
 
 
-def percentiles(seconds: Sequence[float]) -> Percentiles:
+def percentiles(seconds_E: Sequence[float] | NDArray[np.float64]) -> Percentiles:
     """Median and 99th percentile."""
-    if not seconds:
+    if not len(seconds_E):
         return Percentiles(math.nan, math.nan)
-    p50, p99 = np.percentile(np.array(seconds), (50, 99)).tolist()
+    p50, p99 = np.percentile(seconds_E, (50, 99)).tolist()
     return Percentiles(p50, p99)
+
+
+def _joined(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *arrays])

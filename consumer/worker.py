@@ -7,20 +7,21 @@ anything is read.
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 import structlog
 import torch
 
-from consumer.actions import to_model
-from consumer.catalogue import Catalogue
+from consumer import lists
+from consumer.actions import Interpreter
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
-from consumer.decode import Accepted, Decoder
+from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
-from consumer.journal import Journal
+from consumer.journal import ITEMS, USERS, Journal
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, run
 from consumer.metrics import Metrics
@@ -30,7 +31,6 @@ from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.source import Source, TopicMissing
-from model.interactions import Forget, Interaction
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -54,6 +54,7 @@ class Worker:
         """Restores what was saved. Raises what stops a start: CheckpointError, SourceError, SettingsError, ..."""
         self.settings = settings
         warm_up(settings)
+        lists.warm_up()
         self.learner = make_learner(settings)
         self.metrics = Metrics(freshness_buckets=settings.freshness_buckets)
         self.metrics.set_build_info(
@@ -62,7 +63,18 @@ class Worker:
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
-        self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
+        top_k = TopK(
+            self.learner,
+            settings.k,
+            cold_items=settings.cold_items,
+            mode=settings.topk,
+            least_recall=settings.topk_recall,
+        )
+        count = self.metrics.count_catalogue_rows
+        self.catalogue = Catalogues(
+            Catalogue(self.learner.describe, rows=ROWS[ITEMS], count=count),
+            Catalogue(self.learner.describe_users, rows=ROWS[USERS], count=count),
+        )
         self._journal = Journal(settings.checkpoint_dir / "journal")
         self.progress = Progress(
             topic=settings.events_topic,
@@ -71,18 +83,22 @@ class Worker:
             learner=self.learner,
             seen_ids=seen_ids,
             last_lists=last_lists,
+            top_k=top_k,
             catalogue=self.catalogue,
             settings=settings.shown(),
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
             clock=clock,
+            executor=ThreadPoolExecutor(1, "checkpoint"),
+            journal_writer=ThreadPoolExecutor(1, "journal"),
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
         )
-        self._items_source = Source(
-            settings.bootstrap_servers, settings.items_topic, settings.group_id, librdkafka=settings.librdkafka
-        )
+        self._content_sources = {
+            kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
+            for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
+        }
         self._publisher: Publisher | None = None
         try:
             epoch = self.store.acquire()
@@ -105,15 +121,24 @@ class Worker:
             ),
             seen_ids=seen_ids,
             catalogue=self.catalogue,
-            interpret=partial(interpret, settings),
+            interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
-            top_k=TopK(self.learner, settings.k, cold_items=settings.cold_items),
+            top_k=top_k,
             publisher=publisher,
-            lists=ListWriter(publisher, last_lists, self.observation.list_settled),
+            lists=ListWriter(
+                publisher,
+                last_lists,
+                self.observation.lists_settled,
+                topic=settings.events_topic,
+                users=self.learner.users,
+                items=self.learner.items,
+                catalogue=self.learner.catalogue_ids,
+                always=settings.publish_always,
+            ),
             observer=self.observation,
             progress=self.progress,
         )
-        self.observation.watch(self.source, self.learner, self.progress)
+        self.observation.watch(self.source, self.learner, self.progress, self.parts.top_k)
 
     def end_offsets(self) -> dict[int, int]:
         """The high watermarks of the events topic now."""
@@ -137,20 +162,23 @@ class Worker:
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
         self.source.close()
-        self._items_source.close()
+        for source in self._content_sources.values():
+            source.close()
         if self._publisher is not None:
             self._publisher.close()
+        self.progress.close()
         self._journal.close()
         self.store.release()
 
     def _read_catalogue(self) -> None:
-        try:
-            # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
-            self._items_source.seek(None, Reset.EARLIEST)
-        except TopicMissing as missing:
-            log.warning("no catalogue: items are learned from events alone", why=str(missing))
-            return
-        self.catalogue.read(self._items_source)
+        for kind, source in self._content_sources.items():
+            try:
+                # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
+                source.seek(None, Reset.EARLIEST)
+            except TopicMissing as missing:
+                log.warning(f"no catalogue of {kind}: they are learned from events alone", why=str(missing))
+                continue
+            (self.catalogue.items if kind == ITEMS else self.catalogue.users).read(source)
 
     def __enter__(self) -> Self:
         return self
@@ -159,8 +187,3 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def interpret(settings: Settings, accepted: Accepted) -> Interaction | Forget | None:
-    """What an accepted event means to the model, by the weights of the settings."""
-    return to_model(accepted.event, settings.action_weights, settings.default_weight, settings.rating_weight)

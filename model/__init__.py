@@ -2,7 +2,8 @@
 
 Reading order: interactions (what comes in) · learner (test, then learn: the whole step) · live (what moves event
 by event inside a batch: history, seen, counts) · encoders (history -> user vector) · losses and negatives ·
-ratings (the other head) · tables and optimizers (rows that grow, and how they move) · topk (the lists) ·
+ratings (the other head) · tables and optimizers (rows that grow, and how they move) · topk (the lists;
+item_index and kernels/scan find them, recall measures the loose ones) ·
 evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
 
 Shapes are in the names of arrays:

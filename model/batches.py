@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.history import SeenItems
 from model.live import Found
+from model.user_content import Said
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class RankedBatch:
     found: Found
     seen: SeenItems
     allow_repeats: bool
+    said: Said | None = None
+    """What is said of the events' users besides their history."""
 
     @cached_property
     def mentions(self) -> Mentions:

@@ -10,8 +10,9 @@ Cost: a pass over the item table a step (items * width), and the features (entri
 that it comes to a constant an event; items that the catalogue changes are brought up to date at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from model.entries import Bags, Entries, ItemContent
+from model.entries import Bags, Entries, ItemContent, features_of
 from model.growth import grown
 from model.optimizers import Adagrad
 from model.tables import Table
 from model.vocabulary import Vocabulary
 
 NONE = -1
+REST_EVENTS = 100_000
+"""Events before the row of a removed item without an event is given back: until then late events find that it was
+removed, and lists made before hold its number."""
+
+Row = TypeVar("Row", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,9 @@ class Content:
         self.row_I = np.zeros(0, dtype=np.int64)
         """The catalogue row of each item, NONE where there is none."""
         self.items = 0
+        self._removed: dict[int, int] = {}
+        """Row of each removed item that had no event -> events learned up to then, oldest first."""
+        self._learned = 0
         self.table = Table("content", width, spread=0, seed=0, device=device, dtype=dtype)
         self._optimizer = Adagrad(self.table, settings.rate)
         self._vectors_XD = torch.zeros((0, width), device=device, dtype=dtype)
@@ -72,15 +81,19 @@ class Content:
     def describe(self, changes: Mapping[str, ItemContent | None], items: Vocabulary) -> None:
         """Take in what is said of items now; None: nothing any more, and the item is not to be recommended."""
         self.follow(items)
-        known = len(self.ids)
+        self._give_back_rows()
         rows = self.ids.rows(list(changes))
         self._grow(len(self.ids))
+        self.entries.write(rows, [features_of(content) for content in changes.values()])
+        self.entries.tidy()
         for row, (item_id, content) in zip(rows.tolist(), changes.items(), strict=True):
-            self.entries.replace(row, content)
             self.available_X[row] = content is not None and content.available
-            item = items.row(item_id) if row >= known else None
+            item = items.row(item_id) if self.item_X[row] == NONE else None
             if item is not None:
                 self._link(row, item, born_cold=False)
+            self._removed.pop(row, None)
+            if content is None and self.item_X[row] == NONE:
+                self._removed[row] = self._learned
         self.table.grow(self.entries.features)
         self._links = self._bags = None
         if self.entries.has_new_scale():
@@ -88,7 +101,7 @@ class Content:
             self._compute_all()
         elif self.table.rows:
             at = torch.from_numpy(rows).to(self.device)
-            self._vectors_XD[at] = _sums(self.entries.bags(rows), self.table.values)
+            self._vectors_XD[at] = sums(self.entries.bags(rows), self.table.values)
 
     def follow(self, items: Vocabulary) -> None:
         """Find the catalogue's rows of items that had their first event."""
@@ -106,6 +119,14 @@ class Content:
                 self._link(row, item, born_cold=True)
         self._links = None
 
+    def _give_back_rows(self) -> None:
+        """Let go of items that were removed long ago and had no event."""
+        for row, at in list(self._removed.items()):
+            if self._learned - at < REST_EVENTS:
+                break
+            del self._removed[row]
+            self.ids.remove(self.ids.name(row))
+
     def unavailable_items(self) -> NDArray[np.int64]:
         """Item rows that are not to be recommended."""
         items_X = self.item_X[: len(self.ids)]
@@ -117,18 +138,6 @@ class Content:
         size = len(self.ids)
         lengths_X = self.entries.lengths()
         return np.flatnonzero((self.item_X[:size] == NONE) & self.available_X[:size] & (lengths_X > 0))
-
-    def list_codes(self, item_rows: Sequence[int]) -> list[int]:
-        """A number for each item row that it also had in lists made before its first event: see `cold_code`."""
-        rows = self.row_I[list(item_rows)].tolist() if item_rows else []
-        return [
-            cold_code(row) if row != NONE and self.born_cold_X[row] else item
-            for item, row in zip(item_rows, rows, strict=True)
-        ]
-
-    def rows_of_codes(self, codes: Sequence[int]) -> list[int]:
-        """The item rows behind `list_codes`; NONE for items that still had no event."""
-        return [code if code >= 0 else int(self.item_X[cold_code(code)]) for code in codes]
 
     # --- vectors ---
 
@@ -148,6 +157,7 @@ class Content:
         items = places if rows is None else rows[places]
         self._gathered_ID.index_add_(0, items, weights * gradient[places])
         self._events += events
+        self._learned += events
         if self._events >= max(self.settings.every_events, self.entries.live // self.settings.entries_an_event):
             self._move()
 
@@ -164,7 +174,7 @@ class Content:
         """One step of the table against what was gathered; every content vector follows."""
         if self._links is None:
             self._links = links(self.entries, self.item_X[: len(self.ids)])
-        by_feature = _sums(self._links.items_of_features, self._gathered_ID)
+        by_feature = sums(self._links.items_of_features, self._gathered_ID)
         self._optimizer.step(self._links.features, by_feature)
         self._gathered_ID.zero_()
         self._events = 0
@@ -176,7 +186,7 @@ class Content:
     def _compute_all(self) -> None:
         if self.table.rows:
             self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
-            self._vectors_XD[: len(self.ids)] = _sums(self._bags, self.table.values)
+            self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
@@ -190,6 +200,7 @@ class Content:
 
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
+        self._removed.pop(row, None)
 
     # --- keeping ---
 
@@ -200,7 +211,8 @@ class Content:
             "available": self.available_X[:size],
             "item rows": self.item_X[:size],
             "born cold": self.born_cold_X[:size],
-            "events": np.array([self._events]),
+            "events": np.array([self._events, self._learned]),
+            "removed": np.array([*self._removed.items()], dtype=np.int64).reshape(-1, 2),
             **{f"ids.{name}": array for name, array in self.ids.state().items()},
             **{f"entries.{name}": array for name, array in self.entries.state().items()},
         }
@@ -219,7 +231,8 @@ class Content:
         self.available_X = arrays["available"].astype(np.bool_)
         self.item_X = arrays["item rows"].astype(np.int64)
         self.born_cold_X = arrays["born cold"].astype(np.bool_)
-        self._events = int(arrays["events"][0])
+        self._events, self._learned = arrays["events"].tolist()
+        self._removed = dict(arrays["removed"].tolist())
         self._gathered_ID = state["gathered"].to(self._gathered_ID).clone()
         self.items = len(self._gathered_ID)
         self.row_I = np.full(self.items, NONE, dtype=np.int64)
@@ -248,23 +261,26 @@ def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
     return Links(torch.from_numpy(features_F), Bags(starts_F, items_E, bags.weights_E[order_E]))
 
 
-def cold_code(catalogue_row: int) -> int:
-    """What stands for an item of the catalogue in lists of rows: below zero, where no item row is. Its own inverse."""
+def cold_code(catalogue_row: Row) -> Row:
+    """What stands for an item (in arrays: for items) of the catalogue in lists of rows. Its own inverse.
+
+    It is below zero, where no item row is.
+    """
     return -1 - catalogue_row
 
 
-def _sums(bags: Bags, rows: Tensor) -> Tensor:
+def sums(bags: Bags, rows: Tensor) -> Tensor:
     """Weighted sums of rows, one for each bag; an empty bag gives zeros."""
     device = rows.device
     weights = torch.from_numpy(bags.weights_E).to(rows)
-    sums: Tensor = functional.embedding_bag(
+    summed: Tensor = functional.embedding_bag(
         torch.from_numpy(bags.features_E).to(device),
         rows,
         torch.from_numpy(bags.starts_N).to(device),
         mode="sum",
         per_sample_weights=weights,
     )
-    return sums
+    return summed
 
 
 def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

@@ -1,4 +1,4 @@
-"""Which features each item of the catalogue has, and how strongly: a sparse matrix whose rows are replaced one by one.
+"""Which features each item, or user, has, and how strongly: a sparse matrix whose rows are replaced one by one.
 
 A feature is a hashed bucket (`model.text`) and gets a row of the table when it first occurs, so memory follows what
 occurs. It counts from its second item on: what only one item has says nothing of another one. Rows that were replaced
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
+from model.kernels.entries import write_rows
 from model.numbers import RunningScaler
 from model.text import bucket, text_features
 
@@ -20,7 +21,7 @@ MOST_NUMBERS = 4096
 
 
 class ItemContent(NamedTuple):
-    """What the catalogue says of an item; None where it says nothing."""
+    """What is said of an item, or of a user (categories and features); None where nothing is."""
 
     title: str | None = None
     text: str | None = None
@@ -40,6 +41,13 @@ class ItemContent(NamedTuple):
         return None
 
 
+class Features(NamedTuple):
+    """Hashed features: bucket -> weight, and bucket -> number to be scaled. No bucket is in both."""
+
+    weights: dict[int, float]
+    numbers: dict[int, float]
+
+
 class Bags(NamedTuple):
     """Rows of the matrix end to end: row n is `features_E` and `weights_E` from `starts_N[n]` on."""
 
@@ -51,6 +59,13 @@ class Bags(NamedTuple):
     def rows_E(self) -> NDArray[np.int64]:
         """The row of each entry."""
         return np.repeat(np.arange(len(self.starts_N)), np.diff(self.starts_N, append=len(self.features_E)))
+
+    def some(self, rows_M: NDArray[np.int64]) -> "Bags":
+        """These rows, in this order."""
+        lengths_M = np.diff(self.starts_N, append=len(self.features_E))[rows_M]
+        starts_M = np.cumsum(lengths_M) - lengths_M
+        places = np.arange(int(lengths_M.sum())) + np.repeat(self.starts_N[rows_M] - starts_M, lengths_M)
+        return Bags(starts_M, self.features_E[places], self.weights_E[places])
 
 
 class Entries:
@@ -90,26 +105,54 @@ class Entries:
 
     def replace(self, row: int, content: ItemContent | None) -> None:
         """Put what is said of an item in the place of what was said before."""
-        weights = {} if content is None else text_features(content.title, content.text, content.categories)
-        if content is not None and content.vector:
-            weights.update(_vector_features(content.vector))
-        numbers = {} if content is None else {bucket("number", n): v for n, v in (content.features or {}).items()}
-        numbers = {place: value for place, value in numbers.items() if place not in weights}
-        places = [*weights, *numbers]
-        columns = np.array([self._columns.setdefault(place, len(self._columns)) for place in places], dtype=np.int64)
-        values = np.array([*weights.values(), *numbers.values()], dtype=np.float64)
-        self.numbers.learn(columns[len(weights) :], values[len(weights) :])
-        self._count(row, columns)
-        end = self._used + len(places)
+        self.write(np.array([row]), [features_of(content)])
+        self.tidy()
+
+    def write(
+        self, rows_W: NDArray[np.int64], said_W: Sequence[Features]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same for many rows, one after the other, also of the same one; where each was written, and its length.
+
+        What was said before stays where `spans` found it until `tidy`.
+        """
+        columns, values, shares = self._columns, list[float](), list[float]()
+        places: list[int] = []
+        numeric: list[int] = []
+        for weights, numbers in said_W:
+            places += [columns.setdefault(place, len(columns)) for place in weights]
+            numeric += range(len(places), len(places) + len(numbers))
+            places += [columns.setdefault(place, len(columns)) for place in numbers]
+            values += [*weights.values(), *numbers.values()]
+            shares += [0.0] * len(weights) + [1 / max(len(numbers), 1)] * len(numbers)
+        lengths_W = np.array([len(weights) + len(numbers) for weights, numbers in said_W], dtype=np.int64)
+        start, end = self._used, self._used + len(places)
+        self._items_F, self._shared_F = grown(self._items_F, self.features), grown(self._shared_F, self.features)
         self._feature_E, self._value_E = grown(self._feature_E, end), grown(self._value_E, end)
         self._share_E = grown(self._share_E, end)
-        self._feature_E[self._used : end] = columns
-        self._value_E[self._used : end] = values
-        self._share_E[self._used : end] = 0
-        self._share_E[self._used + len(weights) : end] = 1 / max(len(numbers), 1)
-        self.live += len(places) - int(self._length_X[row])
-        self._start_X[row], self._length_X[row] = self._used, len(places)
+        self._feature_E[start:end], self._value_E[start:end], self._share_E[start:end] = places, values, shares
+        if numeric:
+            at_E = start + np.array(numeric, dtype=np.int64)
+            self.numbers.learn(self._feature_E[at_E].astype(np.int64), self._value_E[at_E])
+        distinct = np.unique(rows_W)
+        self.live -= int(self._length_X[distinct].sum())
+        write_rows(
+            rows_W, lengths_W, start, self._feature_E, self._start_X, self._length_X, self._items_F, self._shared_F
+        )
+        self.live += int(self._length_X[distinct].sum())
         self._used = end
+        return start + np.cumsum(lengths_W) - lengths_W, lengths_W
+
+    def clear(self, row: int) -> None:
+        """Say nothing of a row any more, and leave nothing of what was said in memory."""
+        start, length = int(self._start_X[row]), int(self._length_X[row])
+        self._items_F[self._feature_E[start : start + length]] -= 1
+        self._feature_E[start : start + length] = 0
+        self._value_E[start : start + length] = 0
+        self.live -= length
+        self._length_X[row] = 0
+
+    def tidy(self) -> None:
+        """Close the holes that replaced rows left, where they are half of it all."""
         if self._used > 2 * self.live + 4096:
             self._close_holes()
 
@@ -123,11 +166,19 @@ class Entries:
 
     def bags(self, rows_N: NDArray[np.int64]) -> Bags:
         """The features of these rows that count, and their weights."""
-        length_N = self._length_X[rows_N]
+        return self.bags_at(*self.spans(rows_N))
+
+    def spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where what is said of these rows begins and how long it is, each of the shape of `rows`; see `bags_at`."""
+        return self._start_X[rows], self._length_X[rows]
+
+    def bags_at(self, start_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> Bags:
+        """The same of what stood in these places, also where it was replaced since, but for `tidy`."""
         starts_N = np.cumsum(length_N) - length_N
-        at_E = np.repeat(self._start_X[rows_N] - starts_N, length_N) + np.arange(int(length_N.sum()))
+        at_E = np.repeat(start_N - starts_N, length_N) + np.arange(int(length_N.sum()))
         counts_E = self._shared_F[self._feature_E[at_E]]
-        length_N = np.bincount(np.repeat(np.arange(len(rows_N)), length_N)[counts_E], minlength=len(rows_N))
+        row_E = np.repeat(np.arange(len(length_N)), length_N)
+        length_N = np.bincount(row_E[counts_E], minlength=len(length_N))
         starts_N, at_E = np.cumsum(length_N) - length_N, at_E[counts_E]
         features_E = self._feature_E[at_E].astype(np.int64)
         values_E, share_E = self._value_E[at_E], self._share_E[at_E]
@@ -136,13 +187,6 @@ class Entries:
             scaled = self.in_force.scaled(features_E[is_number_E], values_E[is_number_E])
             values_E[is_number_E] = scaled * share_E[is_number_E]
         return Bags(starts_N, features_E, values_E.astype(np.float32))
-
-    def _count(self, row: int, columns: NDArray[np.int64]) -> None:
-        before = self._feature_E[self._start_X[row] : self._start_X[row] + self._length_X[row]]
-        self._items_F, self._shared_F = grown(self._items_F, self.features), grown(self._shared_F, self.features)
-        self._items_F[before] -= 1
-        self._items_F[columns] += 1
-        self._shared_F[columns] |= self._items_F[columns] > 1
 
     def _close_holes(self) -> None:
         rows_X = np.arange(self.rows)
@@ -180,6 +224,17 @@ class Entries:
         self.live = self._used
         for name, scaler in (("numbers", self.numbers), ("in force", self.in_force)):
             scaler.load({part: state[f"{name}.{part}"] for part in scaler.state()})
+
+
+def features_of(content: ItemContent | None) -> Features:
+    """The hashed features of what is said; none where nothing is."""
+    if content is None:
+        return Features({}, {})
+    weights = text_features(content.title, content.text, content.categories)
+    if content.vector:
+        weights.update(_vector_features(content.vector))
+    numbers = {bucket("number", name): value for name, value in (content.features or {}).items()}
+    return Features(weights, {place: value for place, value in numbers.items() if place not in weights})
 
 
 def _vector_features(vector: Sequence[float]) -> dict[int, float]:

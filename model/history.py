@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
+from model.kernels.ragged import end_to_end
 from model.kernels.windows import read_windows
 from model.windows import Windows, empty_windows
 
@@ -153,7 +154,8 @@ class SeenItems:
 
     def state(self) -> State:
         lengths_U = self.length_U[: self.users]
-        _, items = self.pairs(self.start_U[: self.users], lengths_U)
+        items = np.empty(int(lengths_U.sum()), dtype=np.int32)
+        end_to_end(self.pool, self.start_U[: self.users], lengths_U, items)
         return {"items": items, "lengths": lengths_U}
 
     def load(self, state: State) -> None:

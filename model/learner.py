@@ -5,8 +5,7 @@ and only then learned. Live state moves event by event (`model.live`, `model.rat
 batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 """
 
-import math
-import zlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -18,20 +17,27 @@ from torch import Tensor
 
 from model.batches import RankedBatch
 from model.cohorts import UserMeans
-from model.content import Content, ContentSettings
+from model.content import Content, ContentSettings, cold_code
 from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
-from model.interactions import Forget, Interaction
+from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
-from model.ranking import RankingHead, RankingRates
+from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.ratings import RatingHead, RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
+from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
 
 CONTENT = "content."
-"""Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
+USER_CONTENT = "user content."
+"""Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
+
+NO_ROW = -1
+RANKED_ITEMS = 128
+"""Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
+an event with its list (docs/speed.md)."""
 
 PIECES = 12
 """No more than a 12th of what was learned before is learned by one gradient step."""
@@ -58,8 +64,9 @@ class LearnerSettings:
     most_seen: int = 4096
     rating_min: float = 0.5
     rating_max: float = 5.0
-    ranked_share: float = 1.0
-    """Share of the users whose events are ranked before they are learned."""
+    ranked_share: float | None = 1.0
+    """Share of the users whose events are ranked before they are learned. None: all of them where the full softmax
+    ranks them anyway, and in larger catalogues as many as add little to the cost of an event (`RANKED_ITEMS`)."""
     allow_repeats: bool = False
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
@@ -71,6 +78,7 @@ class LearnerSettings:
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     ratings: RatingRates = field(default_factory=RatingRates)
     content: ContentSettings = field(default_factory=ContentSettings)
+    user_content: UserContentSettings = field(default_factory=UserContentSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
 
     def __post_init__(self) -> None:
@@ -97,9 +105,10 @@ class Step:
     medians_B: Ranks
     ranking_loss: float
     """Mean ranking loss of the interactions that had one (known item, weight not 0); 0 where none had."""
-    touched_users: dict[str, int]
-    """Users of the batch's interactions -> position in the batch (forgets counted) of their newest one."""
-    forgotten_users: list[str]
+    users_B: NDArray[np.int64]
+    """The user's row; -1 where the user was forgotten later in the batch."""
+    forgotten: list[tuple[str, int]]
+    """The users that were forgotten, and the rows they had: others may have them by now. -1: was not known."""
     losses_B: Ranks
     """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
     earlier_events_B: NDArray[np.int64]
@@ -112,6 +121,11 @@ class Step:
     """What the items' rate was multiplied by, for drift."""
     refused: str | None = None
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
+
+    def touched_users(self) -> NDArray[np.int64]:
+        """Rows of the users whose interactions the step learned and who are still known, ascending."""
+        rows_U: NDArray[np.int64] = np.unique(self.users_B)
+        return rows_U[rows_U >= 0]
 
 
 class Learner:
@@ -146,8 +160,10 @@ class Learner:
         )
         self.means = UserMeans()
         self.drift = Drift(settings.drift)
+        self.user_content: UserContent | None = None
+        """What is said of users; None as long as nothing is."""
 
-    def test_then_learn(self, batch: Sequence[Interaction | Forget], step: int | None = None) -> Step:
+    def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
 
         An empty batch changes nothing.
@@ -156,27 +172,27 @@ class Learner:
         stranger. Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they
         were, live state and counts move on, and the next batch is learned as ever.
         """
-        if not batch:
-            return _joined([], self.version, {}, [])
+        batch = batch if isinstance(batch, Interactions) else Interactions.of(batch)
+        if not len(batch):
+            return _joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
         parts: list[_Part] = []
-        touched: dict[str, int] = {}
-        forgotten: list[str] = []
+        forgotten: list[tuple[str, int]] = []
         start = 0
-        for stop in [place for place, entry in enumerate(batch) if isinstance(entry, Forget)] + [len(batch)]:
+        for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
             while start < stop:
                 piece = min(start + self._piece(), stop)
-                interactions = [entry for entry in batch[start:piece] if isinstance(entry, Interaction)]
-                parts.append(self._learn_interactions(interactions))
-                touched.update({entry.user_id: start + place for place, entry in enumerate(interactions)})
+                parts.append(self._learn_interactions(batch[start:piece]))
                 start = piece
             if stop < len(batch):
-                user_id = batch[stop].user_id
+                user_id = batch.users.name(stop)
+                row = self.users.row(user_id)
                 self.forget(user_id)
-                touched.pop(user_id, None)
-                forgotten.append(user_id)
+                for part in parts:
+                    part.users_B[part.users_B == row] = NO_ROW
+                forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        return _joined(parts, self.version, touched, forgotten)
+        return _joined(parts, self.version, forgotten)
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -189,8 +205,18 @@ class Learner:
             self.ranking.content = self._new_content()
         self.ranking.content.describe(changes, self.items)
 
+    def describe_users(self, changes: Mapping[str, ItemContent | None]) -> None:
+        """Take in what is said of users now: categories and features; None: nothing any more, the user stays."""
+        if not changes:
+            return
+        if self.user_content is None:
+            self.user_content = self._new_user_content()
+        self.user_content.describe(changes, self.users)
+
     def forget(self, user_id: str) -> bool:
-        """Erase the user's history, seen set, rating state and row; False where the user was not known."""
+        """Erase the user's history, seen set, rating state, row, and what is said; False where nobody had events."""
+        if self.user_content is not None:
+            self.user_content.forget(user_id, self.users.row(user_id))
         if self.users.row(user_id) is None:
             return False
         row = self.users.remove(user_id)
@@ -206,7 +232,8 @@ class Learner:
         live = self.live
         count_I = live.counts.count_I[: live.counts.items]
         windows = live.history.windows(rows_U, self.settings.window)
-        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats)
+        said = self._said_of(rows_U)
+        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
         if not self.settings.allow_repeats:
             events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
@@ -218,9 +245,24 @@ class Learner:
             scores_UI[:, unavailable.to(self.device)] = -torch.inf
         return scores_UI
 
-    def rows_of_list(self, codes: Sequence[int]) -> Sequence[int]:
-        """The item rows of a list of `model.topk`, -1 for items without an event."""
-        return codes if self.ranking.content is None else self.ranking.content.rows_of_codes(codes)
+    def score_parts(self, rows_U: NDArray[np.int64]) -> ScoreParts:
+        """What the scores of `scores` are made of, before anything is left out."""
+        windows = self.live.history.windows(rows_U, self.settings.window)
+        count_I = self.live.counts.count_I[: self.live.counts.items]
+        said = self._said_of(rows_U)
+        return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
+
+    def rows_of_list(self, codes: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
+        """The item rows behind codes of `model.topk.Lists`, -1 for items without an event; the same shape."""
+        rows = np.array(codes, dtype=np.int64)
+        if self.ranking.content is not None:
+            is_coded = rows < 0
+            rows[is_coded] = self.ranking.content.item_X[cold_code(rows[is_coded])]
+        return rows
+
+    def catalogue_ids(self) -> Vocabulary | None:
+        """The ids behind codes of lists below 0 (`model.content.cold_code`); None where there is no catalogue."""
+        return None if self.ranking.content is None else self.ranking.content.ids
 
     def cold_scores(self, rows_U: NDArray[np.int64], catalogue_rows_X: NDArray[np.int64]) -> Tensor:
         """Scores (U, X) of items that the catalogue knows and no event (`Content.cold_rows`), beside `scores`."""
@@ -229,7 +271,7 @@ class Learner:
             raise ValueError("there is no catalogue: nothing was described")
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
-        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X))
+        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X), self._said_of(rows_U))
 
     def _piece(self) -> int:
         """Most interactions to learn by one gradient step: a young model takes small steps, whatever it is given.
@@ -239,14 +281,43 @@ class Learner:
         """
         return max(self.settings.smallest_piece, self.live.counts.total // PIECES)
 
-    def _learn_interactions(self, interactions: list[Interaction]) -> "_Part":
-        users_B = self.users.rows([entry.user_id for entry in interactions])
-        items_B = self.items.rows([entry.item_id for entry in interactions])
-        times_B = np.array([entry.timestamp for entry in interactions], dtype=np.int64)
-        weights_B = np.array([entry.weight for entry in interactions], dtype=np.float64)
-        ratings_B = np.array(
-            [math.nan if entry.rating is None else entry.rating for entry in interactions], dtype=np.float64
-        )
+    def _said_of(self, rows_U: NDArray[np.int64]) -> Said | None:
+        """What is said of these users now."""
+        if self.user_content is None:
+            return None
+        return self.user_content.read(rows_U, self.live.history.pushed_U[rows_U], self.users)
+
+    def _said_then_noted(
+        self,
+        users_B: NDArray[np.int64],
+        earlier_B: NDArray[np.int64],
+        enters_B: Flags,
+        notes: Mapping[int, Note],
+    ) -> Said | None:
+        """What each event finds said of its user; then what the events say themselves is taken in."""
+        if self.user_content is None:
+            if not notes:
+                return None
+            self.user_content = self._new_user_content()
+        return self.user_content.read_then_write(users_B, earlier_B, enters_B, notes, self.users)
+
+    def _notes(self, batch: Interactions) -> dict[int, Note]:
+        """What events say besides the item, by their place in the batch."""
+        reads_context = ENCODERS[self.settings.encoder].reads_context
+        says_B = (batch.texts.length_B > 0) | (reads_context & (batch.contexts.length_B > 0))
+        return {
+            place: Note(
+                batch.texts.name(place) if batch.texts.length_B[place] > 0 else None,
+                json.loads(batch.contexts.name(place))
+                if reads_context and batch.contexts.length_B[place] > 0
+                else None,
+            )
+            for place in np.flatnonzero(says_B).tolist()
+        }
+
+    def _learn_interactions(self, batch: Interactions) -> "_Part":
+        users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
+        times_B, weights_B, ratings_B = batch.times_B, batch.weights_B, batch.ratings_B
         self.live.grow(len(self.users), len(self.items))
         self.ranking.grow(len(self.items))
         if self.ranking.content is not None:
@@ -267,8 +338,9 @@ class Learner:
             strictly_before=self.settings.strictly_before,
             allow_repeats=self.settings.allow_repeats,
         )
-        ranked_B = enters_B & self._is_ranked(interactions)
-        ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
+        ranked_B = enters_B & self._is_ranked(users_B)
+        said = self._said_then_noted(users_B, earlier_B, enters_B, self._notes(batch))
+        ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked)
         pace = self.drift.pace
         self.ranking.set_pace(pace)
@@ -289,6 +361,7 @@ class Learner:
         except FloatingPointError as diverged:  # the head is as it was before the batch
             refused = "; ".join(filter(None, (refused, f"step {self.version}: {diverged}")))
         return _Part(
+            users_B=users_B,
             ranked_B=ranked_B,
             ranks_B=np.where(ranked_B, turn.ranks_B, np.nan),
             popularity_ranks_B=np.where(ranked_B & found.known_B, found.popularity_rank_B, np.nan),
@@ -312,15 +385,38 @@ class Learner:
         kinds_B: NDArray[np.int8] = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5).astype(np.int8)
         return kinds_B
 
-    def _is_ranked(self, interactions: list[Interaction]) -> Flags:
+    def _is_ranked(self, users_B: NDArray[np.int64]) -> Flags:
         share = self.settings.ranked_share
+        if share is None:
+            items = len(self.items)
+            share = 1.0 if items <= self.settings.ranking.full_softmax_items else RANKED_ITEMS / items
         if share >= 1:
-            return np.ones(len(interactions), dtype=np.bool_)
-        below = share * 2**32  # a user is ranked always or never, on every machine alike
-        return np.array([zlib.crc32(entry.user_id.encode()) < below for entry in interactions], dtype=np.bool_)
+            return np.ones(len(users_B), dtype=np.bool_)
+        # A user is ranked always or never, on every machine alike.
+        is_ranked_B: Flags = self.users.hash_R[users_B] < share * 2**32
+        return is_ranked_B
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts."""
+    def moved_rows(self, step: Step) -> NDArray[np.int64]:
+        """The rows of the users that a step had events of, or forgot."""
+        gone = [row for _, row in step.forgotten if row >= 0]
+        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64)))
+
+    def user_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The large arrays with a row a user, by their names in `state`: views of what is learned, not copies.
+
+        Nothing moves a row but a step that has events of its user, or forgets the user.
+        """
+        return {
+            **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
+            **{f"ratings.user_{name}": array for name, array in self.ratings.users.state().items()},
+        }
+
+    def state(self, copied: Mapping[str, NDArray[np.generic]] | None = None) -> dict[str, Tensor]:
+        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts.
+
+        `copied`: arrays of it that need not be copied any more; see `user_arrays`.
+        """
+        copied = copied or {}
         arrays: dict[str, NDArray[np.generic]] = {
             "settings": settings_as_bytes(self._settings_that_bind()),
             "version": np.array([self.version]),
@@ -334,10 +430,15 @@ class Learner:
             ("drift", self.drift),
         ):
             arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
-        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        state = {
+            name: torch.from_numpy(copied[name] if name in copied else np.array(array))
+            for name, array in arrays.items()
+        }
         state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
         if self.ranking.content is not None:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
+        if self.user_content is not None:
+            state.update({f"{USER_CONTENT}{name}": value for name, value in self.user_content.state().items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -348,8 +449,9 @@ class Learner:
         if "settings" in state:
             refuse_other_settings(state["settings"], self._settings_that_bind())
         described = _under(state, CONTENT)
-        ours = {name for name in self.state() if not name.startswith(CONTENT)}
-        if differing := sorted(ours ^ {name for name in state if not name.startswith(CONTENT)}):
+        said = _under(state, USER_CONTENT)
+        ours = {name for name in self.state() if not name.startswith((CONTENT, USER_CONTENT))}
+        if differing := sorted(ours ^ {name for name in state if not name.startswith((CONTENT, USER_CONTENT))}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(_under(state, "ranking."))
         for part, holder in (
@@ -364,11 +466,18 @@ class Learner:
         self.ranking.content = self._new_content() if described else None
         if self.ranking.content is not None:
             self.ranking.content.load(described)
+        self.user_content = self._new_user_content() if said else None
+        if self.user_content is not None:
+            self.user_content.load(said)
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:
         values = self.ranking.items.values
         return Content(self.settings.width, self.settings.content, device=self.device, dtype=values.dtype)
+
+    def _new_user_content(self) -> UserContent:
+        dtype = self.ranking.items.values.dtype
+        return UserContent(self.settings.width, self.settings.user_content, device=self.device, dtype=dtype)
 
     def _settings_that_bind(self) -> dict[str, object]:
         """The settings without which a saved state has no meaning."""
@@ -390,6 +499,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class _Part:
+    users_B: NDArray[np.int64]
     ranked_B: Flags
     ranks_B: Ranks
     popularity_ranks_B: Ranks
@@ -407,7 +517,7 @@ class _Part:
     refused: str | None
 
 
-def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
+def _joined(parts: list[_Part], version: int, forgotten: list[tuple[str, int]]) -> Step:
     def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
         return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
@@ -426,8 +536,8 @@ def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten
         alarms=[alarm for part in parts for alarm in part.alarms],
         pace=parts[-1].pace if parts else 1.0,
         ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
-        touched_users=touched,
-        forgotten_users=forgotten,
+        users_B=join([part.users_B for part in parts], np.int64),
+        forgotten=forgotten,
         refused=next((part.refused for part in parts if part.refused is not None), None),
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
+from model.kernels.entries import learn_scale
 
 Doubles = NDArray[np.float64]
 
@@ -42,11 +43,7 @@ class RunningScaler:
         self.count_F = grown(self.count_F, features)
         self.mean_F = grown(self.mean_F, features)
         self.squares_F = grown(self.squares_F, features)
-        for feature, value in zip(features_N.tolist(), values_N.tolist(), strict=True):
-            self.count_F[feature] += 1
-            difference = value - self.mean_F[feature]
-            self.mean_F[feature] += difference / self.count_F[feature]
-            self.squares_F[feature] += difference * (value - self.mean_F[feature])
+        learn_scale(features_N, values_N, self.count_F, self.mean_F, self.squares_F)
 
     def scaled(self, features_N: NDArray[np.int64], values_N: Doubles) -> Doubles:
         """The values in deviations from the mean, cut at FAR; 0 for a feature that never varied or was never met."""

@@ -21,10 +21,12 @@ from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
+from model.moved import MovedRows
 from model.optimizers import make_optimizer
 from model.sampled import SampledSoftmax
 from model.small import SmallParameters
 from model.tables import Table
+from model.user_content import Said, with_said
 from model.windows import LENGTH_BUCKETS, Windows
 
 SCORES_AT_ONCE = 1 << 24
@@ -62,6 +64,21 @@ class Turn(NamedTuple):
     """The loss of each event, times its weight; None where nothing was learned."""
 
 
+class ScoreParts(NamedTuple):
+    """Scores (U, I) in parts: users . vectors + biases + popularity * log(count + 1/2) + extras."""
+
+    users_UD: Tensor
+    vectors_ID: Tensor
+    biases_I: Tensor
+    popularity_U: NDArray[np.float32]
+    starts_U: NDArray[np.int64]
+    """Extras of user u are those from `starts_U[u]` to `starts_U[u + 1]`; those of one item add up."""
+    items_E: NDArray[np.int32]
+    values_E: NDArray[np.float32]
+    weights_U: NDArray[np.float32]
+    """An extra is its value times its user's weight."""
+
+
 class RankingHead:
     """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
@@ -82,6 +99,8 @@ class RankingHead:
         self.content: Content | None = None
         """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.device = device
+        self.moved = MovedRows()
+        """Items whose vector, bias or count moved; what content adds is not followed."""
         self._seed = seed
         self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
@@ -90,8 +109,6 @@ class RankingHead:
             {"popularity": ones_L, "together": ones_L.clone(), "repeat": ones_L.new_zeros(REPEAT_AGES)}, rates.mix_rate
         )
         self.sampled = SampledSoftmax(seed, rates.negatives, rates.drawn_an_event, device=device)
-        self.moved_rows: NDArray[np.int64] | None = None
-        """Item rows that the last step moved, each once; None: all."""
         self._optimizers = {
             table.name: make_optimizer(rates.optimizer, table, rates.rate) for table in (self.items, self.biases)
         }
@@ -116,26 +133,63 @@ class RankingHead:
 
     def observe(self, batch: RankedBatch) -> Features:
         """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
+        self.moved.add(batch.items_B)
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
         return self.cooccurrence.features_then_count(batch.found)
 
-    def scores(self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool) -> Tensor:
-        """Scores (U, I) of every item row for users with these windows; nothing is left out yet."""
+    def scores(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> Tensor:
+        """Scores (U, I) of every item row for users with these windows, and what is said of them; nothing is left out
+        yet.
+        """
         features = no_features(len(windows))
         if self.cooccurrence is not None:
             features = self.cooccurrence.features(windows, count_I)
         items_ID = self._vectors(count_I)
-        scores_UI = self.encoder.encode(windows, items_ID) @ items_ID.T
+        scores_UI = self._users(windows, items_ID, said) @ items_ID.T
         lengths_U = self._rows(windows.lengths_B)
         log_counts_I = _log_counts(self._on_device(count_I), scores_UI.dtype)
         scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
         self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
         return scores_UI
 
-    def cold_scores(self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor) -> Tensor:
+    def score_parts(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> "ScoreParts":
+        """What `scores` adds up, for a scan that need not write all of them."""
+        features = no_features(len(windows))
+        if self.cooccurrence is not None:
+            features = self.cooccurrence.features(windows, count_I)
+        vectors_ID = self._vectors(count_I)
+        mix = {name: value.cpu().numpy().astype(np.float32) for name, value in self.mix.values.items()}
+        starts_U, items_E, values_E = features.starts_B, features.items_E, features.values_E
+        weights_U = mix["together"][windows.lengths_B]
+        if allow_repeats:
+            events, ages, items = _repeats(windows)
+            events_E = np.concatenate((features.events_E, events))
+            by_event = np.argsort(events_E, kind="stable")
+            items_E = np.concatenate((items_E, items))[by_event]
+            extras_E = values_E * np.repeat(weights_U, np.diff(features.starts_B))
+            values_E, weights_U = np.concatenate((extras_E, mix["repeat"][ages]))[by_event], np.ones_like(weights_U)
+            starts_U = np.searchsorted(events_E[by_event], np.arange(len(windows) + 1)).astype(np.int64)
+        return ScoreParts(
+            self._users(windows, vectors_ID, said),
+            vectors_ID,
+            self.biases.values[:, 0],
+            mix["popularity"][windows.lengths_B],
+            starts_U,
+            items_E,
+            values_E,
+            weights_U,
+        )
+
+    def cold_scores(
+        self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor, said: Said | None = None
+    ) -> Tensor:
         """Scores (U, X) of items without an event, by their content vectors alone, beside those of `scores`."""
-        scores_UX = self.encoder.encode(windows, self._vectors(count_I)) @ vectors_XD.T
+        scores_UX = self._users(windows, self._vectors(count_I), said) @ vectors_XD.T
         no_count_1 = _log_counts(torch.zeros(1, device=self.device), scores_UX.dtype)
         return scores_UX + self.mix["popularity"][self._rows(windows.lengths_B), None] * no_count_1
 
@@ -150,14 +204,13 @@ class RankingHead:
     ) -> Turn:
         """Rank each event's item, then take one gradient step on the batch.
 
-        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that costs nothing.
+        Unknown items have no loss yet. `ranks` says which events are to be ranked; others may be where that is free.
         A step whose loss or gradient is not finite is refused, not raised: weights, mix and optimisers stay, and the
         next batch is met as if this one had had no weights.
         """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())
         events_R = np.flatnonzero(np.broadcast_to(ranks, len(weights_B)))
-        self.moved_rows = np.zeros(0, dtype=np.int64)
         if batch.found.items <= self.rates.full_softmax_items:
             if not (len(events_R) or learns):
                 return Turn(np.full(len(weights_B), np.nan), 0.0, None)
@@ -174,7 +227,7 @@ class RankingHead:
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, learns: bool
     ) -> Turn:
         windows, items_ID = batch.found.windows, self._vectors(batch.found.count_I)
-        users_BD, pull_back = self.encoder.trace(windows, items_ID)
+        users_BD, pull_back = with_said(batch.said, self.encoder.trace(windows, items_ID))
         scores_BI = users_BD @ items_ID.T
         turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
         ranks_B, losses_B = turn(batch, features, scores_BI, weights_B, learns=learns)
@@ -327,7 +380,8 @@ class RankingHead:
         live, first = self._live_on_cpu(batch) if on_cpu else None, 0
         for rows in _chunks(len(events_R), batch.found.items):
             events = events_R[rows]
-            scores_RI = self.encoder.encode(batch.found.windows[events], items_ID) @ items_ID.T
+            said = None if batch.said is None else batch.said.of_events(events)
+            scores_RI = self._users(batch.found.windows[events], items_ID, said) @ items_ID.T
             if live is not None:
                 ranks_B[events] = self._rank_on_cpu(live, batch, features, scores_RI, events, first)
                 first = int(events[-1]) + 1
@@ -368,6 +422,8 @@ class RankingHead:
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
         square_1 = _square(gradient) + _square(bias_gradient)
         square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
+        for kept in () if batch.said is None else batch.said.gradients():
+            square_1 += _square(kept)
         loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
         each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
         if not np.isfinite(loss + square):
@@ -378,10 +434,12 @@ class RankingHead:
                 f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
             )
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
-        self.moved_rows = rows_T
+        self.moved.add(rows_T)
         rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
+        if batch.said is not None:
+            batch.said.step()
         self._optimizers["items"].step(rows, gradient)
         self._optimizers["item biases"].step(rows, bias_gradient)
         self.mix.step()
@@ -389,6 +447,11 @@ class RankingHead:
         return _Stepped(loss, None, each_B)
 
     # --- parts of scores ---
+
+    def _users(self, windows: Windows, items_ID: Tensor, said: Said | None) -> Tensor:
+        """The vectors of users with these windows, and what is said of them on top."""
+        users_UD = self.encoder.encode(windows, items_ID)
+        return users_UD if said is None else said.on_top(users_UD)
 
     def _vectors(self, count_I: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Tensor:
         """The vectors of these items, or of all: embeddings, and content on top of those with few events."""
@@ -440,6 +503,7 @@ class RankingHead:
         return tables
 
     def load(self, state: dict[str, Tensor]) -> None:
+        self.moved.add(None)
         for table in (self.items, self.biases):
             table.load(state[table.name].numpy())
             self._optimizers[table.name].load(_under(state, f"{table.name}."))

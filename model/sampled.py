@@ -24,6 +24,7 @@ from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
 from model.tables import Table
+from model.user_content import with_said
 from model.windows import Windows
 
 Ints = NDArray[np.int64]
@@ -86,7 +87,7 @@ class SampledSoftmax:
         items_TD, biases_T = self._gathered(sample.rows_T, items.values, biases.values)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
-        users_BD, pull_back = encoder.trace(sample.windows, items_TD)
+        users_BD, pull_back = with_said(batch.said, encoder.trace(sample.windows, items_TD))
         by_items_TD = self._rows_of("gradient", len(items_TD), items_TD).zero_()
         by_biases_T = torch.zeros_like(biases_T)
         soften = self._soften if self.device.type == "cpu" else self._soften_anywhere

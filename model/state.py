@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,10 +14,16 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes in the order of the names: equal states, equal digests."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
+        value = state[name].detach().cpu()
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}\n".encode())
-        digest.update(value.numpy().tobytes())
+        digest.update(as_bytes(value))
     return digest.hexdigest()
+
+
+def as_bytes(value: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU, in the order of its last axis: a view where it is contiguous."""
+    flat = value.detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def settings_as_bytes(settings: Mapping[str, object]) -> NDArray[np.uint8]:

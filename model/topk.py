@@ -1,28 +1,54 @@
 """Top-k lists for the touched users: the best of all known items, less the seen and the unavailable ones.
 
 With `cold_items` also available items of the catalogue that had no event yet, where their content says so.
+
+On the CPU a scan skips what bounds say cannot get in (`model.item_index`): `exact` skips nothing else, `fast` takes
+looser bounds and measures what that costs (`model.recall`). Elsewhere plain torch makes the same lists.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.content import cold_code
+from model.content import NONE, Content, cold_code
+from model.item_index import Best, ItemIndex, Items, of_users
+from model.kernels.scan import Askers
 from model.learner import Learner
+from model.ranking import ScoreParts
+from model.recall import LEAST_LISTS, Recall
 
 SCORES_AT_ONCE = 1 << 24
+USERS_AT_ONCE = 4096
+MEASURED_OF = 64
+"""One list in so many is made both ways."""
+
+Mode = Literal["exact", "fast"]
+Ints = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class Lists(NamedTuple):
+    """Lists of users, best first; shorter than k where there are fewer candidates. A NaN score makes no candidate."""
+
+    users_U: Ints
+    """User rows."""
+    codes_UK: NDArray[np.int32]
+    """Item rows; `model.content.cold_code`, below 0, of the catalogue's row for items that the catalogue knew before
+    their first event. Unspecified from `lengths_U` on, as are the scores."""
+    lengths_U: NDArray[np.int32]
+    scores_UK: NDArray[np.float32]
 
 
 class UserList(NamedTuple):
-    """A user's list, best first; shorter than k where there are fewer candidates. A NaN score makes no candidate."""
+    """One of them with names."""
 
     user_id: str
     item_rows: list[int]
-    """Row numbers; below 0 for items that the catalogue knew before their first event (`Content.list_codes`)."""
+    """Codes of `Lists`."""
     item_ids: list[str]
     scores: list[float]
 
@@ -30,43 +56,227 @@ class UserList(NamedTuple):
 class TopK:
     """Makes the lists of a learner as it stands now."""
 
-    def __init__(self, learner: Learner, k: int, *, cold_items: bool = False) -> None:
+    def __init__(
+        self, learner: Learner, k: int, *, cold_items: bool = False, mode: Mode = "exact", least_recall: float = 0.99
+    ) -> None:
+        """ValueError for a mode that there is none of. `least_recall`: below it `fast` makes exact lists."""
+        if mode not in ("exact", "fast"):
+            raise ValueError(f"mode of top-k: expected exact or fast, got {mode!r}")
         self.learner = learner
         self.k = k
         self.cold_items = cold_items
+        self.mode = mode
+        self.recall = Recall(least_recall)
+        """`recall.value` is measured in mode `fast`; other lists are exact, and it stays 1."""
+        self._index = ItemIndex()
+        self._updated = -1
 
-    def __call__(self, user_ids: Sequence[str]) -> list[UserList]:
-        """One list for each of these users, in their order; users that are not known are left out."""
+    def __call__(self, users_U: Ints) -> Lists:
+        """One list for each of these user rows, in their order; ValueError where a row is no user's."""
+        users_U, users = np.asarray(users_U, dtype=np.int64), self.learner.live.history.users
+        if len(users_U) and not 0 <= users_U.min() <= users_U.max() < users:
+            raise ValueError(f"user rows: expected 0 to {users - 1}, got {users_U.min()} to {users_U.max()}")
+        if self.learner.device.type != "cpu":
+            return by_torch(self.learner, users_U, self.k, cold_items=self.cold_items)
+        parts = [
+            self._lists(users_U[start : start + USERS_AT_ONCE])
+            for start in range(0, max(len(users_U), 1), USERS_AT_ONCE)
+        ]
+        return parts[0] if len(parts) == 1 else Lists(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def lists_of(self, user_ids: Sequence[str]) -> list[UserList]:
+        """The lists of users by their ids, with names; users that are not known are left out."""
+        rows = [row for user_id in user_ids if (row := self.learner.users.row(user_id)) is not None]
+        return self.named(self(np.array(rows, dtype=np.int64)))
+
+    def named(self, lists: Lists) -> list[UserList]:
+        """The same with names, for people and tests; scores with 6 decimals."""
+        users, items, content = self.learner.users, self.learner.items, self.learner.ranking.content
+        named = []
+        for user, codes, length, scores in zip(*(column.tolist() for column in lists), strict=True):
+            codes, scores = codes[:length], scores[:length]
+            ids = [items.name(code) if code >= 0 else _cold_name(content, code) for code in codes]
+            named.append(UserList(users.name(user), codes, ids, [round(score, 6) for score in scores]))
+        return named
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """What lists depend on beside the learner: in mode `fast` measurements and the order of items, else nothing."""
+        if self.mode != "fast" or self.learner.device.type != "cpu":
+            return {}
+        self._update(self.learner.score_parts(np.zeros(0, dtype=np.int64)))
+        return {**self.recall.state(), "order": self._index.order()}
+
+    def load(self, state: Arrays) -> None:
+        """Go on from a state, after the learner was loaded; ValueError where it does not fit. Empty: begin anew."""
+        self.recall = Recall(self.recall.least)
+        self._updated = -1
+        if self.mode == "fast" and state:
+            parts = self.learner.score_parts(np.zeros(0, dtype=np.int64))
+            self._index.set_order(state["order"].astype(np.int64), self._items(parts))
+            self._updated = self.learner.ranking.moved.end
+            self.recall.load(state)
+
+    # --- the scan ---
+
+    def _lists(self, users_U: Ints) -> Lists:
         learner = self.learner
-        known = [(user_id, row) for user_id in user_ids if (row := learner.users.row(user_id)) is not None]
+        parts = learner.score_parts(users_U)
+        self._update(parts)
+        seen = learner.live.seen
+        askers = Askers(
+            np.ascontiguousarray(parts.users_UD.numpy()),
+            parts.popularity_U,
+            parts.starts_U,
+            parts.items_E,
+            parts.values_E,
+            parts.weights_U,
+            not learner.settings.allow_repeats,
+            seen.pool,
+            seen.start_U[users_U],
+            seen.length_U[users_U],
+        )
+        found = self._fast(askers, users_U) if self.mode == "fast" else self._index.best(askers, self.k)
         content = learner.ranking.content
-        cold_X = content.cold_rows() if content is not None and self.cold_items else np.zeros(0, dtype=np.int64)
-        size = max(1, SCORES_AT_ONCE // max(len(learner.items) + len(cold_X), 1))
-        lists: list[UserList] = []
-        for start in range(0, len(known), size):
-            users = known[start : start + size]
-            rows_U = np.array([row for _, row in users], dtype=np.int64)
-            scores_UI = learner.scores(rows_U)
-            if len(cold_X):
-                scores_UI = torch.cat((scores_UI, learner.cold_scores(rows_U, cold_X)), 1)
-            values_UK, items_UK = best(scores_UI, self.k)
-            for (user_id, _), values, items in zip(users, values_UK.tolist(), items_UK.tolist(), strict=True):
-                kept = [place for place, value in enumerate(values) if value != -np.inf]
-                rows, ids = self._named([items[place] for place in kept], cold_X)
-                lists.append(UserList(user_id, rows, ids, [round(values[place], 6) for place in kept]))
-        return lists
-
-    def _named(self, columns: list[int], cold_X: NDArray[np.int64]) -> tuple[list[int], list[str]]:
-        """The rows and the ids of columns of scores: first all items, then the cold ones of the catalogue."""
-        items, content = self.learner.items, self.learner.ranking.content
         if content is None:
-            return columns, [items.name(column) for column in columns]
-        known = len(items)
-        codes = iter(content.list_codes([column for column in columns if column < known]))
-        cold = {column: int(cold_X[column - known]) for column in columns if column >= known}
-        rows = [cold_code(cold[column]) if column in cold else next(codes) for column in columns]
-        ids = [content.ids.name(cold[column]) if column in cold else items.name(column) for column in columns]
-        return rows, ids
+            return Lists(users_U, found.rows_UK, found.lengths_U, found.scores_UK)
+        codes_UK = _codes(content, found)
+        cold_X = content.cold_rows() if self.cold_items else np.zeros(0, dtype=np.int64)
+        if not len(cold_X):
+            return Lists(users_U, codes_UK, found.lengths_U, found.scores_UK)
+        cold = self._cold(askers, content, cold_X)
+        return _merged(users_U, found._replace(rows_UK=codes_UK), cold._replace(rows_UK=_cold_codes(cold_X, cold)))
+
+    def _fast(self, askers: Askers, users_U: Ints) -> Best:
+        """Loose bounds for most; exact lists for those that are measured, and for all while recall is low."""
+        recall, slack = self.recall, self.recall.slack
+        found = self._index.best(askers, self.k, slack=1.0 if recall.is_low else slack)
+        is_measured_U = _is_measured(users_U, self.learner.version) if recall.is_measured else None
+        measured = np.arange(min(len(users_U), LEAST_LISTS)) if is_measured_U is None else np.flatnonzero(is_measured_U)
+        if not len(measured):
+            return found
+        some = of_users(askers, measured)
+        exact = self._index.best(some, self.k, tells_needed=True)
+        if recall.is_measured:
+            fast = self._index.best(some, self.k, slack=slack)
+            recall.measure(exact.rows_UK, exact.lengths_U, fast.rows_UK, fast.lengths_U)
+        recall.learn(exact.needed_UK, exact.lengths_U)
+        found.rows_UK[measured] = exact.rows_UK
+        found.scores_UK[measured] = exact.scores_UK
+        found.lengths_U[measured] = exact.lengths_U
+        return found
+
+    def _cold(self, askers: Askers, content: Content, cold_X: Ints) -> Best:
+        """The best items without an event, rows from 0 in the order of `cold_X`; an exact list in either mode."""
+        vectors_XD = content.vectors(cold_X)
+        no_count_X = np.zeros(len(cold_X), dtype=np.int64)
+        index = ItemIndex()
+        no_bias_X = torch.zeros(len(cold_X))
+        index.update(Items(vectors_XD, no_bias_X, no_count_X, no_count_X == 0, np.zeros(0, dtype=np.bool_)), None)
+        no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
+        return index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), self.k)
+
+    def _update(self, parts: ScoreParts) -> None:
+        moved = self.learner.ranking.moved
+        rows = None if self.learner.ranking.content is not None else moved.since(self._updated)
+        self._index.update(self._items(parts), rows)
+        self._updated = moved.end
+
+    def _items(self, parts: ScoreParts) -> Items:
+        counts, content = self.learner.live.counts, self.learner.ranking.content
+        hidden_I = np.zeros(0 if content is None else counts.items, dtype=np.bool_)
+        if content is not None:
+            hidden_I[content.unavailable_items()] = True
+        return Items(
+            parts.vectors_ID, parts.biases_I, counts.count_I[: counts.items], counts.known_I[: counts.items], hidden_I
+        )
+
+
+def _is_measured(users_U: Ints, version: int) -> NDArray[np.bool_]:
+    """One user in MEASURED_OF, others in each step: by a hash (splitmix64), so that a step made again is the same."""
+    step = np.uint64(version * 0x9E3779B97F4A7C15 % 2**64)
+    mixed_U = users_U.astype(np.uint64) + step
+    mixed_U = (mixed_U ^ (mixed_U >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed_U = (mixed_U ^ (mixed_U >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    is_measured_U: NDArray[np.bool_] = (mixed_U >> np.uint64(32)) % np.uint64(MEASURED_OF) == 0
+    return is_measured_U
+
+
+def _codes(content: Content, found: Best) -> NDArray[np.int32]:
+    """A number for each item that it also had in lists made before its first event; nothing behind a list's end."""
+    listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
+    rows_UK = np.where(listed_UK, found.rows_UK, 0)
+    if not listed_UK.any():
+        return rows_UK
+    catalogue_UK = content.row_I[rows_UK]
+    is_coded_UK = (catalogue_UK != NONE) & content.born_cold_X[catalogue_UK]
+    codes_UK: NDArray[np.int32] = np.where(is_coded_UK, cold_code(catalogue_UK), rows_UK).astype(np.int32)
+    return codes_UK
+
+
+def _cold_codes(cold_X: Ints, found: Best) -> NDArray[np.int32]:
+    listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
+    codes_UK: NDArray[np.int32] = cold_code(cold_X[np.where(listed_UK, found.rows_UK, 0)]).astype(np.int32)
+    return codes_UK
+
+
+def _merged(users_U: Ints, first: Best, second: Best) -> Lists:
+    """The best of two lists of each user, of equal scores those of the first."""
+    scores_UK = np.concatenate((first.scores_UK, second.scores_UK), 1)
+    codes_UK = np.concatenate((first.rows_UK, second.rows_UK), 1)
+    k = first.rows_UK.shape[1]
+    places_K = np.arange(k)
+    listed_UK = np.concatenate([places_K < one.lengths_U[:, None] for one in (first, second)], 1)
+    order_UK = np.argsort(np.where(listed_UK, -scores_UK, np.inf), axis=1, kind="stable")[:, :k]
+    lengths_U = np.minimum(first.lengths_U + second.lengths_U, k).astype(np.int32)
+    return Lists(
+        users_U, np.take_along_axis(codes_UK, order_UK, 1), lengths_U, np.take_along_axis(scores_UK, order_UK, 1)
+    )
+
+
+def _cold_name(content: Content | None, code: int) -> str:
+    assert content is not None, "codes below 0 come from a catalogue"
+    return content.ids.name(cold_code(code))
+
+
+# --- the plain torch twin, for GPUs ---
+
+
+def by_torch(learner: Learner, users_U: Ints, k: int, *, cold_items: bool = False) -> Lists:
+    """The lists by a matrix of all scores."""
+    content = learner.ranking.content
+    cold_X = content.cold_rows() if content is not None and cold_items else np.zeros(0, dtype=np.int64)
+    size = max(1, SCORES_AT_ONCE // max(len(learner.items) + len(cold_X), 1))
+    parts = []
+    for start in range(0, max(len(users_U), 1), size):
+        rows_U = users_U[start : start + size]
+        scores_UI = learner.scores(rows_U)
+        if len(cold_X):
+            scores_UI = torch.cat((scores_UI, learner.cold_scores(rows_U, cold_X)), 1)
+        values_UK, items_UK = (part_UK.numpy() for part_UK in best(scores_UI, k))
+        parts.append(_padded(rows_U, values_UK, items_UK, k, content, cold_X, len(learner.items)))
+    return Lists(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _padded(
+    users_U: Ints,
+    values_UK: NDArray[np.floating],
+    columns_UK: Ints,
+    k: int,
+    content: Content | None,
+    cold_X: Ints,
+    items: int,
+) -> Lists:
+    lengths_U = (values_UK != -np.inf).sum(1).astype(np.int32)
+    codes_UK, scores_UK = np.zeros((len(users_U), k), np.int32), np.zeros((len(users_U), k), np.float32)
+    scores_UK[:, : values_UK.shape[1]] = values_UK
+    found = columns_UK
+    if content is not None:
+        is_cold_UK = columns_UK >= items
+        known = Best(np.where(is_cold_UK, 0, columns_UK).astype(np.int32), scores_UK, lengths_U, scores_UK)
+        cold_UK = cold_code(cold_X[(columns_UK - items).clip(0)]) if len(cold_X) else columns_UK
+        found = np.where(is_cold_UK, cold_UK, _codes(content, known))
+    codes_UK[:, : found.shape[1]] = found
+    return Lists(users_U, codes_UK, lengths_U, scores_UK)
 
 
 def best(scores_UI: Tensor, k: int) -> tuple[Tensor, Tensor]:

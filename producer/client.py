@@ -1,8 +1,10 @@
-"""EventProducer: what other services send events with.
+"""EventProducer: what other services send events with, and what they know of items and users.
 
     with EventProducer("localhost:9092") as producer:
         producer.click("u1", "i9", action="play")
         producer.rate("u1", "i9", 4.5)
+        producer.describe_item("i9", title="Nine", categories=["drama"])
+        producer.describe_user("u1", categories=["student"], features={"age": 31})
 
 An event is either delivered or reported as failed; nothing is dropped in silence. Sending is idempotent and
 waits for all replicas; where the queue is full it waits for room. This file knows nothing of what is done
@@ -14,14 +16,19 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as Delivered
 
-from producer.events import Click, Event, Forget, Impression, Rating, encode
+from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Item, Rating, User, encode
 
 EVENTS_TOPIC: Final = "recs.events.v1"
+ITEMS_TOPIC: Final = "recs.items.v1"
+USERS_TOPIC: Final = "recs.users.v1"
+
+Message = Event | Item | User
 
 DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "client.id": "headrace-producer",
@@ -59,6 +66,26 @@ class ClickFields(ActionFields, total=False):
     action: str
 
 
+class ItemFields(TypedDict, total=False):
+    """What may be said of an item: see `producer.events.Item`."""
+
+    timestamp: int
+    title: str
+    text: str
+    categories: list[str]
+    features: dict[str, float]
+    vector: list[float]
+    available: bool
+
+
+class UserFields(TypedDict, total=False):
+    """What may be said of a user: see `producer.events.User`."""
+
+    timestamp: int
+    categories: list[str]
+    features: dict[str, float]
+
+
 class FailedDelivery(NamedTuple):
     """An event that did not reach the topic: its bytes, so that it can be sent again, and the reason."""
 
@@ -87,20 +114,28 @@ class DeliveryFailed(RuntimeError):
 
 
 class EventProducer:
-    """Sends events to the events topic, keyed by user. May be shared by threads; close it, or use it in `with`."""
+    """Sends events to the events topic, keyed by user, and rows to the compacted topics of items and users.
+
+    May be shared by threads; close it, or use it in `with`.
+    """
 
     def __init__(
         self,
         bootstrap_servers: str,
         *,
         topic: str = EVENTS_TOPIC,
+        items_topic: str = ITEMS_TOPIC,
+        users_topic: str = USERS_TOPIC,
         librdkafka: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         self.topic = topic
+        self.items_topic = items_topic
+        self.users_topic = users_topic
         properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
         self._producer = Producer(properties, logger=_logger)
         # decoding what was encoded is the check: nothing is sent that the worker would not accept
-        self._decoder = msgspec.json.Decoder(Event)
+        self._event_decoder = msgspec.json.Decoder(Event)
+        self._row_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Item, User)}
         self._lock = threading.Lock()
         self._delivered = 0
         self._failed: list[FailedDelivery] = []
@@ -137,24 +172,49 @@ class EventProducer:
         """Have everything erased that is held of the user."""
         self.send(Forget(user_id=user_id, timestamp=_now_ms() if timestamp is None else timestamp))
 
-    def send(self, event: Event) -> None:
-        """Queue the event for delivery, and wait for room where the queue is full.
+    def describe_item(self, item_id: str, **fields: Unpack[ItemFields]) -> None:
+        """All that is known of an item from now on; what an earlier call said of it is replaced."""
+        fields.setdefault("timestamp", _now_ms())
+        self.send(Item(item_id=item_id, **fields))
 
-        Raises ValueError, naming the field, for an event that the worker would not accept, DeliveryFailed when
+    def describe_user(self, user_id: str, **fields: Unpack[UserFields]) -> None:
+        """All that is known of a user besides behaviour; what an earlier call said of the user is replaced."""
+        fields.setdefault("timestamp", _now_ms())
+        self.send(User(user_id=user_id, **fields))
+
+    def remove_item(self, item_id: str) -> None:
+        """Take an item out of the catalogue: it is not recommended any more."""
+        self._produce("item", self.items_topic, _checked_id("item_id", item_id), None)
+
+    def remove_user_features(self, user_id: str) -> None:
+        """Nothing is said of the user any more. History and all that was learned stay: for those see `forget`."""
+        self._produce("user", self.users_topic, _checked_id("user_id", user_id), None)
+
+    def send(self, message: Message) -> None:
+        """Queue an event or a row for delivery, and wait for room where the queue is full.
+
+        Raises ValueError, naming the field, for one that the worker would not accept, DeliveryFailed when
         too many failures wait to be taken with `flush`, and KafkaException when Kafka can take nothing more.
         """
-        value = self._checked(event)
+        value = self._checked(message)
+        if isinstance(message, Item):
+            self._produce(_name(message), self.items_topic, message.item_id, value)
+        else:
+            topic = self.users_topic if isinstance(message, User) else self.topic
+            self._produce(_name(message), topic, message.user_id, value)
+
+    def _produce(self, name: str, topic: str, key: str, value: bytes | None) -> None:
         self._refuse_if_stuck()
-        key = event.user_id.encode()
         while True:
             try:
-                self._producer.produce(self.topic, value=value, key=key, on_delivery=self._on_delivery)
+                self._producer.produce(topic, value=value, key=key.encode(), on_delivery=self._on_delivery)
                 break
             except BufferError:
                 self._producer.poll(0.1)  # room comes with deliveries, or when old events fail by their time-out
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise ValueError(f"{_name(event)}: {len(value)} bytes are more than message.max.bytes") from error
+                    size = len(value or b"")
+                    raise ValueError(f"{name}: {size} bytes are more than message.max.bytes") from error
                 raise
         self._producer.poll(0)
 
@@ -188,10 +248,14 @@ class EventProducer:
                 raise
             _logger.warning("%s", failed)  # the error that ended the block matters more
 
-    def _checked(self, event: Event) -> bytes:
+    def _checked(self, event: Message) -> bytes:
+        rows = self._row_decoders
+        decoder: msgspec.json.Decoder[Any] = (
+            rows[type(event)] if isinstance(event, Item | User) else self._event_decoder
+        )
         try:
             value = encode(event)
-            received = self._decoder.decode(value)
+            received = decoder.decode(value)
         except msgspec.ValidationError as error:  # its text ends with "at `$.user_id`"
             raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
         except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object
@@ -206,7 +270,7 @@ class EventProducer:
         if len(self._failed) >= MAX_KEPT_FAILURES:
             raise DeliveryFailed(list(self._failed), len(self._producer))
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Delivered) -> None:
         with self._lock:
             if error is None:
                 self._delivered += 1
@@ -214,11 +278,17 @@ class EventProducer:
                 self._failed.append(FailedDelivery(message.key() or b"", message.value() or b"", str(error)))
 
 
-def _name(event: Event) -> str:
+def _checked_id(field: str, name: str) -> str:
+    if not 1 <= len(name) <= MAX_ID_CHARACTERS:
+        raise ValueError(f"$.{field}: expected 1 to {MAX_ID_CHARACTERS} characters, got {len(name)}; it was not sent")
+    return name
+
+
+def _name(event: Message) -> str:
     return type(event).__name__.lower()
 
 
-def _unsayable_field(event: Event) -> str:
+def _unsayable_field(event: Message) -> str:
     for field in event.__struct_fields__:
         try:
             msgspec.json.encode(getattr(event, field))
@@ -227,10 +297,10 @@ def _unsayable_field(event: Event) -> str:
     return "$"
 
 
-def _altered_field(event: Event, received: Event) -> str:
+def _altered_field(event: Message, received: Message) -> str:
     """NaN and infinity would arrive as null, a tuple as a list."""
-    if not isinstance(event, Event):
-        raise TypeError(f"expected one of the events of producer.events, got {type(event).__name__}")
+    if not isinstance(event, Message):
+        raise TypeError(f"expected one of the messages of producer.events, got {type(event).__name__}")
     for field in event.__struct_fields__:
         given, arrived = getattr(event, field), getattr(received, field)
         if given != arrived:

@@ -4,12 +4,12 @@ Every data set is in time order and says what its items are called. This file kn
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from producer.events import Event, Item, Rating
+from producer.events import Event, Item, Rating, User
 from producer.fetch import Archive, DatasetUnavailable, default_cache_dir, fetch_members
 from producer.simulate import catalogue, simulate
 
@@ -18,12 +18,14 @@ __all__ = ["NAMES", "Dataset", "DatasetUnavailable", "EventsFileError", "load", 
 _FOLDER = "recbole/dataset_example/ml-100k"
 _RATINGS = f"{_FOLDER}/ml-100k.inter"
 _MOVIES = f"{_FOLDER}/ml-100k.item"
+_PEOPLE = f"{_FOLDER}/ml-100k.user"
 MOVIELENS_100K = Archive(
     package="recbole",
     version="1.2.1",
     members={
         _RATINGS: "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
         _MOVIES: "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+        _PEOPLE: "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
     },
 )
 """MovieLens-100K by GroupLens, in RecBole's wheel. Its licence forbids passing it on: fetched, never kept here."""
@@ -33,13 +35,14 @@ _SYNTHETIC_EVENTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Events in time order, and the catalogue of the items in them."""
+    """Events in time order, the catalogue of the items in them, and what is known of the users."""
 
     name: str
     events: Sequence[Event]
     titles: Mapping[str, str]
     """item_id -> what a person would call the item."""
     items: list[Item]
+    users: list[User] = field(default_factory=list)
 
 
 class EventsFileError(ValueError):
@@ -76,7 +79,8 @@ def _load_movielens(cache_dir: Path, seed: int) -> Dataset:  # noqa: ARG001 - on
     contents = fetch_members(MOVIELENS_100K, cache_dir)
     events = _parse_ratings(contents[_RATINGS].decode())
     items = [_parse_movie(row, timestamp=events[0].timestamp) for row in _rows(contents[_MOVIES].decode())]
-    return Dataset(name="movielens-100k", events=events, titles=_titles(items), items=items)
+    users = [_parse_person(row, timestamp=events[0].timestamp) for row in _rows(contents[_PEOPLE].decode())]
+    return Dataset(name="movielens-100k", events=events, titles=_titles(items), items=items, users=users)
 
 
 def _load_synthetic(cache_dir: Path, seed: int) -> Dataset:  # noqa: ARG001 - one signature for all loaders
@@ -118,6 +122,13 @@ def _parse_movie(row: list[str], timestamp: int) -> Item:
         categories=genres.split(" "),
         features={"year": float(year)} if known_year else None,
     )
+
+
+def _parse_person(row: list[str], timestamp: int) -> User:
+    user_id, age, gender, occupation, _zip_code = row
+    decade = f"age {10 * (int(age) // 10)}"
+    categories = [f"gender {gender}", f"occupation {occupation}", decade]
+    return User(user_id=user_id, timestamp=timestamp, categories=categories, features={"age": float(age)})
 
 
 _LOADERS: Mapping[str, Callable[[Path, int], Dataset]] = {

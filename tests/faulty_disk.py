@@ -54,6 +54,7 @@ class FaultyDisk:
         self.effects: list[str] = []
         """What was done, such as "write", in order; the one that failed is the last."""
         self._fail_at: int | None = None
+        self._is_gone = False
         self._failure: Callable[[], BaseException] = crash
         self._unsynced_files: dict[int, int] = {}
         """File -> bytes of it that are synced."""
@@ -67,7 +68,7 @@ class FaultyDisk:
 
         Files elsewhere are none of its business.
         """
-        self.effects, self._fail_at, self._failure = [], fail_at, failure
+        self.effects, self._fail_at, self._failure, self._is_gone = [], fail_at, failure, False
         names = ("open", "write", "fsync", "fdatasync", "mkdir", "rename", "replace", "unlink", "rmdir")
         real = {name: getattr(os, name) for name in names}
         patches = {
@@ -110,9 +111,13 @@ class FaultyDisk:
         return {path.stat().st_ino: path for path in [self.folder, *self.folder.rglob("*")]}
 
     def _effect(self, name: str) -> None:
+        if self._is_gone:  # whatever thread asks
+            raise SimulatedCrash
         self.effects.append(name)
         if len(self.effects) - 1 == self._fail_at:
-            raise self._failure()
+            failure = self._failure()
+            self._is_gone = isinstance(failure, SimulatedCrash)
+            raise failure
 
     def _note(self, path: Path, before: str | None = None, replaced: bytes | None = None) -> None:
         self._unsynced_names.append(Name(path.parent.stat().st_ino, path.stat().st_ino, before, replaced))

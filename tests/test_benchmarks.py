@@ -15,12 +15,14 @@ import pytest
 
 from consumer.broker import InProcessBroker
 from consumer.decode import Decoder
+from consumer.records import Taken
 from producer.events import Event
+from producer.fetch import DatasetUnavailable
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `python -m benchmarks.speed` finds them from the root, pytest alone does not
 
-from benchmarks import gpu, report, speed, stream  # noqa: E402  # after the path
+from benchmarks import gpu, report, rivals, speed, stream  # noqa: E402  # after the path
 from benchmarks.bare import consume_and_decode, consume_bare  # noqa: E402
 from benchmarks.freshness import quantiles  # noqa: E402
 from benchmarks.introduction import introduce, item_id, user_id  # noqa: E402
@@ -150,7 +152,11 @@ def test_quantiles_leave_the_first_second_out() -> None:
 
     found = quantiles(slow_start, rate=100)
 
-    assert found == {"p50_ms": pytest.approx(51, abs=1), "p99_ms": pytest.approx(100, abs=1)}
+    assert found == {
+        "p50_ms": pytest.approx(51, abs=1),
+        "p99_ms": pytest.approx(100, abs=1),
+        "p99.9_ms": 100,
+    }
 
 
 def test_events_without_a_list_count_as_the_slowest() -> None:
@@ -171,7 +177,7 @@ def test_an_introduced_learner_lists_every_item_of_the_catalogue() -> None:
     introduce(learner, SMALL)
 
     assert (learner.users.in_use, learner.items.in_use) == (SMALL.users, SMALL.items)
-    (one,) = TopK(learner, SMALL.items)([user_id(0)])
+    (one,) = TopK(learner, SMALL.items).lists_of([user_id(0)])
     assert len(one.item_ids) == SMALL.items - 1  # all but the one that the user has
     assert learner.settings.ranked_share == 0.25
 
@@ -180,39 +186,95 @@ def test_an_introduced_learner_lists_every_item_of_the_catalogue() -> None:
 
 
 def rates(**by_phase: float) -> dict[str, dict[str, float]]:
-    found = {name: {"events_per_second": rate, "lists_per_event": 0.95} for name, rate in by_phase.items()}
-    return {**found, "learn, unranked": found["unranked"], "service, unranked": found["service"]}
+    names = {"exact": "service, exact", "fast": "service, fast", "learn_512": "learn, 512"}
+    found = {
+        names.get(name, name): {"events_per_second": rate, "lists_per_event": 0.95, "topk_recall": 0.99}
+        for name, rate in by_phase.items()
+    }
+    slower = {
+        f"default: {name}": {**one, "events_per_second": one["events_per_second"] / 10} for name, one in found.items()
+    }
+    return {**found, **slower}
 
 
 def test_rates_are_divided_by_the_bare_rate_read_around_them_under_the_agreed_names() -> None:
     readings = {
-        10_000: rates(decode=600.0, learn=200.0, unranked=250.0, service=50.0),
-        50_000: rates(decode=1.0, learn=100.0, unranked=125.0, service=10.0),
+        10_000: rates(decode=600.0, learn=200.0, learn_512=150.0, exact=40.0, fast=50.0),
+        50_000: rates(decode=1.0, learn=100.0, learn_512=75.0, exact=5.0, fast=10.0),
     }
 
     found = report.throughput_ratios(readings, {10_000: 1000.0, 50_000: 500.0})
 
-    assert found["decode_of_bare"] == 0.6
-    assert found["ingest_learn_of_bare"] == 0.2
-    assert found["ingest_learn_unranked_of_bare"] == 0.25
-    assert found["service_10k_of_bare"] == found["service_10k_exact_of_bare"] == 0.05
-    assert found["service_50k_of_bare"] == found["service_50k_exact_of_bare"] == 0.02
-    assert found["lists_per_event"] == 0.95
+    assert found == {
+        "decode_of_bare": 0.6,
+        "ingest_learn_of_bare": 0.2,
+        "ingest_learn_512_of_bare": 0.15,
+        "service_10k_of_bare": 0.05,
+        "service_10k_exact_of_bare": 0.04,
+        "service_50k_of_bare": 0.02,
+        "service_50k_exact_of_bare": 0.01,
+        "topk_recall": 0.99,
+        "default_ingest_learn_512_of_bare": 0.015,
+        "default_service_10k_of_bare": 0.005,
+        "default_service_10k_exact_of_bare": 0.004,
+        "default_service_50k_of_bare": 0.002,
+        "default_service_50k_exact_of_bare": 0.001,
+        "lists_per_event": 0.95,
+    }
 
 
-def test_freshness_is_divided_by_two_hops_at_the_highest_rate() -> None:
-    hops = {rate: {"two_hops": {"p50_ms": 4.0, "p99_ms": rate / 500}} for rate in (1000.0, 5000.0)}
+@pytest.mark.parametrize("has_movielens", [True, False])
+def test_rivals_are_compared_on_real_ratings_where_they_can_be_had(has_movielens: bool) -> None:
+    def measured(ours: float, rivers: float) -> dict[str, object]:
+        return {
+            "headrace": {"events_per_second": ours, "rmse": 0.9},
+            "river": {"events_per_second": rivers, "rmse": 0.95},
+            "vowpal wabbit": None,
+        }
+
+    rivals = {"stream": measured(300.0, 10.0), "movielens-100k": measured(400.0, 20.0) if has_movielens else None}
+
+    found = report.rival_ratios(rivals, ingested=50.0)
+
+    assert found["learn_of_river"] == (20 if has_movielens else 30)
+    assert found["service_of_river"] == 5
+    assert found["rmse"] == {"headrace": 0.9, "river": 0.95, "vowpal wabbit": None}
+    assert found["rivals_on"] == ("movielens-100k" if has_movielens else "stream")
+
+
+def test_rivals_learn_the_same_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> None:
+        raise DatasetUnavailable("no network")
+
+    monkeypatch.setattr("benchmarks.rivals.of_movielens", nowhere)
+
+    found = rivals.measure(SMALL)
+
+    assert found["movielens-100k"] is None
+    assert found["why"] == "no network"
+    rated = int(stream.draw(SMALL).rated_N.sum())
+    for name in ("headrace", "river"):
+        assert found["stream"][name]["events"] == rated
+        assert 1 < found["stream"][name]["rmse"] < 2  # ratings of 0.5 to 5 without any sense
+
+
+def test_freshness_is_divided_by_two_hops_at_the_same_rate() -> None:
+    hops = {rate: {"two_hops": {"p50_ms": 4.0, "p99_ms": rate / 500, "p99.9_ms": 9.0}} for rate in (1000.0, 5000.0)}
     fresh = {
-        items: {rate: {"p50_ms": 1.0, "p99_ms": rate * items / 10**6} for rate in (1000.0, 5000.0)}
+        items: {
+            rate: {"p50_ms": 1.0, "p99_ms": rate * items / 10**6, "p99.9_ms": 9.0}
+            for rate in (1000.0, 5000.0, *((40_000.0,) if items == 10_000 else ()))
+        }
         for items in (10_000, 50_000)
     }
 
-    found = report.freshness_ratios(fresh, hops)
+    found = report.freshness_ratios(fresh, hops, 5000.0)
 
     assert found["freshness_p99_of_two_hops_10k"] == 5
     assert found["freshness_p99_of_two_hops_50k"] == 25
-    assert found["freshness_ms"]["two hops"]["1000/s"] == {"p50": 4, "p99": 2}
-    assert found["freshness_ms"]["50k items"]["5000/s"] == {"p50": 1, "p99": 250}
+    assert found["freshness_ms"]["two hops"]["1000/s"] == {"p50": 4, "p99": 2, "p99.9": 9}
+    assert found["freshness_ms"]["50k items"]["5000/s"] == {"p50": 1, "p99": 250, "p99.9": 9}
+    assert found["freshness_p99_ms_at_80_percent"] == 400
 
 
 @pytest.mark.parametrize(("number", "name"), [(10_000, "10k"), (50_000, "50k"), (1_000_000, "1m"), (120, "120")])
@@ -230,23 +292,31 @@ def test_the_plans_are_those_that_the_figures_are_about() -> None:
 
 def test_a_quick_run_on_a_tiny_stream_ends_with_the_keys_and_the_settings() -> None:
     summed = last_line(
-        "benchmarks.speed", "--quick", "--items", "60", "--users", "400", "--events", "20000", "--seconds", "1.5"
+        *("benchmarks.speed", "--quick", "--items", "60", "--large", "5000", "--users", "400"),
+        *("--events", "40000", "--seconds", "1.5"),
     )
 
     ratios = {name: value for name, value in summed.items() if isinstance(value, float)}
     assert set(ratios) == {
         "decode_of_bare",
         "ingest_learn_of_bare",
-        "ingest_learn_unranked_of_bare",
+        "ingest_learn_512_of_bare",
         "service_60_of_bare",
         "service_60_exact_of_bare",
-        "service_60_unranked_of_bare",
+        "topk_recall",
+        "default_ingest_learn_512_of_bare",
+        "default_service_60_of_bare",
+        "default_service_60_exact_of_bare",
+        "users_per_second_5k_items",
         "lists_per_event",
         "freshness_p99_of_two_hops_60",
+        "freshness_p99_ms_at_80_percent",
+        "learn_of_river",
+        "service_of_river",
     }
     assert all(math.isfinite(value) and value > 0 for value in ratios.values())
     assert set(summed["freshness_ms"]) == {"two hops", "60 items"}
-    assert set(summed["freshness_ms"]["60 items"]) == {"1000/s", "5000/s"}
+    assert {"1000/s", "5000/s"} < set(summed["freshness_ms"]["60 items"])
     assert summed["settings"]["plan"]["stream"]["users"] == 400
     assert summed["machine"]["cores"] >= 1
 
@@ -280,6 +350,6 @@ def test_the_decoder_of_the_benchmarks_is_the_workers() -> None:
         def timestamp(self) -> tuple[int, int]:
             return 1, stream.START_MS
 
-    accepted, rejects = Decoder()([Kept(value) for _, value in records(SMALL)])  # type: ignore[misc]
+    accepted, rejects = Decoder()(Taken([Kept(value) for _, value in records(SMALL)]))  # type: ignore[list-item]
 
     assert (len(accepted), rejects) == (SMALL.events, [])

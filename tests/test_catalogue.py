@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 from worker_fakes import FakeWorker
 
 from consumer.broker import InProcessBroker
-from consumer.catalogue import Catalogue, RowOutcome, content_of
+from consumer.catalogue import ROWS, Catalogue, Catalogues, RowOutcome, content_of, user_content_of
 from consumer.config import Settings
 from consumer.journal import Change, Entry, Journal, Run
 from consumer.offsets import Reset
 from consumer.worker import Worker
 from model.entries import ItemContent
 from model.state import state_digest
-from producer.events import Item, encode
+from producer.events import Forget, Item, User, encode
 
 
 class Row(Record):
@@ -75,7 +75,7 @@ def read_anew(catalogue, items):
 
 
 def ids(changes):
-    return [(change.item_id, change.value is not None) for change in changes]
+    return [(change.name, change.value is not None) for change in changes]
 
 
 # --- what is taken in ---
@@ -129,7 +129,7 @@ def test_what_comes_later_is_taken_in_before_the_next_step_and_only_once(items):
 def test_a_row_that_says_what_is_known_is_no_change(items):
     counted = []
     items.put("a", title="a")
-    catalogue = reading(items, count=lambda outcome, rows: counted.append((outcome, rows)))
+    catalogue = reading(items, count=lambda _kind, outcome, rows: counted.append((outcome, rows)))
     catalogue.apply(catalogue.take())
     items.put("a", title="a")
 
@@ -189,14 +189,14 @@ def test_without_a_catalogue_there_is_nothing_to_take_and_nothing_to_save():
         ("a", json.dumps({"item_id": "a", "timestamp": 1, "vector": [0.5] * 4097}).encode(), "at most 4096 numbers"),
         ("a", b"[" * 100_000, ""),
         (b"\xff", b"{}", ""),
-        ("", None, "key: expected an item_id"),
-        ("x" * 257, None, "key: expected an item_id"),
+        ("", None, "key: expected item_id of 1"),
+        ("x" * 257, None, "key: expected item_id of 1"),
     ],
 )
 def test_a_bad_row_is_counted_and_logged_and_what_was_known_stays(items, key, value, why):
     counted = []
     items.put("a", title="good")
-    catalogue = reading(items, count=lambda *counts: counted.append(counts[0]))
+    catalogue = reading(items, count=lambda *counts: counted.append(counts[1]))
     catalogue.apply(catalogue.take())
     items.put(key, value) if value != b"{}" else items.append(0, value)
 
@@ -224,6 +224,140 @@ def test_a_bad_row_in_the_place_of_a_good_one_does_not_remove_the_item_at_the_ne
     assert second.take() == []
 
 
+# --- users ---
+
+
+class Users(Items):
+    """The users topic."""
+
+    def put(self, user_id, value=b"{}", **fields):
+        super().put(user_id, encode(User(user_id=user_id, timestamp=0, **fields)) if value == b"{}" else value)
+
+
+def reading_users(users, told=None, state=None, **named):
+    made = Catalogue(Told() if told is None else told, rows=ROWS["users"], **named)
+    if state is not None:
+        made.load(state)
+    read_anew(made, users)
+    return made
+
+
+def test_what_is_said_of_users_comes_to_the_model_as_it_is():
+    user = User(user_id="a", timestamp=1, categories=["c"], features={"age": 31.0})
+
+    assert user_content_of(user) == ItemContent(categories=["c"], features={"age": 31.0})
+
+
+def test_users_are_taken_in_changed_and_removed_as_items_are():
+    users, told = Users(), Told()
+    users.put("u1", categories=["x"])
+    catalogue = reading_users(users, told)
+    catalogue.apply(catalogue.take())
+    users.put("u1", None)
+    users.put("u2", features={"age": 3.0})
+
+    catalogue.apply(catalogue.take())
+
+    assert told == [
+        {"u1": ItemContent(categories=["x"])},
+        {"u1": None, "u2": ItemContent(features={"age": 3.0})},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"no json", "malformed"),
+        (b'{"user_id":"u","timestamp":-1}', "$.timestamp"),
+        (b'{"user_id":"u","timestamp":1,"features":{"age":"old"}}', "$.features"),
+        (b'{"item_id":"u","timestamp":1}', "user_id"),
+        (b'{"user_id":"v","timestamp":1}', "$.user_id: expected the record's key 'u', got 'v'"),
+    ],
+)
+def test_a_row_that_is_no_user_is_counted_as_one_of_users_and_what_was_known_stays(value, why):
+    users, counted = Users(), []
+    users.put("u", categories=["good"])
+    catalogue = reading_users(users, count=lambda *counts: counted.append(counts))
+    catalogue.apply(catalogue.take())
+    users.put("u", value)
+
+    with capture_logs() as logs:
+        changes = catalogue.take()
+
+    assert changes == []
+    assert ("users", RowOutcome.REJECTED, 1) in counted
+    assert (logs[0]["of"], logs[0]["offset"]) == ("users", 1)
+    assert why.lower() in logs[0]["why"].lower()
+
+
+def test_a_forgotten_user_is_named_nowhere_and_not_told_of_again_by_the_same_row():
+    users = Users()
+    users.put("private", categories=["x"])
+    first = reading_users(users)
+    first.apply(first.take())
+
+    first.forget(["private", "never met"])
+    state = first.state()
+    second = reading_users(users, state=state)
+
+    assert all(b"private" not in array.tobytes() for array in state.values())
+    assert second.take() == []
+    users.put("private", categories=["y"])
+    assert ids(second.take()) == [("private", True)], "a new row is a new wish"
+
+
+def test_what_is_remembered_of_a_forgotten_user_goes_with_the_row():
+    users = Users()
+    users.put("private", categories=["x"])
+    first = reading_users(users)
+    first.apply(first.take())
+    first.forget(["private"])
+    users.put("private", None)
+    users.compact()
+    second = reading_users(users, state=first.state())
+
+    second.apply(second.take())
+
+    assert "withheld" not in second.state()
+
+
+def test_ids_that_were_removed_are_kept_as_long_as_the_topic_has_them_and_no_longer(items):
+    items.put("a", None)
+    first = reading(items)
+    first.apply(first.take())
+    items.put("b", b"bad")
+    items.records[0] = items.records[0][1:]
+    second = Catalogue(Told())
+    second.load(first.state())
+    read_anew(second, items)
+
+    changes = second.take()
+
+    assert changes == []
+    assert "digests" in first.state()
+    assert second.state() == {}
+
+
+def test_items_and_users_are_saved_and_loaded_side_by_side(items):
+    users = Users()
+    items.put("a", title="a")
+    users.put("a", categories=["x"])
+    told_items, told_users = Told(), Told()
+    both = Catalogues(reading(items, told_items), reading_users(users, told_users))
+    both.apply(both.take())
+
+    other = Catalogues(Catalogue(Told()), Catalogue(Told(), rows=ROWS["users"]))
+    other.load(both.state())
+    read_anew(other.items, items)
+    read_anew(other.users, users)
+
+    assert (told_items, told_users) == ([{"a": ItemContent(title="a")}], [{"a": ItemContent(categories=["x"])}])
+    assert other.take() == []
+    assert {name: array.tolist() for name, array in other.state().items()} == {
+        name: array.tolist() for name, array in both.state().items()
+    }
+
+
 # --- in the worker ---
 
 
@@ -237,7 +371,7 @@ def start(tmp_path, monkeypatch):
         for one in started:
             one.close()
         started.append(FakeWorker(tmp_path / folder, topic, **named))
-        read_anew(started[-1].catalogue, items)
+        read_anew(started[-1].catalogue.items, items)
         return started[-1]
 
     yield run
@@ -277,7 +411,7 @@ def test_steps_are_made_again_with_what_the_catalogue_said_then_even_if_the_topi
     worker.run(until={0: 20}, batch_size=5)
     items.put("i1", available=False)
     items.put("i3", title="other words", categories=["x"])
-    worker.failing["save"] = SimulatedCrash()
+    worker.failing["keep"] = SimulatedCrash()
     with pytest.raises(SimulatedCrash):
         worker.run(batch_size=5)
     state, sent = state_digest(worker.learner.state()), worker.messages()
@@ -292,7 +426,7 @@ def test_steps_are_made_again_with_what_the_catalogue_said_then_even_if_the_topi
     assert steps > 0
     assert state_digest(again.learner.state()) == state
     assert again.messages() == sent[len(sent) - len(again.messages()) :]
-    assert ids(again.catalogue.take()) == [("i1", True), ("i3", False)], "the news waits for a new step"
+    assert ids(again.catalogue.items.take()) == [("i1", True), ("i3", False)], "the news waits for a new step"
 
 
 def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
@@ -311,7 +445,7 @@ def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
 def test_the_journal_gives_back_changes_as_they_were_and_lines_without_any_read_as_ever(tmp_path, monkeypatch):
     without_waiting(monkeypatch)
     journal = Journal(tmp_path)
-    changes = [Change("a", '{"title":"ü \U0001f600"}'.encode()), Change("\x00 b", None)]
+    changes = [Change("a", '{"title":"ü \U0001f600"}'.encode()), Change("\x00 b", None), Change("u", b"{}", "users")]
     journal.start_segment(0)
     journal.append(1, [Run(0, 0, 3)], changes)
     journal.append(2, [Run(0, 3, 4)])
@@ -343,9 +477,9 @@ def test_the_worker_reads_and_follows_the_topic_and_cold_items_reach_the_lists(t
         send(broker, "recs.events.v1", *[(f"u{n % 3}", click(f"u{n % 3}", f"i{n % 4}")) for n in range(24)])
         with Worker(settings_for(broker, tmp_path)) as worker:
             worker.run(lambda: False, worker.end_offsets())
-            [listed] = worker.parts.top_k(["u0"])
+            [listed] = worker.parts.top_k.lists_of(["u0"])
             rejected = worker.metrics.registry.get_sample_value(
-                "headrace_catalogue_rows_total", {"outcome": "rejected"}
+                "headrace_catalogue_rows_total", {"kind": "items", "outcome": "rejected"}
             )
             send(broker, "recs.items.v1", ("cold", None))
             send(broker, "recs.events.v1", ("u0", click("u0", "i1")))
@@ -353,13 +487,43 @@ def test_the_worker_reads_and_follows_the_topic_and_cold_items_reach_the_lists(t
         with Worker(settings_for(broker, tmp_path)) as worker:
             restored = state_digest(worker.learner.state())
             worker.run(lambda: False, worker.end_offsets())
-            [listed_later] = worker.parts.top_k(["u0"])
+            [listed_later] = worker.parts.top_k.lists_of(["u0"])
 
     assert "cold" in listed.item_ids
     assert "shy" not in listed.item_ids
     assert rejected == 1
     assert restored == state
     assert "cold" not in listed_later.item_ids
+
+
+def test_the_worker_reads_the_users_topic_and_a_forget_erases_what_it_said(tmp_path):
+    topics = dict.fromkeys(
+        ("recs.events.v1", "recs.items.v1", "recs.users.v1", "recs.recommendations.v1", "dlq.recs.events.v1"), 2
+    )
+    rows = [(f"u{n}", encode(User(user_id=f"u{n}", timestamp=0, categories=["x"]))) for n in range(3)]
+    forget = ("u0", encode(Forget(user_id="u0", timestamp=1)))
+    with InProcessBroker(topics) as broker:
+        send(broker, "recs.users.v1", *rows, ("bad", b"{"))
+        send(broker, "recs.events.v1", ("u0", click("u0", "i0")), ("u1", click("u1", "i1")))
+        with Worker(settings_for(broker, tmp_path)) as worker:
+            worker.run(lambda: False, worker.end_offsets())
+            said = worker.learner.user_content.ids.in_use
+            rejected = worker.metrics.registry.get_sample_value(
+                "headrace_catalogue_rows_total", {"kind": "users", "outcome": "rejected"}
+            )
+            send(broker, "recs.events.v1", forget)
+        with Worker(settings_for(broker, tmp_path)) as worker:
+            worker.run(lambda: False, worker.end_offsets())
+            state = state_digest(worker.learner.state())
+        with Worker(settings_for(broker, tmp_path)) as worker:
+            send(broker, "recs.events.v1", ("u1", click("u1", "i0")))
+            restored = state_digest(worker.learner.state())
+            worker.run(lambda: False, worker.end_offsets())
+
+            assert worker.learner.user_content.ids.row("u0") is None
+            assert worker.learner.user_content.ids.row("u1") is not None
+    assert (said, rejected) == (3, 1)
+    assert restored == state
 
 
 def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
@@ -370,4 +534,6 @@ def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
             worker.run(lambda: False, worker.end_offsets())
 
             assert worker.learner.ranking.content is None
-    assert any("no catalogue" in entry["event"] for entry in logs)
+    said = [entry["event"] for entry in logs]
+    assert any("no catalogue of items" in event for event in said)
+    assert any("no catalogue of users" in event for event in said)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from faulty_disk import FaultyDisk, SimulatedCrash, disk_full, without_waiting
+from safetensors import safe_open
 from structlog.testing import capture_logs
 
 from consumer.checkpoint import (
@@ -138,6 +139,32 @@ def test_tensors_of_every_type_and_shape_come_back_to_the_bit(store):
     for name, value in values.items():
         assert (tensors[name].dtype, tensors[name].shape) == (value.dtype, value.shape), name
         assert torch.equal(tensors[name], value), name
+
+
+def test_the_file_is_that_of_safetensors(store):
+    values = {f"{dtype} {shape}": torch.ones(shape, dtype=dtype) for dtype in DTYPES for shape in SHAPES}
+    values["large"] = torch.arange(100_000).reshape(-1, 10).T  # not contiguous
+    values['ünicode "'] = torch.arange(3)
+
+    store.save(snapshot(4, **values))
+
+    file = next(store.paths()) / STATE_FILE
+    with safe_open(file, "pt") as opened:
+        for name, value in values.items():
+            assert torch.equal(opened.get_tensor(name), value), name
+    assert read_manifest(file.parent).files[STATE_FILE] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_what_is_prepared_is_no_checkpoint_before_it_is_kept(store):
+    prepared = store.prepare(snapshot(4))
+    before = steps_of(store)
+
+    manifest = store.keep(prepared)
+
+    assert before == [3, 2, 1]
+    assert steps_of(store) == [4, 3, 2]
+    assert_is(store.newest(), 4)
+    assert manifest == store.newest()[0]
 
 
 def test_nan_infinities_and_minus_zero_come_back_to_the_bit(store):

@@ -14,7 +14,7 @@ from conftest import Broker
 from consumer.broker import PRODUCE, InProcessBroker
 from producer import client
 from producer.client import DeliveryFailed, EventProducer
-from producer.events import Click, Event, Forget, Impression, Rating
+from producer.events import Click, Event, Forget, Impression, Item, Rating, User
 
 FAST_FAILURE = {"message.timeout.ms": 300, "retries": 0, "enable.idempotence": False, "log_level": 0}
 
@@ -99,6 +99,26 @@ def test_a_user_has_one_partition_the_one_java_clients_choose(
         b"foobar": (-790332482 & 0x7FFFFFFF) % 8,
         b"a-little-bit-long-string": (-985981536 & 0x7FFFFFFF) % 8,
     }
+
+
+def test_what_is_known_of_items_and_users_goes_to_topics_of_their_own_keyed_by_their_ids(
+    in_process_broker: Callable[..., InProcessBroker],
+) -> None:
+    broker = in_process_broker({"items": 1, "users": 1})
+
+    with EventProducer(broker.bootstrap_servers, items_topic="items", users_topic="users") as producer:
+        producer.describe_item("i9", title="Nine", categories=["drama"], features={"year": 1999.0}, timestamp=1)
+        producer.remove_item("i9")
+        producer.describe_user("u1", categories=["student"], features={"age": 31}, timestamp=2)
+        producer.remove_user_features("u1")
+
+    items, users = (read_all(broker.bootstrap_servers, topic, 1, 2) for topic in ("items", "users"))
+    assert [row.key() for row in items + users] == [b"i9", b"i9", b"u1", b"u1"]
+    assert [items[1].value(), users[1].value()] == [None, None]
+    item = Item(item_id="i9", title="Nine", categories=["drama"], features={"year": 1999.0}, timestamp=1)
+    assert msgspec.json.decode(items[0].value() or b"", type=Item) == item
+    user = User(user_id="u1", categories=["student"], features={"age": 31}, timestamp=2)
+    assert msgspec.json.decode(users[0].value() or b"", type=User) == user
 
 
 def test_flush_reports_each_event_once(in_process_broker: Callable[..., InProcessBroker]) -> None:
@@ -249,18 +269,30 @@ def unsent() -> Iterator[EventProducer]:
         (Rating(user_id="u", item_id="i", rating="5", timestamp=1), r"rating: .*\$\.rating"),  # type: ignore[arg-type]
         (Impression(user_id="u", recommendation_id="r", items=[""], timestamp=1), r"impression: .*\$\.items\[0\]"),
         (Forget(user_id="", timestamp=1), r"forget: .*\$\.user_id"),
+        (Item(item_id="", timestamp=1), r"item: .*\$\.item_id"),
+        (Item(item_id="i", timestamp=1, vector=[float("nan")]), r"item: .*\$\.vector"),
+        (User(user_id="u", timestamp=1, features={"age": "old"}), r"user: .*\$\.features"),  # type: ignore[dict-item]
+        (User(user_id="u", timestamp=1, categories=[7]), r"user: .*\$\.categories"),  # type: ignore[list-item]
     ],
 )
 def test_what_the_worker_would_not_accept_is_refused_by_its_field(
-    unsent: EventProducer, event: Event, message: str
+    unsent: EventProducer, event: client.Message, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         unsent.send(event)
 
 
 def test_what_is_no_event_is_refused(unsent: EventProducer) -> None:
-    with pytest.raises(TypeError, match=r"expected one of the events of producer\.events, got dict"):
+    with pytest.raises(TypeError, match=r"expected one of the messages of producer\.events, got dict"):
         unsent.send({"type": "forget", "user_id": "u", "timestamp": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257])
+def test_ids_that_no_row_can_have_are_refused(unsent: EventProducer, name: str) -> None:
+    with pytest.raises(ValueError, match=r"\$\.item_id: expected 1 to 256 characters"):
+        unsent.remove_item(name)
+    with pytest.raises(ValueError, match=r"\$\.user_id: expected 1 to 256 characters"):
+        unsent.remove_user_features(name)
 
 
 def test_a_closed_producer_takes_nothing_more() -> None:
@@ -278,7 +310,7 @@ def test_an_unknown_property_is_an_error() -> None:
 
 
 def test_the_example_of_its_docstring_runs(in_process_broker: Callable[..., InProcessBroker]) -> None:
-    broker = in_process_broker({"recs.events.v1": 1})
+    broker = in_process_broker({"recs.events.v1": 1, "recs.items.v1": 1, "recs.users.v1": 1})
     example = "\n".join(line[4:] for line in (client.__doc__ or "").splitlines() if line.startswith("    "))
 
     exec(example.replace("localhost:9092", broker.bootstrap_servers), {"EventProducer": EventProducer})

@@ -47,7 +47,7 @@ def learner(*, described=None, **settings):
 
 
 def first_lists(made, k=3, **options):
-    return {one.user_id: one.item_ids for one in TopK(made, k, **options)([f"u{n}" for n in range(30)])}
+    return {one.user_id: one.item_ids for one in TopK(made, k, **options).lists_of([f"u{n}" for n in range(30)])}
 
 
 # --- cold items ---
@@ -84,10 +84,10 @@ def test_cold_items_stand_in_lists_where_that_is_wanted_and_nowhere_where_it_is_
 def test_a_cold_item_keeps_its_number_in_lists_when_it_gets_its_first_event():
     made = learner(described=catalogue(["i0", "i1", "i2"]))
     run(made, [Interaction("u0", "i0", 0, 1.0, None)], 1)
-    before = dict(zip(*TopK(made, 9, cold_items=True)(["u0"])[0][2:0:-1], strict=True))
+    before = dict(zip(*TopK(made, 9, cold_items=True).lists_of(["u0"])[0][2:0:-1], strict=True))
 
     run(made, [Interaction("u1", "i1", 1, 1.0, None)], 1)
-    after = dict(zip(*TopK(made, 9, cold_items=True)(["u0"])[0][2:0:-1], strict=True))
+    after = dict(zip(*TopK(made, 9, cold_items=True).lists_of(["u0"])[0][2:0:-1], strict=True))
 
     assert before == after
     assert len(set(after.values())) == 3
@@ -100,7 +100,7 @@ def test_an_item_of_which_nothing_is_said_is_not_recommended_before_its_first_ev
 
     run(made, [Interaction("u0", "i5", 0, 1.0, None)], 1)
 
-    assert set(TopK(made, 9, cold_items=True)(["u0"])[0].item_ids) == {"i5", "i1"}
+    assert set(TopK(made, 9, cold_items=True).lists_of(["u0"])[0].item_ids) == {"i5", "i1"}
 
 
 def test_rows_of_a_catalogue_are_no_candidates_of_a_ranking():
@@ -161,6 +161,78 @@ def test_what_is_not_available_still_ranks_and_is_learned():
     ours, theirs = run(made, stream, 20), run(plain, stream, 20)
 
     np.testing.assert_array_equal(joined(ours, "ranks_B"), joined(theirs, "ranks_B"))
+
+
+@pytest.fixture
+def short_rest(monkeypatch):
+    monkeypatch.setattr("model.content.REST_EVENTS", 50)
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_the_row_of_a_removed_item_without_an_event_is_given_back_after_its_rest():
+    made = learner(described=catalogue([f"i{n}" for n in range(6)]))
+    run(made, two_tastes(40, items=4), 10)
+    content = made.ranking.content
+    row = content.ids.row("i5")
+    made.describe({"i5": None, "i0": None})
+    in_use = content.ids.in_use
+    run(made, two_tastes(40, items=4), 10)
+    made.describe({"i4": ItemContent("early")})
+    resting = content.ids.in_use
+    run(made, two_tastes(40, items=4), 10)
+
+    made.describe({"next": ItemContent("number of the next", None, ["kind 1"])})
+
+    assert (in_use, resting, content.ids.in_use) == (6, 6, 6)
+    assert content.ids.row("next") == row
+    assert content.ids.row("i5") is None
+    assert content.ids.row("i0") is not None, "it has events: that it was removed must be remembered"
+    lists = first_lists(made, k=9, cold_items=True).values()
+    assert all("next" in items and not {"i0", "i5"} & set(items) for items in lists)
+    content.table.values[:] = 1
+    content._compute_all()
+    matrix = content.entries.bags(np.arange(len(content.ids)))
+    assert content.vectors(np.array([row]))[0, 0] == pytest.approx(matrix.weights_E[matrix.rows_E == row].sum())
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_a_late_event_of_an_item_that_was_just_removed_does_not_bring_it_back():
+    made = learner(described=catalogue(["i0", "i1", "i2"]))
+    made.describe({"i2": None})
+
+    run(made, [Interaction("u0", "i0", 0, 1.0), Interaction("u1", "i2", 1, 1.0)], 1)
+    run(made, two_tastes(100, items=2), 10)
+    made.describe(catalogue(["i1"]))
+
+    assert made.ranking.content.ids.row("i2") is not None
+    assert all("i2" not in items for items in first_lists(made, k=9, cold_items=True).values())
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_an_item_that_comes_back_during_its_rest_keeps_its_row():
+    made = learner(described=catalogue(["i0", "i1", "i2"]))
+    made.describe({"i2": None})
+    made.describe(catalogue(["i2"]))
+
+    run(made, two_tastes(100, items=2), 10)
+    made.describe(catalogue(["i1"]))
+
+    assert all("i2" in items for items in first_lists(made, k=9, cold_items=True).values())
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_rests_go_on_over_a_restart():
+    made, loaded = learner(described=catalogue(["i0", "i1", "i2"])), learner()
+    made.describe({"i2": None})
+    run(made, two_tastes(40, items=2), 10)
+    loaded.load(made.state())
+
+    for one in (made, loaded):
+        run(one, two_tastes(20, items=2), 10)
+        one.describe({"next": ItemContent("one")})
+
+    assert loaded.ranking.content.ids.row("next") == 2
+    assert state_digest(loaded.state()) == state_digest(made.state())
 
 
 # --- how it learns ---

@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 from collections import Counter
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +17,10 @@ from broker_clients import SECONDS, produce, read
 from confluent_kafka import Consumer, Producer, TopicPartition
 from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
 from stream_fakes import places
-from worker_fakes import FakePublisher, Watching
+from worker_fakes import FakePublisher, InTurn, Watching
 
-from consumer.catalogue import Catalogue
+from consumer.actions import Interpreter
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
 from consumer.decode import Decoder
@@ -26,13 +28,13 @@ from consumer.duplicates import RecentEventIds
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, learn_and_publish
 from consumer.modelling import make_learner
-from consumer.worker import Worker, interpret
+from consumer.worker import Worker
 from model.state import state_digest
 from model.topk import TopK
-from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, encode
+from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, User, encode
 
 PARTITIONS = 2
-EVENTS, ITEMS, LISTS, DEAD = "events", "items", "lists", "dead"
+EVENTS, ITEMS, USERS, LISTS, DEAD = "events", "items", "users", "lists", "dead"
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,18 @@ def payloads(count, seed):
         else:
             action = draw.choice(["click", "view", "skip"])
             event_id = f"e{draw.randrange(count)}" if kind < 0.6 else None
-            yield encode(Click(user_id=user, item_id=item, timestamp=number, action=action, event_id=event_id))
+            text, context = (f"about {item}", {"place": action}) if number % 3 == 0 else (None, None)
+            yield encode(
+                Click(
+                    user_id=user,
+                    item_id=item,
+                    timestamp=number,
+                    action=action,
+                    event_id=event_id,
+                    text=text,
+                    context=context,
+                )
+            )
 
 
 class Site:
@@ -70,6 +83,7 @@ class Site:
                 "bootstrap_servers": broker.bootstrap_servers,
                 "events_topic": EVENTS,
                 "items_topic": ITEMS,
+                "users_topic": USERS,
                 "recommendations_topic": LISTS,
                 "dead_letter_topic": DEAD,
                 "checkpoint_dir": folder,
@@ -94,10 +108,11 @@ class Site:
         for partition in range(PARTITIONS):
             produce(broker.bootstrap_servers, EVENTS, stream[partition::PARTITIONS], partition=partition)
 
-    def work(self, prepare=lambda _worker: None):
+    def work(self, prepare=lambda _worker: None, *, threads=False):
         """One process, from its start to its crash or, with everything learned, to its end: its last manifest.
 
-        The catalogue says something new before each start.
+        The catalogue says something new before each start. Checkpoints are written by a thread of their own where
+        `threads` says so; otherwise in turn, so that a crash comes where it is asked for.
         """
         self.describe_items()
         try:
@@ -107,6 +122,11 @@ class Site:
             return None
         try:
             self._keep_books(worker)
+            if not threads:
+                worker.progress._executor.shutdown()
+                worker.progress._executor = InTurn()
+                publisher = worker.parts.publisher
+                publisher.poll = lambda: publisher.flush(SECONDS)  # nor does it hang on how fast the broker answers
             prepare(worker)
             return worker.run(lambda: False, worker.end_offsets())
         except SimulatedCrash:
@@ -117,7 +137,8 @@ class Site:
             producer = worker.parts.publisher._producer
             producer.purge(in_queue=True, in_flight=False)
             producer.flush(SECONDS)
-            worker.close()
+            with suppress(SimulatedCrash):
+                worker.close()
 
     def describe_items(self):
         producer = Producer({"bootstrap.servers": self.broker.bootstrap_servers})
@@ -125,23 +146,30 @@ class Site:
             words = f"word {number % 7} of {self.starts if number < 9 else 0}"
             item = Item(item_id=f"i{number}", timestamp=0, title=words, features={"n": float(number)})
             producer.produce(ITEMS, None if number == 3 + self.starts else encode(item), item.item_id)
+        for number in range(9):
+            of = User(user_id=f"u{number}", timestamp=0, categories=["x"], features={"n": float(number + self.starts)})
+            producer.produce(USERS, None if number == 2 + self.starts else encode(of), of.user_id)
         assert producer.flush(SECONDS) == 0
         self.starts += 1
 
     def _keep_books(self, worker):
+        """A step counts from the moment in which it is on the disk: before that nobody hears of it."""
         stream = worker.parts.source
-        take = stream.take
+        take, wait_until_journaled = stream.take, stream.wait_until_journaled
+        taken = []
 
         def noted(*given):
-            records = take(*given)
-            if records:
-                first = self.steps.setdefault(stream.step, records)
-                assert places(first) == places(records), f"step {stream.step} is made from other records than before"
-                changes = self.changes.setdefault(stream.step, list(stream.changes))
-                assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
-            return records
+            taken[:] = [take(*given)]
+            return taken[0]
 
-        stream.take = noted
+        def journaled():
+            wait_until_journaled()
+            first = self.steps.setdefault(stream.step, taken[0])
+            assert places(first) == places(taken[0]), f"step {stream.step} is made from other records than before"
+            changes = self.changes.setdefault(stream.step, list(stream.changes))
+            assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
+
+        stream.take, stream.wait_until_journaled = noted, journaled
 
     def messages(self):
         """The recommendations topic: (user, epoch, value) in order."""
@@ -157,7 +185,7 @@ class Site:
 
 @pytest.fixture
 def site(in_process_broker, tmp_path):
-    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
+    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, USERS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
 
     gc.collect()  # the clients of the dead take a second each to go once their broker is gone
 
@@ -167,17 +195,25 @@ def uninterrupted(site):
     settings, publisher = site.settings, FakePublisher()
     learner, counted = make_learner(settings), []
     parts = Parts(
-        source=SimpleNamespace(step=0, changes=()),
+        source=SimpleNamespace(step=0, changes=(), wait_until_journaled=lambda: None),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
-        catalogue=Catalogue(learner.describe),
-        interpret=lambda accepted: interpret(settings, accepted),
+        catalogue=Catalogues(Catalogue(learner.describe), Catalogue(learner.describe_users, rows=ROWS["users"])),
+        interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
         learner=learner,
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,
-        lists=ListWriter(publisher, LastLists(), lambda _times, _sent: None),
+        lists=ListWriter(
+            publisher,
+            LastLists(),
+            lambda _times, _sent, _lists: None,
+            topic=EVENTS,
+            users=learner.users,
+            items=learner.items,
+            catalogue=learner.catalogue_ids,
+        ),
         observer=Watching(),
-        progress=SimpleNamespace(count=counted.append),
+        progress=SimpleNamespace(count=counted.append, note_moved=lambda _rows: None),
     )
     for parts.source.step in sorted(site.steps):
         parts.source.changes = site.changes[parts.source.step]
@@ -260,12 +296,20 @@ def after_a_list_was_sent(worker, at):
     dying(worker.parts.publisher, "send", at, done=True)
 
 
-def after_acknowledgement(worker, at):
-    dying(worker.parts.publisher, "flush", at, done=True)
+def after_the_copy(worker, at):
+    dying(worker.parts.publisher, "mark", at, done=True)
+
+
+def before_the_checkpoint_is_written(worker, at):
+    dying(worker.store, "prepare", at, done=False)
+
+
+def before_the_checkpoint_has_its_name(worker, at):
+    dying(worker.store, "keep", at, done=False)
 
 
 def after_the_checkpoint(worker, at):
-    dying(worker.store, "save", at, done=True)
+    dying(worker.store, "keep", at, done=True)
 
 
 def before_commit(worker, at):
@@ -283,7 +327,9 @@ PLACES = [
     after_learning,
     before_a_list_is_sent,
     after_a_list_was_sent,
-    after_acknowledgement,
+    after_the_copy,
+    before_the_checkpoint_is_written,
+    before_the_checkpoint_has_its_name,
     after_the_checkpoint,
     before_commit,
     after_commit,
@@ -313,7 +359,7 @@ def test_a_worker_that_dies_there_three_times_ends_as_if_it_had_not(site, die):
 def test_a_worker_that_dies_at_effects_on_the_disk_ends_as_if_it_had_not(site, power_lost):
     disk = FaultyDisk(site.settings.checkpoint_dir)
     done = []
-    for at in (3, 9, 12, 15, 17, 23, 40):
+    for at in (3, 3, 9, 12, 15, 17, 23, 40):
         with disk.watched(fail_at=at):
             site.work()
         done.append(disk.effects[-1])
@@ -324,6 +370,17 @@ def test_a_worker_that_dies_at_effects_on_the_disk_ends_as_if_it_had_not(site, p
 
     assert site.crashes == len(done)
     assert len(set(done)) >= 4, f"the crashes came in different places: {done}"
+    assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("at", [5, 11, 17])
+def test_a_worker_that_dies_while_another_thread_writes_ends_as_if_it_had_not(site, at):
+    for _ in range(3):
+        site.work(lambda worker: dying(worker.source, "take", at, done=True), threads=True)
+
+    manifest = site.work(threads=True)
+
+    assert site.crashes >= 1
     assert_as_if_never_stopped(site, manifest)
 
 

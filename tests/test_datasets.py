@@ -24,13 +24,19 @@ MOVIES = (
     "377\tunkonwn\tunkonwn\tunknown\n"
 )
 
+PEOPLE = (
+    "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
+    "196\t49\tM\twriter\t55105\n"
+    "22\t7\tF\tstudent\t40206\n"
+)
+
 
 @pytest.fixture
 def small_movielens(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     def fetch_members(archive: Archive, cache_dir: Path) -> dict[str, bytes]:
         del cache_dir
-        ratings, movies = archive.members
-        return {ratings: RATINGS.encode(), movies: MOVIES.encode()}
+        ratings, movies, people = archive.members
+        return {ratings: RATINGS.encode(), movies: MOVIES.encode(), people: PEOPLE.encode()}
 
     monkeypatch.setattr(datasets, "fetch_members", fetch_members)
     return load("movielens-100k")
@@ -47,6 +53,15 @@ def movielens() -> Dataset:
 def test_ratings_come_in_time_order_and_in_file_order_within_a_second(small_movielens: Dataset) -> None:
     assert [event.user_id for event in small_movielens.events] == ["186", "7", "196", "22"]
     assert small_movielens.events[0] == Rating(user_id="186", item_id="302", rating=4.5, timestamp=881_250_900_000)
+
+
+def test_people_have_gender_occupation_and_age_and_no_address(small_movielens: Dataset) -> None:
+    writer, student = small_movielens.users
+
+    assert (writer.user_id, writer.features) == ("196", {"age": 49.0})
+    assert writer.categories == ["gender M", "occupation writer", "age 40"]
+    assert student.categories == ["gender F", "occupation student", "age 0"]
+    assert "55105" not in str(writer)
 
 
 def test_movies_have_title_year_and_genres(small_movielens: Dataset) -> None:

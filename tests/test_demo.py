@@ -21,9 +21,11 @@ from worker_site import tastes
 from consumer.commands import demo
 from consumer.config import Settings, load
 from consumer.invocation import Invocation, invoke
+from consumer.worker import Worker
 from producer import datasets
 from producer import replay as replay_module
 from producer.datasets import Dataset
+from producer.events import Item, User
 
 KEYS = {
     *("events", "learned", "duplicates", "dead_letters", "recommendations", "unchanged", "seconds"),
@@ -189,6 +191,26 @@ def test_the_demo_keeps_steps_small_and_ranks_everybody_whatever_the_settings_sa
     assert used.bootstrap_servers != given.bootstrap_servers
     assert not used.checkpoint_dir.exists()  # a folder of its own, gone with the demo
     assert answer["hr@10"] >= 0
+
+
+def test_what_is_known_of_items_and_users_is_there_before_the_first_event(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Worker] = []
+    worker = demo.Worker
+    monkeypatch.setattr(demo, "Worker", lambda settings: made.append(worker(settings)) or made[-1])
+    items = [Item(item_id=f"i{n}", timestamp=0, title=f"Film number {n}") for n in range(40)]
+    users = [User(user_id=f"u{n}", timestamp=0, categories=["a person"]) for n in range(5)]
+    data = Dataset("small", list(tastes(200)), {}, items, users)
+    monkeypatch.setattr(demo, "load", lambda _: data)
+
+    demo.run(settings)
+
+    content, said = made[0].learner.ranking.content, made[0].learner.user_content
+    assert content is not None
+    assert said is not None
+    assert (content.ids.in_use, said.ids.in_use) == (40, 5)
+    assert content.born_cold_X[content.row_I[: content.items]].all()
 
 
 def test_events_that_did_not_arrive_fail_the_demo(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,17 @@ def test_writing_a_file_replaces_what_was_there(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
+def test_a_file_in_parts_is_one_file_and_outlives_a_power_failure(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        durable.write_parts(tmp_path / "a", [b"one ", memoryview(b"two "), b"", b"three"])
+        durable.sync_folder(tmp_path)
+    disk.lose_power()
+
+    assert (tmp_path / "a").read_bytes() == b"one two three"
+
+
 def test_a_renaming_outlives_a_power_failure_and_replaces_the_file_that_had_the_name(tmp_path):
     disk = FaultyDisk(tmp_path)
     (tmp_path / "new").write_bytes(b"new")

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from model.entries import MOST_NUMBERS, Entries, ItemContent
+from model.entries import MOST_NUMBERS, Entries, ItemContent, features_of
 from model.text import bucket
 
 
@@ -134,3 +134,50 @@ def test_the_features_of_an_item_never_share_a_place():
 
     assert made.lengths().tolist() == [3]
     assert bucket("number", "a") in made.state()["columns"]
+
+
+def test_what_was_said_before_can_be_read_where_it_stood_until_holes_are_closed():
+    made = entries_of(ItemContent(categories=["a"]), ItemContent(categories=["a", "b"]), ItemContent(categories=["b"]))
+    before = made.spans(np.array([0]))
+
+    made.write(np.array([0]), [features_of(ItemContent(categories=["b", "a"]))])
+
+    assert made.bags_at(*before).weights_E.tolist() == [1]
+    assert made.bags(np.array([0])).weights_E.tolist() == [0.5, 0.5]
+
+
+def test_a_cleared_row_is_empty_and_leaves_nothing_in_memory():
+    made = entries_of(ItemContent(categories=["a"], features={"n": 7.0}), ItemContent(categories=["a"]))
+
+    made.clear(0)
+
+    assert dense(made)[0].tolist() == [0, 0]
+    assert not (made._value_E == 7.0).any()
+    assert made.live == 1
+    other = Entries()
+    other.load(made.state())
+    other.replace(0, ItemContent(categories=["a"]))
+    assert dense(other).tolist() == [[1, 0], [1, 0]]
+
+
+def test_many_writes_at_once_are_as_one_after_the_other_also_to_the_same_row():
+    contents = [
+        ItemContent(categories=["a"], features={"n": 1.0}),
+        ItemContent(categories=["b"], features={"n": 3.0, "m": 2.0}),
+        None,
+        ItemContent(categories=["a", "b"]),
+    ]
+    rows = [0, 1, 0, 0]
+    one, other = Entries(), Entries()
+    for made in (one, other):
+        made.grow(2)
+    for row, content in zip(rows, contents, strict=True):
+        one.replace(row, content)
+
+    starts, lengths = other.write(np.array(rows), [features_of(content) for content in contents])
+
+    assert [length.tolist() for length in (starts, lengths)] == [[0, 2, 5, 5], [2, 3, 0, 2]]
+    assert other.live == one.live == 5
+    theirs = other.state()
+    for name, array in one.state().items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)

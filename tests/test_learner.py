@@ -134,7 +134,7 @@ def test_an_event_without_weight_makes_its_item_known_and_says_nothing_of_the_us
     before = {name: value for name, value in learner.state().items() if name.startswith("ranking.")}
 
     learner.test_then_learn([click("quiet", "fresh", weight=0.0)])
-    lists = TopK(learner, 100)(["quiet"])
+    lists = TopK(learner, 100).lists_of(["quiet"])
 
     assert "fresh" in lists[0].item_ids
     grown = learner.state()
@@ -149,6 +149,21 @@ def test_only_the_share_of_users_that_is_asked_for_is_ranked_and_a_user_always_o
     of_user = step.ranked_B.reshape(3, 400)
     assert (of_user == of_user[0]).all()
     assert 0.15 < of_user[0].mean() < 0.35
+
+
+def test_by_itself_it_ranks_everybody_where_that_is_free_and_few_where_the_catalogue_is_large():
+    stream = [click(f"u{n}", f"i{n % 40}") for n in range(4000)]
+
+    def ranked(full_softmax_items, items_at_once, monkeypatch):
+        monkeypatch.setattr("model.learner.RANKED_ITEMS", items_at_once)
+        rates = RankingRates(full_softmax_items=full_softmax_items, negatives=4)
+        learner = small_learner(ranked_share=None, ranking=rates)
+        return learner.test_then_learn(stream).ranked_B.mean()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert ranked(40, 10, monkeypatch) == 1
+        assert 0.2 < ranked(39, 10, monkeypatch) < 0.3
+        assert ranked(39, 1000, monkeypatch) == 1
 
 
 @OPTIMIZERS
@@ -311,7 +326,7 @@ def test_an_empty_batch_changes_nothing():
     step = learner.test_then_learn([])
 
     assert state_digest(learner.state()) == before
-    assert (step.version, step.ranks_B.tolist(), step.touched_users) == (learner.version, [], {})
+    assert (step.version, step.ranks_B.tolist(), step.touched_users().tolist()) == (learner.version, [], [])
 
 
 def test_a_young_learner_takes_a_large_batch_in_pieces_that_grow_with_what_it_has_learned():
@@ -341,15 +356,56 @@ def test_steps_are_numbered_from_one_or_as_they_are_told():
     assert versions == [1, 2, 40, 41]
 
 
-def test_touched_users_come_with_the_place_of_their_newest_event_forgets_counted():
+def test_a_state_with_copies_of_what_users_have_is_the_state():
+    learner = small_learner()
+    learner.test_then_learn([click("u", "a"), click("v", "b"), Interaction("u", "b", 2, 1.0, 4.0)])
+    copies = {name: array.copy() for name, array in learner.user_arrays().items()}
+
+    state = learner.state(copies)
+
+    assert state_digest(state) == state_digest(learner.state())
+    assert len(copies) >= 8
+    assert all(len(array) == len(learner.users) for array in copies.values())
+    assert all(state[name].data_ptr() == array.ctypes.data for name, array in copies.items())
+
+
+def test_only_rows_of_a_steps_users_move_in_what_users_have():
+    learner = small_learner()
+    learner.test_then_learn([Interaction(f"u{n}", f"i{n % 3}", n, 1.0, 3.0) for n in range(30)])
+    before = {name: array.copy() for name, array in learner.user_arrays().items()}
+
+    step = learner.test_then_learn(
+        [
+            click("u1", "i2"),
+            Forget("u4"),
+            Interaction("u7", "i0", 99, 1.0, 5.0),
+            click("stranger", "i1"),
+            Forget("nobody"),
+        ]
+    )
+
+    moved = learner.moved_rows(step)
+    assert sorted(moved.tolist()) == sorted([*learner.users.rows(["u1", "u7", "stranger"]).tolist(), 4])
+    still = np.setdiff1d(np.arange(30), moved)
+    for name, array in learner.user_arrays().items():
+        np.testing.assert_array_equal(array[still], before[name][still], err_msg=name)
+
+
+def touched(learner, step):
+    """The ids of the users that a step touched."""
+    return {learner.users.name(row) for row in step.touched_users().tolist()}
+
+
+def test_a_step_tells_whose_interactions_it_learned_and_who_was_forgotten():
     learner = small_learner()
 
     step = learner.test_then_learn(
         [click("u", "a"), click("v", "a"), Forget("stranger"), click("u", "b"), Forget("v"), click("w", "a")]
     )
 
-    assert step.touched_users == {"u": 3, "w": 5}
-    assert step.forgotten_users == ["stranger", "v"]
+    assert touched(learner, step) == {"u", "w"}
+    assert step.users_B.tolist() == [0, -1, 0, 1]  # w got the row that v gave back
+    assert step.forgotten == [("stranger", -1), ("v", 1)]
     assert len(step.ranks_B) == 4
 
 
@@ -362,7 +418,8 @@ def test_a_user_who_comes_back_after_being_forgotten_in_one_batch_is_a_stranger(
     twin.test_then_learn([click("u1", "i3")])
     stranger = twin.test_then_learn([click("never seen", "i5", rating=3.0)])
 
-    assert back.touched_users == {"u1": 2}
+    assert touched(learner, back) == {"u1"}
+    assert back.users_B.tolist() == [-1, learner.users.row("u1")]
     assert back.ranks_B[1] == stranger.ranks_B[0]
     assert back.predictions_B[1] == stranger.predictions_B[0]
 
@@ -407,7 +464,7 @@ def test_the_next_user_of_a_row_is_served_like_the_first_of_a_new_row():
     stay = [click("newcomer", f"i{n}", rating=1.0 + n % 4) for n in (1, 4, 2, 1, 9)]
 
     steps = [run(learner, stay, 2) for learner in (reused, fresh)]
-    lists = [TopK(learner, 10)(["newcomer"]) for learner in (reused, fresh)]
+    lists = [TopK(learner, 10).lists_of(["newcomer"]) for learner in (reused, fresh)]
 
     assert reused.users.row("newcomer") != fresh.users.row("newcomer")
     for name in ("ranks_B", "predictions_B", "medians_B"):
@@ -478,7 +535,7 @@ def test_events_of_a_refused_step_are_ranked_and_counted_as_if_they_had_been_lea
 
     for name in ("ranks_B", "popularity_ranks_B", "predictions_B"):
         np.testing.assert_array_equal(getattr(step, name), getattr(other, name))
-    assert (step.touched_users, other.refused) == (other.touched_users, None)
+    assert (step.users_B.tolist(), other.refused) == (other.users_B.tolist(), None)
     state, expected = learner.state(), twin.state()
     counted = [name for name in state if name.startswith(("live.", "users.", "items.", "ratings.", "ranking.pairs."))]
     assert len(counted) > 20
@@ -510,7 +567,7 @@ def test_a_step_cut_by_a_forget_tells_of_the_part_that_was_refused():
         step = learner.test_then_learn([POISON, Forget("u5"), click("u2", "i1")], step=9)
 
     assert step.refused.startswith("step 9: ")
-    assert step.forgotten_users == ["u5"]
+    assert [user_id for user_id, _ in step.forgotten] == ["u5"]
 
 
 def test_times_at_the_ends_of_the_range_and_out_of_order_are_learned():
@@ -528,7 +585,7 @@ def test_a_user_with_five_thousand_items_keeps_the_newest_4096_as_seen():
     learner = Learner(LearnerSettings(**SMALL))
 
     steps = run(learner, [click("collector", f"i{n}") for n in range(items)], 1000)
-    user_list = TopK(learner, 2 * items)(["collector"])[0]
+    user_list = TopK(learner, 2 * items).lists_of(["collector"])[0]
 
     assert np.isnan(joined(steps, "ranks_B")).all()
     assert {int(name[1:]) for name in user_list.item_ids} == set(range(items - 4096))
@@ -551,4 +608,6 @@ def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu(optimizer, full_softmax_item
     for name, value in on_cpu.state().items():
         torch.testing.assert_close(moved.state()[name], value, rtol=1e-8, atol=1e-10)
     users = [f"u{n}" for n in range(12)]
-    assert [one.item_ids for one in TopK(on_gpu, 5)(users)] == [one.item_ids for one in TopK(on_cpu, 5)(users)]
+    assert [one.item_ids for one in TopK(on_gpu, 5).lists_of(users)] == [
+        one.item_ids for one in TopK(on_cpu, 5).lists_of(users)
+    ]

@@ -31,7 +31,7 @@ def test_on_a_checkerboard_the_one_withheld_item_of_the_own_colour_comes_first(r
     learner = make_learner(ranking=rates)
 
     run(learner, stream, 8)
-    lists = TopK(learner, 3)([f"u{user}" for user in colours])
+    lists = TopK(learner, 3).lists_of([f"u{user}" for user in colours])
 
     assert [one.item_ids[0] for one in lists] == list(withheld.values())
 
@@ -48,7 +48,7 @@ def test_after_a_and_b_comes_c():
     run(learner, stream, 16)
 
     run(learner, [click(f"new{start}", ring[(start + step) % 24]) for start in range(24) for step in range(2)], 48)
-    lists = TopK(learner, 1)([f"new{start}" for start in range(24)])
+    lists = TopK(learner, 1).lists_of([f"new{start}" for start in range(24)])
 
     right = [one.item_ids[0] == ring[(start + 2) % 24] for start, one in enumerate(lists)]
     assert np.mean(right) > 0.9
@@ -89,12 +89,12 @@ def test_a_repelled_item_falls(rates):
     learner = make_learner(ranking=rates)
     run(learner, [click(f"u{n}", f"i{draw.integers(10)}") for n in range(300)], 16)
     run(learner, [click("judge", "i1"), click("judge", "i2")], 2)
-    before = TopK(learner, 10)(["judge"])[0].item_ids
+    before = TopK(learner, 10).lists_of(["judge"])[0].item_ids
     disliked = before[0]
 
     run(learner, [click(f"u{n}", disliked, weight=-1.0) for n in range(300)], 16)
 
-    after = TopK(learner, 10)(["judge"])[0].item_ids
+    after = TopK(learner, 10).lists_of(["judge"])[0].item_ids
     assert after.index(disliked) > len(after) // 2
 
 
@@ -105,7 +105,7 @@ def test_a_newcomer_gets_what_is_popular():
     run(learner, [click(f"u{n % 200}", f"i{item}") for n, item in enumerate(items.tolist())], 16)
 
     run(learner, [click("newcomer", "i29", weight=0.0)], 1)
-    user_list = TopK(learner, 5)(["newcomer"])[0]
+    user_list = TopK(learner, 5).lists_of(["newcomer"])[0]
 
     by_count = [f"i{item}" for item in np.argsort(-np.bincount(items), kind="stable")]
     assert set(user_list.item_ids) <= set(by_count[:8])

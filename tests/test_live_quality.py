@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from columns import events_of
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -12,6 +13,7 @@ from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
+from consumer.records import Taken
 from model.drift import DriftSettings
 from model.interactions import Interaction
 from model.learner import Learner, LearnerSettings
@@ -39,9 +41,9 @@ class Watched:
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
-        lists = TopK(self.learner, 5)(list(step.touched_users))
-        records = [SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions]
-        self.observation.observe(Batch(records, [], [], [], step, lists), Written(0, 0))
+        lists = TopK(self.learner, 5)(step.touched_users())
+        taken = Taken([SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions])
+        self.observation.observe(Batch(taken, [], events_of(), events_of(), step, lists), Written(0, 0))
         return step
 
     def look(self):
@@ -93,7 +95,7 @@ def test_coverage_and_novelty_are_those_of_the_lists():
     watched.learn(clicks(200, items=12))
     watched.look()
 
-    rows = {row for one in TopK(watched.learner, 5)([f"u{n}" for n in range(8)]) for row in one.item_rows}
+    rows = {row for one in TopK(watched.learner, 5).lists_of([f"u{n}" for n in range(8)]) for row in one.item_rows}
     assert watched.value("headrace_quality", measure="coverage", cohort="all") == pytest.approx(len(rows) / 12)
     assert watched.value("headrace_quality", measure="novelty", cohort="warm") > 0
 

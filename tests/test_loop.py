@@ -2,15 +2,13 @@
 
 import pytest
 from faulty_disk import without_waiting
-from stream_fakes import TIME_MS, Record, Topic, click, places
+from stream_fakes import TIME_MS, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
-from consumer.decode import Accepted
 from consumer.lists import Written
-from consumer.loop import events_by_user
 from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
-from producer.events import Click, Forget, Impression, Rating
+from producer.events import Forget, Impression, Rating
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +61,10 @@ def test_effects_come_in_the_order_that_is_the_guarantee(start, topic):
         "test_then_learn",
         "forget",
         "send",
-        "send",
         "poll",
         "flush",
-        "save",
+        "prepare",
+        "keep",
         "commit",
     ]
 
@@ -92,8 +90,8 @@ def test_the_observer_hears_each_batch_and_each_save(start, topic):
     worker.run(batch_size=3)
 
     first, second = worker.observer.batches
-    assert places(first.records) == [(0, 0), (0, 1), (0, 2)]
-    assert places(second.records) == [(0, 3), (0, 4)]
+    assert places(first.taken) == [(0, 0), (0, 1), (0, 2)]
+    assert places(second.taken) == [(0, 3), (0, 4)]
     assert [len(first.learned), len(first.rejects), len(first.duplicates)] == [2, 1, 0]
     assert (first.step.version, second.step.version) == (1, 2)
     assert worker.observer.written == [Written(sent=2, unchanged=0), Written(sent=0, unchanged=1)]
@@ -111,10 +109,12 @@ def test_a_checkpoint_is_saved_whenever_it_is_due_and_at_the_end(start, topic):
     worker.source.take = slow_take
     worker.run(batch_size=1)
 
-    saves = [place for place, effect in enumerate(worker.effects) if effect == "save"]
-    takes_before = [worker.effects[:place].count("take") for place in saves]
-    assert takes_before == [2, 4, 5]
-    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    def takes_before(what):
+        return [worker.effects[:place].count("take") for place, effect in enumerate(worker.effects) if effect == what]
+
+    assert takes_before("prepare") == [2, 4, 5]
+    assert takes_before("keep") == takes_before("commit") == [3, 5, 5], "one under way is done first at the end"
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
 
 
 def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topic):
@@ -145,7 +145,7 @@ def test_a_failed_delivery_saves_nothing_and_commits_nothing(start, topic, effec
     with pytest.raises(DeliveryFailed):
         worker.run()
 
-    assert "save" not in worker.effects
+    assert "prepare" not in worker.effects
     assert "commit" not in worker.effects
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
@@ -162,7 +162,7 @@ def test_a_failed_step_publishes_nothing_saves_nothing_and_commits_nothing(start
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
 
-@pytest.mark.parametrize("effect", ["take", "append", "save"])
+@pytest.mark.parametrize("effect", ["take", "append", "prepare", "keep"])
 def test_a_failed_take_journal_or_checkpoint_commits_nothing(start, topic, effect):
     worker = start(topic)
     worker.failing[effect] = OSError("refused")
@@ -171,7 +171,7 @@ def test_a_failed_take_journal_or_checkpoint_commits_nothing(start, topic, effec
         worker.run()
 
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
-    assert (worker.publisher.lists == []) == (effect != "save")
+    assert (worker.publisher.lists == []) == (effect not in ("prepare", "keep"))
 
 
 def test_a_failure_after_a_checkpoint_leaves_that_checkpoint(start, topic):
@@ -198,7 +198,7 @@ def test_the_run_after_a_failure_makes_the_same_lists_again(start, topic):
 
     assert following.messages() == published
     assert following.epoch == worker.epoch + 1
-    assert [len(batch.records) for batch in following.observer.batches] == [2, 2, 1]
+    assert [len(batch.taken) for batch in following.observer.batches] == [2, 2, 1]
 
 
 # --- the end ---
@@ -209,7 +209,7 @@ def test_a_stop_asked_for_in_the_middle_of_a_batch_finishes_it_saves_and_ends(st
 
     worker.run(batch_size=3, stopping=lambda: "test_then_learn" in worker.effects)
 
-    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
     assert worker.effects.count("take") == 1
     assert saved_state(worker) == (1, {"events": {0: 3}}, {0: 3})
 
@@ -328,10 +328,8 @@ def test_one_list_a_touched_user_reflects_all_of_the_users_events_in_the_batch(s
     assert (by_user["u"].source.offset, by_user["v"].source.offset) == (2, 4)
     assert {message.generated_at for message in worker.publisher.lists} == {TIME_MS + 4}
     assert {item.item_id for item in by_user["u"].items} == {"b", "d"}
-    assert sorted(worker.fresh) == [
-        ([TIME_MS, TIME_MS + 2], ACKNOWLEDGED_AT),
-        ([TIME_MS + 1, TIME_MS + 3, TIME_MS + 4], ACKNOWLEDGED_AT),
-    ]
+    times = [TIME_MS, TIME_MS + 2, TIME_MS + 1, TIME_MS + 3, TIME_MS + 4]
+    assert worker.fresh == [(times, [ACKNOWLEDGED_AT] * 5)]
 
 
 def test_a_forget_in_the_middle_of_a_batch_takes_effect_where_it_stands(start):
@@ -347,7 +345,7 @@ def test_a_forget_in_the_middle_of_a_batch_takes_effect_where_it_stands(start):
     assert by_user.keys() == {"u", "v"}, "a user who is forgotten last has no list"
     assert {item.item_id for item in by_user["u"].items} == {"a", "b"}, "what was seen before is forgotten"
     assert by_user["u"].source.offset == 4
-    assert sorted(worker.fresh) == [([TIME_MS], ACKNOWLEDGED_AT), ([TIME_MS + 4], ACKNOWLEDGED_AT)]
+    assert worker.fresh == [([TIME_MS, TIME_MS + 4], [ACKNOWLEDGED_AT] * 2)]
     assert worker.effects.index("forget") < worker.effects.index("send"), "a tombstone after the list would erase it"
     assert worker.progress.counts.learned == 7
 
@@ -362,17 +360,3 @@ def test_a_user_forgotten_twice_in_a_batch_has_two_tombstones_and_the_last_one_c
     assert worker.publisher.tombstones == ["u", "u"]
     (message,) = [message for message in worker.publisher.lists if message.user_id == "u"]
     assert {item.item_id for item in message.items} == {"a", "b"}
-
-
-def test_the_events_of_each_user_are_those_after_the_last_forget():
-    def one(event, offset):
-        return Accepted(event, Record(0, offset))
-
-    a, b, c = (one(Click(user_id="u", item_id="i", timestamp=1), offset) for offset in range(3))
-    x = one(Click(user_id="v", item_id="i", timestamp=1), 7)
-    gone = one(forget("u"), 8)
-
-    assert events_by_user([a, x, gone, b, gone, c]) == {"u": [c], "v": [x]}
-    assert events_by_user([a, x, b, gone]) == {"v": [x]}
-    assert events_by_user([gone, a, x, b]) == {"u": [a, b], "v": [x]}
-    assert events_by_user([]) == {}

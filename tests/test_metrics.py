@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,15 +24,17 @@ CONTRACT = {
     "headrace_popularity_hit_ratio": ("gauge", set()),
     "headrace_prequential_samples_total": ("counter", set()),
     "headrace_quality": ("gauge", {"measure", "cohort"}),
-    "headrace_catalogue_rows_total": ("counter", {"outcome"}),
+    "headrace_catalogue_rows_total": ("counter", {"kind", "outcome"}),
     "headrace_loss": ("gauge", {"kind"}),
     "headrace_drift_total": ("counter", set()),
     "headrace_refused_steps_total": ("counter", set()),
+    "headrace_topk_recall_ratio": ("gauge", set()),
     "headrace_learning_rate": ("gauge", set()),
     "headrace_vocabulary_rows": ("gauge", {"kind"}),
     "headrace_evicted_rows_total": ("counter", {"kind"}),
     "headrace_checkpoint_age_seconds": ("gauge", set()),
     "headrace_checkpoint_seconds": ("gauge", set()),
+    "headrace_checkpoint_pause_seconds": ("gauge", set()),
     "headrace_model_version": ("gauge", set()),
     "headrace_build_info": ("gauge", {"version", "torch", "device"}),
 }
@@ -74,12 +77,12 @@ def busy_metrics():
     metrics = Metrics()
     metrics.count_events("click", EventOutcome.LEARNED)
     metrics.count_recommendations(ListOutcome.PUBLISHED)
-    metrics.observe_freshness([0.01])
+    metrics.observe_freshness(np.array([0.01]))
     metrics.observe_batch(3)
     metrics.set_lag({0: 1}, 0.5)
     metrics.set_quality(hit_ratio=0.2, ndcg=0.1, mae=0.7, popularity_hit_ratio=0.08)
     metrics.set_cohort_quality("cold", {"hit_ratio": 0.2})
-    metrics.count_catalogue_rows("taken", 1)
+    metrics.count_catalogue_rows("items", "taken", 1)
     metrics.count_samples(1)
     metrics.count_drifts()
     metrics.count_refused_step()
@@ -87,7 +90,7 @@ def busy_metrics():
     metrics.set_learning_rate(0.1)
     metrics.set_vocabulary_rows("users", 1)
     metrics.count_evicted_rows("items", 1)
-    metrics.checkpoint_saved(0.3)
+    metrics.checkpoint_saved(0.3, 0.01)
     metrics.set_model_version(7)
     metrics.set_build_info(version="1", torch="2", device="cpu")
     return metrics
@@ -140,7 +143,7 @@ def test_outcomes_of_lists_are_there_from_the_start():
 def test_freshness_falls_into_buckets_whose_upper_edge_is_inside():
     metrics = Metrics(freshness_buckets=(0.01, 0.1))
 
-    metrics.observe_freshness([0.01, 0.011, 0.1, 7.0])
+    metrics.observe_freshness(np.array([0.01, 0.011, 0.1, 7.0]))
 
     assert samples(metrics, "headrace_freshness_seconds_bucket") == {
         (("le", "0.01"),): 1,
@@ -154,7 +157,7 @@ def test_freshness_falls_into_buckets_whose_upper_edge_is_inside():
 def test_freshness_by_a_clock_that_is_ahead_counts_as_none():
     metrics = Metrics(freshness_buckets=(0.01,))
 
-    metrics.observe_freshness([-3.0])
+    metrics.observe_freshness(np.array([-3.0]))
 
     assert value(metrics, "headrace_freshness_seconds_sum") == 0
     assert value(metrics, "headrace_freshness_seconds_bucket", le="0.01") == 1
@@ -163,7 +166,7 @@ def test_freshness_by_a_clock_that_is_ahead_counts_as_none():
 def test_no_freshness_leaves_the_histogram_at_nothing():
     metrics = Metrics()
 
-    metrics.observe_freshness([])
+    metrics.observe_freshness(np.zeros(0))
 
     assert value(metrics, "headrace_freshness_seconds_count") == 0
 
@@ -200,7 +203,7 @@ def test_the_age_of_the_checkpoint_grows_until_the_next_one():
 
     clock.now += 40
     before = value(metrics, "headrace_checkpoint_age_seconds")
-    metrics.checkpoint_saved(1.5)
+    metrics.checkpoint_saved(1.5, 0.01)
     clock.now += 3
 
     assert before == 40

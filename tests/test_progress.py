@@ -6,15 +6,17 @@ import pytest
 from faulty_disk import SimulatedCrash, without_waiting
 from stream_fakes import Topic, click, places
 from structlog.testing import capture_logs
-from worker_fakes import SMALL, FakeWorker
+from worker_fakes import SMALL, FakeWorker, Held, InTurn
 
-from consumer.checkpoint import STATE_FILE, CheckpointDamaged, CheckpointError, Counts
+from consumer.checkpoint import STATE_FILE, CheckpointDamaged, CheckpointError, Counts, read_manifest
 from consumer.journal import JournalMismatch
 from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
+from consumer.precopy import Precopy
 from consumer.publish import DeliveryFailed
 from consumer.source import CommitFailed
 from model.learner import LearnerSettings
 from model.state import state_digest
+from producer.events import Forget, Rating
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +62,7 @@ def crash(worker, effect="flush", **named):
 
 
 def places_of(worker):
-    return [place for batch in worker.observer.batches for place in places(batch.records)]
+    return [place for batch in worker.observer.batches for place in places(batch.taken)]
 
 
 # --- a start ---
@@ -132,8 +134,8 @@ def test_steps_since_the_checkpoint_are_repeated_as_they_were_cut(start, topic):
     assert worker.stream.steps_to_repeat == 7
     worker.run(batch_size=100)
 
-    assert [places(batch.records) for batch in worker.observer.batches] == [
-        places(batch.records) for batch in crashed.observer.batches
+    assert [places(batch.taken) for batch in worker.observer.batches] == [
+        places(batch.taken) for batch in crashed.observer.batches
     ]
     assert worker.messages() == crashed.messages()
     assert state_digest(worker.learner.state()) == state_digest(crashed.learner.state())
@@ -315,7 +317,7 @@ def test_a_save_waits_for_acknowledgements_then_writes_then_commits(start, topic
     worker = start(topic)
     worker.run(batch_size=4, stopping=lambda: worker.stream.step == 2)
 
-    assert worker.effects[-3:] == ["flush", "save", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
     manifest, _ = worker.store.newest()
     assert (manifest.step, manifest.model_version, manifest.epoch) == (2, 2, 1)
     assert manifest.offsets == {"events": {0: 8, 1: 0}}
@@ -337,7 +339,7 @@ def test_a_full_disk_commits_nothing_and_the_checkpoint_before_stays_the_newest(
     worker = start(topic)
     worker.run(until={0: 4}, batch_size=4)
     before = worker.progress.saved
-    worker.failing["save"] = OSError("No space left on device")
+    worker.failing["keep"] = OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
         worker.run()
@@ -363,7 +365,7 @@ def test_nothing_new_is_not_written_again(start, topic):
     saved = worker.progress.saved
 
     assert worker.progress.save(worker.publisher) == saved
-    assert worker.effects.count("save") == 1
+    assert worker.effects.count("keep") == 1
 
 
 def test_the_first_save_of_a_run_is_written_under_its_own_epoch_even_without_new_events(start, topic):
@@ -387,6 +389,174 @@ def test_a_save_is_due_when_its_time_has_come_and_not_again_right_after(start, t
 
     assert (early, due, worker.progress.due()) == (False, True, False)
     assert worker.progress.seconds_since_save() == 0
+
+
+# --- a save while the loop goes on ---
+
+
+def begun(start, topic, **named):
+    """A worker that has made two steps and begun a save, and what its state was then."""
+    worker = start(topic, every_seconds=30, executor=Held(), **named)
+    worker.run_steps(2)
+    worker.clock.seconds += 30
+    state = state_digest(worker.learner.state())
+    worker.run_steps(0)
+    assert worker.effects[-1] == "mark"
+    return worker, state
+
+
+def test_steps_go_on_while_a_save_is_under_way_and_what_is_saved_is_as_it_was_at_its_beginning(start, topic):
+    worker, state = begun(start, topic)
+    lists, counts = worker.last_lists.state(), worker.progress.counts
+
+    worker.run_steps(1)
+    worker.executor.do_next()  # written
+    worker.run_steps(1)
+    worker.executor.do_next()  # named
+    before = worker.source.group.copy()
+    worker.run_steps(1)
+
+    assert before == {}
+    assert worker.source.group == {0: 8, 1: 0}, "committed is what is saved, not what is done by now"
+    manifest, tensors = worker.store.newest()
+    assert (manifest.step, manifest.counts, manifest.state_sha256) == (2, counts, state)
+    model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    assert state_digest(model) == state != state_digest(worker.learner.state())
+    assert tensors["lists.codes"].tolist() == lists["codes"].tolist() != worker.last_lists.state()["codes"].tolist()
+    assert worker.progress.saved == manifest
+    assert worker.observer.saves == 1
+
+
+def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_of_one_moment(start):
+    topic = Topic()
+    topic.append(0, *[click(f"still {number}", f"i{number % 5}") for number in range(200)])
+    for round_number in range(40):
+        clicks(topic, 4 * round_number, 4 * round_number + 4)
+        topic.append(0, click(f"new {round_number}", "i1"), Rating(user_id="u1", item_id="i2", rating=4, timestamp=1))
+        topic.append(0, *[Forget(user_id=f"new {round_number - 2}", timestamp=1)] * (round_number % 3))
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.progress._precopy = Precopy(piece_bytes=1)
+    worker.run_steps(1, batch_size=200)
+    worker.run_steps(6, batch_size=3)
+    worker.clock.seconds += 30
+    steps = 0
+    while "mark" not in worker.effects:
+        worker.run_steps(1, batch_size=3)
+        steps += 1
+    state, step = state_digest(worker.learner.state()), worker.stream.step
+    for _ in range(2):
+        worker.executor.do_next()
+        worker.run_steps(1, batch_size=3)
+
+    manifest, _ = worker.store.newest()
+    assert steps > 10
+    assert (manifest.step, manifest.state_sha256) == (step, state)
+    assert state_digest(worker.learner.state()) != state
+
+
+def test_a_worker_that_ends_while_a_save_is_under_way_goes_on_from_the_one_before_it(start, topic):
+    worker, _ = begun(start, topic)
+    worker.run_steps(1)
+    worker.executor.do_next()  # it is on the disk, but has no name
+    journaled = worker.stream.step
+
+    following = start(topic)
+
+    assert following.progress.saved.step == 0
+    assert following.stream.steps_to_repeat == journaled == 3
+
+
+def test_a_save_is_not_kept_before_all_that_was_published_before_it_is_acknowledged(start, topic):
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.publisher.is_away = True
+    worker.run_steps(2)
+    worker.clock.seconds += 30
+    worker.run_steps(0)
+    worker.executor.do_next()
+
+    due_before = worker.progress.due()
+    worker.run_steps(1)
+    asked_before = len(worker.executor.pieces)
+    worker.publisher.is_away = False
+    worker.run_steps(1)
+
+    assert (due_before, asked_before) == (False, 0)
+    assert len(worker.executor.pieces) == 1, "it may have its name now"
+    assert worker.store.newest()[0].step == 0
+
+
+def test_what_is_published_after_the_copy_need_not_be_acknowledged(start, topic):
+    worker, _ = begun(start, topic)
+    worker.publisher.is_away = True
+    worker.run_steps(1)
+    worker.executor.do_next()
+
+    worker.run_steps(0)
+    worker.executor.do_next()
+    worker.run_steps(0)
+
+    assert worker.store.newest()[0].step == 2
+
+
+@pytest.mark.parametrize("effect", ["prepare", "keep"])
+def test_a_disk_that_refuses_stops_the_loop_and_nothing_is_committed(start, topic, effect):
+    worker, _ = begun(start, topic)
+    worker.failing[effect] = OSError("No space left on device")
+    for _ in range(["prepare", "keep"].index(effect)):
+        worker.executor.do_next()
+        worker.run_steps(0)
+    worker.executor.do_next()
+
+    with pytest.raises(OSError, match="No space"):
+        worker.run_steps(1)
+
+    assert worker.source.group == {}
+    assert worker.store.newest()[0].step == 0
+
+
+def test_the_save_at_the_end_comes_after_the_one_under_way(start, topic):
+    worker, _ = begun(start, topic)
+    worker.run_steps(1)
+    executor, worker.progress._executor = worker.executor, InTurn()
+    executor.do_next()
+
+    worker.progress.save(worker.publisher)
+
+    assert [read_manifest(path).step for path in worker.store.paths()] == [3, 2, 0]
+    assert worker.effects[-6:] == ["flush", "keep", "commit", "prepare", "keep", "commit"]
+    assert worker.source.group == {0: 12, 1: 0}
+
+
+def test_a_save_that_has_nothing_new_to_save_is_done_at_once(start, topic):
+    worker = start(topic, every_seconds=30)
+    worker.run()
+    worker.clock.seconds += 30
+
+    assert worker.progress.advance(worker.publisher)
+    assert worker.effects.count("keep") == 1
+    assert worker.progress.seconds_since_save() == 0
+
+
+def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, topic):
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.run_steps(2)
+    worker.clock.seconds += 30
+    state = worker.learner.state
+
+    def slow_state(copied):
+        worker.clock.seconds += 0.5
+        return state(copied)
+
+    worker.learner.state = slow_state
+    worker.run_steps(0)
+    worker.clock.seconds += 4
+    for _ in range(2):
+        worker.executor.do_next()
+        worker.run_steps(0)
+
+    assert worker.store.newest()[0].step == 2
+    assert worker.progress.pause_seconds == 0.5
+    assert worker.progress.save_seconds == 4.5
 
 
 def test_counts_add_up(start, topic):

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 from conftest import Broker, InProcess
 
 from consumer.broker import PRODUCE
+from consumer.lists import Messages, messages_of
 from consumer.publish import MAX_DETAIL_BYTES, DeliveryFailed, Publisher
 from consumer.source import Record, Source
 from producer.events import EPOCH_HEADER, Recommendations, ScoredItem, SourceEvent
@@ -33,6 +34,10 @@ def a_list(user_id: str, version: int = 7) -> Recommendations:
         source=SourceEvent(topic="events", partition=0, offset=99, timestamp=1000),
         items=[ScoredItem("i9", 0.5), ScoredItem("i3", 0.25)],
     )
+
+
+def lists_of(*user_ids: str, version: int = 7) -> Messages:
+    return messages_of(a_list(user_id, version) for user_id in user_ids)
 
 
 def a_publisher(broker: Broker, topic: str, dead_letters: str = "dlq", **arguments: object) -> Publisher:
@@ -63,7 +68,7 @@ def test_a_list_is_keyed_by_its_user_and_carries_the_epoch(broker: Broker, uniqu
     topic = broker.create_topic(unique("recommendations"))
     publisher = a_publisher(broker, topic)
 
-    publisher.send(a_list("ü1"))
+    publisher.send(lists_of("ü1"))
     publisher.flush(SECONDS)
 
     message = read(broker.bootstrap_servers, topic, 1)[0]
@@ -88,8 +93,7 @@ def test_lists_of_a_user_stay_in_order_in_the_partition_a_java_client_would_choo
     java = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "abc": 479470107}
 
     for version in range(5):
-        for user_id in java:
-            publisher.send(a_list(user_id, version))
+        publisher.send(lists_of(*java, version=version))
     publisher.flush(SECONDS)
 
     records = records_of(broker, topic, 20)
@@ -99,28 +103,28 @@ def test_lists_of_a_user_stay_in_order_in_the_partition_a_java_client_would_choo
         assert [json.loads(record.value() or b"")["model_version"] for record in mine] == [0, 1, 2, 3, 4]
 
 
-def test_a_callback_tells_when_the_broker_had_the_list(broker: Broker, unique: Unique) -> None:
+def test_a_callback_tells_which_lists_the_broker_had_and_when(broker: Broker, unique: Unique) -> None:
     topic = broker.create_topic(unique("recommendations"))
-    times: list[float] = []
+    told: list[tuple[list[int], list[float]]] = []
     publisher = a_publisher(broker, topic)
 
     started = time.time()
-    publisher.send(a_list("u1"), times.append)
-    publisher.send(a_list("u2"))
-    before = list(times)
+    publisher.send(lists_of("u1", "u2", "u3"), lambda numbers, times: told.append((numbers.tolist(), times.tolist())))
+    publisher.send(lists_of("u2"))
+    before = list(told)
     publisher.flush(SECONDS)
     ended = time.time()
 
     assert before == []
-    assert len(times) == 1
-    assert started <= times[0] <= ended
+    assert [sorted(numbers) for numbers, _ in told] == [[0, 1, 2]], "all that came together is told together"
+    assert all(started <= at <= ended for at in told[0][1])
 
 
 def test_poll_takes_in_what_was_acknowledged(broker: Broker, unique: Unique) -> None:
     topic = broker.create_topic(unique("recommendations"))
     called: list[str] = []
     publisher = a_publisher(broker, topic)
-    publisher.send(a_list("u1"), lambda _: called.append("delivered"))
+    publisher.send(lists_of("u1"), lambda *_: called.append("delivered"))
     read(broker.bootstrap_servers, topic, 1)  # so the broker has it
 
     for _ in range(1_000_000):
@@ -135,7 +139,7 @@ def test_a_forgotten_user_leaves_a_tombstone(broker: Broker, unique: Unique) -> 
     topic = broker.create_topic(unique("recommendations"))
     publisher = a_publisher(broker, topic)
 
-    publisher.send(a_list("u1"))
+    publisher.send(lists_of("u1"))
     publisher.forget("u1")
     publisher.flush(SECONDS)
 
@@ -211,15 +215,53 @@ def test_a_failed_delivery_raises_at_the_next_call_and_at_every_one_after_it(in_
     publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
     called: list[str] = []
     in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])
-    publisher.send(a_list("u1"), lambda _: called.append("delivered"))
+    publisher.send(lists_of("u1"), lambda *_: called.append("delivered"))
 
     with pytest.raises(DeliveryFailed, match=r"the list of user 'u1' to recommendations: TOPIC_AUTHORIZATION_FAILED"):
         publisher.flush(SECONDS)
 
-    for call in (publisher.poll, lambda: publisher.forget("u2"), lambda: publisher.send(a_list("u2"))):
+    for call in (publisher.poll, lambda: publisher.forget("u2"), lambda: publisher.send(lists_of("u2"))):
         with pytest.raises(DeliveryFailed, match="1 records could not be delivered"):
             call()
     assert called == []
+
+
+def test_a_mark_is_acknowledged_once_all_that_was_sent_before_it_is(in_process: InProcess) -> None:
+    topic, letters = in_process.create_topic("recommendations"), in_process.create_topic("dlq")
+    produce(in_process.bootstrap_servers, in_process.create_topic("events"), [b"x"])
+    reject = Rejected(records_of(in_process, "events", 1)[0], "not-json", "$")
+    publisher = a_publisher(in_process, topic, letters)
+    nothing = publisher.mark()
+    in_process.faults.delay_answers(200)
+    marks = []
+    for send in (
+        lambda: publisher.send(lists_of("u1", "u2")),
+        lambda: publisher.forget("u1"),
+        lambda: publisher.dead_letter([reject]),
+    ):
+        send()
+        marks.append(publisher.mark())
+
+    before = [mark.is_acknowledged for mark in (nothing, *marks)]
+    publisher.flush(SECONDS)
+
+    assert before == [True, False, False, False]
+    assert all(mark.is_acknowledged for mark in marks)
+
+
+def test_what_is_sent_after_a_mark_is_none_of_its_business(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
+    publisher.send(lists_of("u1"))
+    earlier = publisher.mark()
+    publisher.flush(SECONDS)
+    in_process.faults.delay_answers(10_000)
+    publisher.send(lists_of("u2"))
+    later = publisher.mark()
+
+    publisher.poll()
+
+    assert earlier.is_acknowledged
+    assert not later.is_acknowledged
 
 
 def test_a_failed_dead_letter_names_the_record(in_process: InProcess) -> None:
@@ -239,7 +281,7 @@ def test_many_failures_are_counted_and_the_first_told(in_process: InProcess) -> 
     in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 100)
 
     for number in range(20):
-        publisher.send(a_list(f"u{number}"))
+        publisher.send(lists_of(f"u{number}"))
 
     with pytest.raises(DeliveryFailed, match=r"20 records could not .*'u0'.*'u1'.*'u2'.*; \.\.\.$") as caught:
         publisher.flush(SECONDS)
@@ -249,7 +291,7 @@ def test_many_failures_are_counted_and_the_first_told(in_process: InProcess) -> 
 def test_what_is_not_acknowledged_in_time_raises_with_the_address(in_process: InProcess) -> None:
     publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
     in_process.faults.disconnect()
-    publisher.send(a_list("u1"))
+    publisher.send(lists_of("u1"))
 
     with pytest.raises(DeliveryFailed, match=r"1 records were sent to 127.0.0.1:\d+ and not acknowledged within 0.5 s"):
         publisher.flush(0.5)
@@ -261,7 +303,7 @@ def test_a_passing_failure_is_retried_and_nothing_repeated(in_process: InProcess
     in_process.faults.fail_next_requests(PRODUCE, [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.REQUEST_TIMED_OUT])
 
     for number in range(10):
-        publisher.send(a_list(f"u{number}"))
+        publisher.send(lists_of(f"u{number}"))
     publisher.flush(SECONDS)
 
     assert [message.key() for message in read(in_process.bootstrap_servers, topic, 10)] == [
@@ -275,10 +317,10 @@ def test_a_full_queue_is_waited_for(in_process: InProcess) -> None:
     called: list[int] = []
 
     for number in range(500):
-        publisher.send(a_list(f"u{number}"), lambda _: called.append(1))
+        publisher.send(lists_of(f"u{number}"), lambda numbers, _: called.append(len(numbers)))
     publisher.flush(SECONDS)
 
-    assert len(called) == 500
+    assert sum(called) == 500
     assert len(read(in_process.bootstrap_servers, topic, 500)) == 500
 
 
@@ -287,10 +329,10 @@ def test_a_full_queue_that_nobody_empties_raises_when_the_records_time_out(in_pr
     properties = {"queue.buffering.max.messages": "1", "delivery.timeout.ms": "300"}
     publisher = a_publisher(in_process, topic, librdkafka=properties)
     in_process.faults.disconnect()
-    publisher.send(a_list("u1"))
+    publisher.send(lists_of("u1"))
 
     with pytest.raises(DeliveryFailed, match=r"'u1'.*_MSG_TIMED_OUT"):
-        publisher.send(a_list("u2"))
+        publisher.send(lists_of("u2"))
 
 
 def test_flushing_nothing_is_done_at_once(in_process: InProcess) -> None:

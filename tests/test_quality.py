@@ -250,7 +250,7 @@ def test_without_events_every_measure_is_unknown():
 def test_coverage_counts_items_of_any_list_once_and_leaves_out_those_without_an_event():
     live = quality()
 
-    live.observe_lists([[0, 1], [1, 2], [-99, 3]], np.array([True, False, False]), np.ones(8, dtype=np.int64))
+    live.observe_lists(np.array([[0, 1], [1, 2], [-99, 3]]), np.array([True, False, False]), np.ones(8, dtype=np.int64))
 
     found = live.by_cohort(known_items=8)
     assert {cohort: measures.coverage for cohort, measures in found.items()} == {
@@ -266,7 +266,7 @@ def test_novelty_is_the_mean_of_the_bits_that_name_the_listed_items():
     total = counts.sum() + 1.5
     bits = -np.log2((counts + 0.5) / total)
 
-    live.observe_lists([[0, 1], [2], [-99]], np.array([True, False, False]), counts)
+    live.observe_lists(np.array([[0, 1], [2, -1], [-99, -1]]), np.array([True, False, False]), counts)
 
     found = live.by_cohort(known_items=3)
     assert found["cold"].novelty == pytest.approx((bits[0] + bits[1]) / 2)
@@ -276,10 +276,10 @@ def test_novelty_is_the_mean_of_the_bits_that_name_the_listed_items():
 def test_lists_that_grow_longer_are_taken_and_empty_ones_are_none():
     live = quality()
 
-    live.observe_lists([[0], []], np.array([False, False]), np.ones(4, dtype=np.int64))
-    live.observe_lists([], np.zeros(0, dtype=np.bool_), np.ones(4, dtype=np.int64))
+    live.observe_lists(np.array([[0], [-1]]), np.array([False, False]), np.ones(4, dtype=np.int64))
+    live.observe_lists(np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.bool_), np.ones(4, dtype=np.int64))
     before = live.by_cohort(known_items=4)["all"].coverage
-    live.observe_lists([[1, 2, 3]], np.array([False]), np.ones(4, dtype=np.int64))
+    live.observe_lists(np.array([[1, 2, 3]]), np.array([False]), np.ones(4, dtype=np.int64))
 
     assert before == 0.25
     assert live.by_cohort(known_items=4)["all"].coverage == 0.75

@@ -9,6 +9,7 @@ from confluent_kafka.admin import NewPartitions
 from conftest import Kafka
 from kafka_server import KafkaServer
 
+from consumer.lists import messages_of
 from consumer.offsets import OffsetsOutOfRetention, Reset
 from consumer.publish import Publisher
 from consumer.source import Source, TopicMissing
@@ -91,13 +92,14 @@ def test_lists_sent_while_the_broker_is_away_arrive_once_it_is_back(
     kafka = Kafka(mortal_kafka.bootstrap_servers)
     topic = kafka.create_topic(unique("recommendations"))
     publisher = Publisher(kafka.bootstrap_servers, topic=topic, dead_letter_topic="dlq", epoch=1)
-    publisher.send(_a_list("before"))
+    publisher.send(messages_of([_a_list("before")]))
     publisher.flush(SECONDS)
     delivered: list[str] = []
 
     mortal_kafka.kill()
     for number in range(50):
-        publisher.send(_a_list(f"u{number}"), lambda _, number=number: delivered.append(f"u{number}"))  # type: ignore[misc]
+        sent = messages_of([_a_list(f"u{number}")])
+        publisher.send(sent, lambda *_, number=number: delivered.append(f"u{number}"))  # type: ignore[misc]
     while_away = list(delivered)
     mortal_kafka.start()
     publisher.flush(SECONDS)

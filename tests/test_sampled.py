@@ -88,10 +88,11 @@ def test_a_step_says_which_rows_it_moved():
     given = make_batch(3, rates=SAMPLED_RATES)
     before = given.head.items.values.clone()
 
+    place = given.head.moved.end
     given.head.rank_then_learn(given.batch, given.features, given.weights, 1)
 
     moved = np.flatnonzero((given.head.items.values != before).any(1).numpy())
-    rows = given.head.moved_rows.tolist()
+    rows = given.head.moved.since(place).tolist()
     assert set(moved.tolist()) <= set(rows)
     assert len(rows) == len(set(rows)) < ITEMS
 
@@ -99,10 +100,11 @@ def test_a_step_says_which_rows_it_moved():
 def test_a_step_that_was_refused_moved_no_row_and_the_full_softmax_moves_all():
     given = make_batch(3, rates=SAMPLED_RATES)
     full = make_batch(3)
+    places = [one.head.moved.end for one in (given, full)]
 
     with np.errstate(invalid="ignore"):
         given.head.rank_then_learn(given.batch, given.features, given.weights * np.inf, 1)
     full.head.rank_then_learn(full.batch, full.features, full.weights, 1)
 
-    assert given.head.moved_rows.tolist() == []
-    assert full.head.moved_rows is None
+    assert given.head.moved.since(places[0]).tolist() == []
+    assert full.head.moved.since(places[1]) is None

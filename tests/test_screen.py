@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from worker_fakes import Clock
 
@@ -33,8 +34,8 @@ def tally(clock: Clock) -> Tally:
     read(tally, "ada", "i3", "i1")
     for _ in range(2):
         clock.seconds += 1
-        tally.list_settled([0.004] * 100, True)
-        tally.batch_done(SimpleNamespace(records=[None] * 250), Written(1, 0))  # type: ignore[arg-type]
+        tally.lists_settled(np.full(100, 0.004), 1)
+        tally.batch_done(SimpleNamespace(taken=[None] * 250), Written(1, 0))  # type: ignore[arg-type]
     tally.rolling = tally.rolling._replace(hit_ratio=0.25, popularity_hit_ratio=0.125, mae=0.75)
     read(tally, "ada", "i1", "i2", "i3", "i99")
     return tally

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.state import refuse_other_settings, settings_as_bytes, state_digest
+from model.state import as_bytes, refuse_other_settings, settings_as_bytes, state_digest
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2], dtype=torch.int32)}
 
@@ -28,6 +28,18 @@ def test_equal_states_have_equal_digests_in_whatever_order_and_layout():
 )
 def test_any_difference_shows(other):
     assert state_digest(other) != state_digest(STATE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.uint8])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (0, 4)])
+def test_the_bytes_of_a_tensor_are_those_of_its_rows(dtype, shape):
+    value = torch.ones(shape, dtype=dtype)
+
+    assert bytes(as_bytes(value)) == bytes(value.flatten().view(torch.uint8).tolist() if value.numel() else b"")
+
+
+def test_the_bytes_of_a_tensor_that_is_not_contiguous_are_those_of_its_copy():
+    assert bytes(as_bytes(STATE["a"].T)) == STATE["a"].T.contiguous().numpy().tobytes()
 
 
 def test_settings_come_back_and_are_accepted_where_they_are_the_same():

@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from worker_fakes import Clock
 
@@ -24,7 +25,7 @@ def tally(clock: Clock) -> Tally:
 
 
 def batch(records: int) -> Any:
-    return SimpleNamespace(records=[None] * records)
+    return SimpleNamespace(taken=[None] * records)
 
 
 def a_list(user_id: str, *items: str) -> Recommendations:
@@ -48,8 +49,8 @@ def test_at_first_nothing_is_done_and_nothing_known(tally: Tally) -> None:
 def test_batches_and_lists_add_up(tally: Tally) -> None:
     tally.batch_done(batch(32), Written(sent=5, unchanged=2))
     tally.batch_done(batch(10), Written(sent=1, unchanged=3))
-    tally.list_settled([0.1, 0.2], True)
-    tally.list_settled([0.3], False)
+    tally.lists_settled(np.array([0.1, 0.2]), 1)
+    tally.lists_settled(np.array([0.3]), 0)
 
     assert (tally.done, tally.unchanged, tally.published) == (42, 5, 1)
     assert tally.freshness() == percentiles([0.1, 0.2, 0.3])
@@ -63,7 +64,7 @@ def test_speed_looks_back_on_the_newest_seconds(tally: Tally, clock: Clock) -> N
     for _ in range(10):  # then 20, and 3 lists
         clock.seconds += 1
         for _ in range(3):
-            tally.list_settled([], True)
+            tally.lists_settled(np.zeros(0), 1)
         tally.batch_done(batch(20), Written(0, 0))
 
     assert at_first == pytest.approx(100)
@@ -94,8 +95,8 @@ def test_rolling_figures_are_looked_at_now_and_then(clock: Clock) -> None:
 
 
 def test_the_screen_shows_the_freshness_of_the_newest_and_the_end_that_of_all(tally: Tally) -> None:
-    tally.list_settled([9.0] * 10, True)
-    tally.list_settled([0.01] * NEWEST, True)
+    tally.lists_settled(np.full(10, 9.0), 10)
+    tally.lists_settled(np.full(NEWEST, 0.01), NEWEST)
 
     assert tally.newest_freshness() == pytest.approx((0.01, 0.01))
     assert tally.freshness().p50 == pytest.approx(0.01)

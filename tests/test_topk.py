@@ -6,7 +6,10 @@ import torch
 from streams import click, random_stream, run, small_learner
 
 import model.topk
-from model.topk import TopK, best
+from model.encoders.choice import ENCODERS
+from model.entries import ItemContent
+from model.ranking import RankingRates
+from model.topk import TopK, best, by_torch
 
 NAN = float("nan")
 
@@ -78,7 +81,7 @@ def seen_by(learner, user):
 def test_a_list_has_all_and_only_what_the_user_has_not_seen(learner):
     users = [f"u{n}" for n in range(12)]
 
-    lists = TopK(learner, 1000)(users)
+    lists = TopK(learner, 1000).lists_of(users)
 
     everything = {learner.items.name(row) for row in range(len(learner.items))}
     assert [one.user_id for one in lists] == users
@@ -92,45 +95,45 @@ def test_with_repeats_allowed_what_was_seen_stays():
     learner = small_learner(allow_repeats=True)
     run(learner, random_stream(2), 16)
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert len(lists[0].item_ids) == len(learner.items)
 
 
 def test_a_list_is_the_beginning_of_a_longer_one(learner):
-    longer, shorter = TopK(learner, 20)(["u3"])[0], TopK(learner, 4)(["u3"])[0]
+    longer, shorter = TopK(learner, 20).lists_of(["u3"])[0], TopK(learner, 4).lists_of(["u3"])[0]
 
     assert shorter.item_ids == longer.item_ids[:4]
 
 
 def test_a_list_does_not_depend_on_who_else_is_asked_for_or_in_how_many_goes(learner, monkeypatch):
     users = [f"u{n}" for n in range(12)]
-    together = TopK(learner, 7)(users)
+    together = TopK(learner, 7).lists_of(users)
 
-    alone = [TopK(learner, 7)([user])[0] for user in users]
+    alone = [TopK(learner, 7).lists_of([user])[0] for user in users]
     monkeypatch.setattr(model.topk, "SCORES_AT_ONCE", 5 * len(learner.items))
-    in_goes = TopK(learner, 7)(users)
+    in_goes = TopK(learner, 7).lists_of(users)
 
     assert [one.item_ids for one in alone] == [one.item_ids for one in together]
     assert [one.item_ids for one in in_goes] == [one.item_ids for one in together]
 
 
 def test_strangers_are_left_out(learner):
-    lists = TopK(learner, 3)(["nobody", "u1", "no one"])
+    lists = TopK(learner, 3).lists_of(["nobody", "u1", "no one"])
 
     assert [one.user_id for one in lists] == ["u1"]
 
 
 def test_nobody_asked_gives_no_lists(learner):
-    assert TopK(learner, 3)([]) == []
-    assert TopK(small_learner(), 3)(["u1"]) == []
+    assert TopK(learner, 3).lists_of([]) == []
+    assert TopK(small_learner(), 3).lists_of(["u1"]) == []
 
 
 def test_a_user_who_has_everything_gets_an_empty_list():
     learner = small_learner()
     run(learner, [click("u", "a"), click("u", "b"), click("v", "a")], 1)
 
-    lists = TopK(learner, 3)(["u", "v"])
+    lists = TopK(learner, 3).lists_of(["u", "v"])
 
     assert [one.item_ids for one in lists] == [[], ["b"]]
 
@@ -140,15 +143,215 @@ def test_an_item_without_an_event_is_not_listed(learner):
     learner.live.grow(len(learner.users), len(learner.items))
     learner.ranking.grow(len(learner.items))
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert "from the catalogue" not in lists[0].item_ids
 
 
 def test_an_item_whose_score_is_no_number_is_not_listed(learner):
-    before = TopK(learner, 1000)(["u1"])[0].item_ids
+    before = TopK(learner, 1000).lists_of(["u1"])[0].item_ids
     learner.ranking.biases.values[learner.items.row(before[2])] = NAN
 
-    lists = TopK(learner, 1000)(["u1"])
+    lists = TopK(learner, 1000).lists_of(["u1"])
 
     assert lists[0].item_ids == before[:2] + before[3:]
+
+
+# --- the scan against plain torch, whatever makes the user's vector ---
+
+
+def trained(encoder="recency", *, full_softmax_items=4096, events=400, items=60, seed=3, **settings):
+    made = small_learner(
+        encoder=encoder, ranking=RankingRates(full_softmax_items=full_softmax_items, negatives=8), **settings
+    )
+    run(made, random_stream(seed, events, users=20, items=items), 16)
+    return made
+
+
+def rows_of(learner):
+    return np.arange(len(learner.users), dtype=np.int64)
+
+
+def lists_in(lists):
+    return [codes[:length].tolist() for codes, length in zip(lists.codes_UK, lists.lengths_U, strict=True)]
+
+
+def assert_same(lists, expected):
+    """The same lists, but for items whose scores differ by no more than float32 rounds."""
+    assert lists.lengths_U.tolist() == expected.lengths_U.tolist()
+    for ours, scores, theirs, right, length in zip(
+        lists.codes_UK, lists.scores_UK, expected.codes_UK, expected.scores_UK, lists.lengths_U, strict=True
+    ):
+        np.testing.assert_allclose(scores[:length], right[:length], rtol=1e-4, atol=1e-4)
+        by_item = dict(zip(theirs[:length].tolist(), right[:length].tolist(), strict=True))
+        for item, score in zip(ours[:length].tolist(), scores[:length].tolist(), strict=True):
+            assert by_item.get(item, right[length - 1]) == pytest.approx(score, abs=1e-4)
+        assert len(set(ours[:length].tolist())) == length
+
+
+@pytest.mark.parametrize("k", [1, 10, 200])
+@pytest.mark.parametrize("allow_repeats", [False, True])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_scan_makes_the_lists_of_plain_torch(encoder, allow_repeats, k):
+    learner = trained(encoder, allow_repeats=allow_repeats)
+
+    assert_same(TopK(learner, k)(rows_of(learner)), by_torch(learner, rows_of(learner), k))
+
+
+@pytest.mark.parametrize("encoder", ["recency", "blend"])
+@pytest.mark.parametrize("full_softmax_items", [4096, 0])
+def test_a_top_k_that_follows_the_steps_makes_the_lists_of_a_new_one(encoder, full_softmax_items):
+    learner = trained(encoder, full_softmax_items=full_softmax_items, events=10)
+    following = TopK(learner, 10)
+    stream = random_stream(9, 400, users=20, items=90, forgets=0.05)
+    for start in range(0, len(stream), 8):
+        learner.test_then_learn(stream[start : start + 8])
+
+        lists, fresh = following(rows_of(learner)), TopK(learner, 10)(rows_of(learner))
+
+        assert lists_in(lists) == lists_in(fresh)
+        assert lists.scores_UK[:, 0].tobytes() == fresh.scores_UK[:, 0].tobytes()
+
+
+def test_a_step_that_was_refused_moves_counts_and_lists_follow():
+    learner = trained()
+    following = TopK(learner, 10)
+    following(rows_of(learner))
+    step = learner.test_then_learn([click("u1", "i3", 10**9, weight=1e38)] * 3)
+
+    assert step.refused is not None
+    assert lists_in(following(rows_of(learner))) == lists_in(TopK(learner, 10)(rows_of(learner)))
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_who_follows_meets_another_state_when_the_learner_loads_one(mode):
+    learner, other = trained(), trained(seed=11)
+    following = TopK(learner, 10, mode=mode)
+    following(rows_of(learner))
+
+    learner.load(other.state())
+    following.load({})
+
+    assert lists_in(following(rows_of(learner))) == lists_in(TopK(other, 10)(rows_of(other)))
+
+
+def test_unavailable_and_cold_items_of_the_catalogue_are_where_plain_torch_has_them():
+    learner = trained("blend")
+    items = [learner.items.name(row) for row in range(len(learner.items))]
+    contents = {item: ItemContent(text=f"word{n % 5}", available=n % 4 != 0) for n, item in enumerate(items[:40])}
+    colds = {f"cold{n}": ItemContent(text=f"word{n % 5} more", available=n != 2) for n in range(9)}
+    learner.describe({**contents, **colds})
+    run(learner, random_stream(12, 300, users=20, items=60), 16)
+    top_k = TopK(learner, 40, cold_items=True)
+
+    lists = top_k(rows_of(learner))
+
+    assert_same(lists, by_torch(learner, rows_of(learner), 40, cold_items=True))
+    named = {item for one in top_k.named(lists) for item in one.item_ids}
+    assert "cold3" in named
+    assert "cold2" not in named
+    assert not named & set(items[:40:4])
+    rows_UK = learner.rows_of_list(lists.codes_UK)
+    assert rows_UK.shape == lists.codes_UK.shape
+
+
+def test_a_row_that_is_no_users_is_refused(learner):
+    for rows in ([99], [-1], [0, 99]):
+        with pytest.raises(ValueError, match="user rows: expected 0 to 11"):
+            TopK(learner, 3)(np.array(rows))
+
+
+def test_many_users_are_taken_in_goes(learner, monkeypatch):
+    monkeypatch.setattr(model.topk, "USERS_AT_ONCE", 5)
+    in_goes = TopK(learner, 7)(rows_of(learner))
+    monkeypatch.undo()
+
+    together = TopK(learner, 7)(rows_of(learner))
+
+    assert lists_in(in_goes) == lists_in(together)
+    assert in_goes.users_U.tolist() == rows_of(learner).tolist()
+
+
+# --- loose bounds ---
+
+
+def follow_stream(learner, top_k, stream, size=8):
+    made = []
+    for start in range(0, len(stream), size):
+        learner.test_then_learn(stream[start : start + size])
+        made.append(lists_in(top_k(rows_of(learner))))
+    return made
+
+
+FAST = {"mode": "fast", "least_recall": 0.8}
+
+
+def test_fast_lists_leave_items_out_within_what_may_be_lost_and_say_how_many():
+    learner = trained(events=3000, items=900)
+    fast, exact = TopK(learner, 5, **FAST), TopK(learner, 5)
+    kept, listed = 0, 0
+    for start in range(0, 2400, 8):
+        learner.test_then_learn(random_stream(start, 8, users=20, items=900))
+        for ours, right in zip(lists_in(fast(rows_of(learner))), lists_in(exact(rows_of(learner))), strict=True):
+            kept, listed = kept + len(set(ours) & set(right)), listed + len(right)
+
+    assert fast.recall.slack < 1
+    assert 0.8 <= kept / listed < 1
+    assert fast.recall.value == pytest.approx(kept / listed, abs=0.1)
+
+
+def test_fast_lists_are_exact_while_recall_is_low():
+    learner = trained(events=1500, width=16)
+    fast = TopK(learner, 5, **FAST)
+    for version in range(40):
+        learner.version = version
+        fast(rows_of(learner))
+    none = np.full((60, 5), -1, dtype=np.int32)
+    five = np.full(60, 5, dtype=np.int32)
+    for _ in range(30):
+        fast.recall.measure(np.zeros_like(none), five, none, five)
+
+    assert fast.recall.is_low
+    assert lists_in(fast(rows_of(learner))) == lists_in(TopK(learner, 5)(rows_of(learner)))
+
+
+def test_after_a_crash_fast_lists_are_the_same_again():
+    stream = random_stream(21, 1200, users=20, items=900)
+    learner = trained(events=3000, items=900)
+    top_k = TopK(learner, 5, **FAST)
+    follow_stream(learner, top_k, stream[:800])
+    saved, saved_lists = learner.state(), top_k.state()
+    expected = follow_stream(learner, top_k, stream[800:])
+    again, exact = (small_learner(encoder="recency", ranking=learner.settings.ranking) for _ in range(2))
+    again.load(saved)
+    exact.load(saved)
+    restored = TopK(again, 5, **FAST)
+    restored.load(saved_lists)
+
+    assert follow_stream(again, restored, stream[800:]) == expected
+    assert follow_stream(exact, TopK(exact, 5), stream[800:]) != expected
+    assert restored.recall.value == top_k.recall.value
+    assert restored.recall.slack == top_k.recall.slack < 1
+
+
+def test_exact_lists_depend_on_the_learner_alone_and_have_no_state(learner):
+    assert TopK(learner, 5).state() == {}
+
+
+def test_a_saved_order_of_other_items_is_refused(learner):
+    state = TopK(learner, 5, mode="fast").state()
+    with pytest.raises(ValueError, match="saved order"):
+        TopK(learner, 5, mode="fast").load({**state, "order": state["order"][1:]})
+
+
+def test_a_mode_that_there_is_none_of_is_refused(learner):
+    with pytest.raises(ValueError, match="expected exact or fast, got 'quick'"):
+        TopK(learner, 5, mode="quick")
+
+
+def test_before_the_first_event_there_are_a_state_and_no_lists():
+    top_k = TopK(small_learner(), 5, mode="fast")
+
+    assert len(top_k.state()["order"]) == 0
+    top_k.load(top_k.state())
+    assert top_k(np.zeros(0, dtype=np.int64)).codes_UK.shape == (0, 5)

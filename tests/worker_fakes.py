@@ -4,25 +4,28 @@ What it does to the world is noted in `effects`, in order, and any of it can be 
 """
 
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+import numpy as np
 from stream_fakes import FakeSource, Topic
 
-from consumer.actions import to_model
-from consumer.catalogue import Catalogue
+from consumer.actions import Interpreter
+from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal
 from consumer.lists import LastLists, ListWriter
-from consumer.loop import Parts, run
+from consumer.loop import Parts, keep_progress, learn_and_publish, run
 from consumer.offsets import Reset
 from consumer.progress import Progress
 from model.learner import Learner, LearnerSettings
 from model.topk import TopK
-from producer.events import encode
+from producer.events import Recommendations
 
 SMALL = LearnerSettings(width=4, rating_width=2, window=3, depth=4)
 
@@ -37,6 +40,64 @@ class Clock:
         return self.seconds
 
 
+class InTurn(Executor):
+    """An executor that has done what it is given by the time it answers."""
+
+    def submit(self, work, /, *given, **named):
+        done = Future()
+        try:
+            done.set_result(work(*given, **named))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class Held(InTurn):
+    """An executor whose work is done when the test says so, one piece after the other: `do_next`."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def submit(self, work, /, *given, **named):
+        future = Future()
+        self.pieces.append((future, lambda: InTurn.submit(self, work, *given, **named)))
+        return future
+
+    def do_next(self):
+        future, done = self.pieces.pop(0)
+        result = done()
+        if error := result.exception():
+            future.set_exception(error)
+        else:
+            future.set_result(result.result())
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        del wait
+        while self.pieces and not cancel_futures:
+            self.do_next()
+
+
+@dataclass
+class FakeMark:
+    """Acknowledged as soon as nothing of what was sent before it waits."""
+
+    publisher: "FakePublisher"
+    sent: list
+
+    @property
+    def is_acknowledged(self):
+        return not any(one in self.publisher._waiting for one in self.sent)
+
+
+def keys_and_values(messages):
+    """What is sent for each list."""
+    bounds = messages.bounds
+    return [
+        (messages.data[key:value], messages.data[value:end])
+        for key, value, end in zip(bounds[0::2], bounds[1::2], bounds[2::2], strict=False)
+    ]
+
+
 class FakePublisher:
     """Takes everything and acknowledges it when polled or flushed."""
 
@@ -46,12 +107,15 @@ class FakePublisher:
         """(user, value) of lists and tombstones, as the topic would have them."""
         self.tombstones: list[str] = []
         self.dead_letters: list = []
+        self.is_away = False
+        """Whether the broker answers nothing."""
         self._waiting: list = []
 
-    def send(self, recommendations, on_delivery=None):
-        self.lists.append(recommendations)
-        self.records.append((recommendations.user_id, encode(recommendations)))
-        self._waiting.append(on_delivery)
+    def send(self, messages, on_delivery=None):
+        received = keys_and_values(messages)
+        self.lists += [msgspec.json.decode(value, type=Recommendations) for _, value in received]
+        self.records += [(key.decode(), value) for key, value in received]
+        self._waiting.append((on_delivery, len(received)))
 
     def forget(self, user_id):
         self.tombstones.append(user_id)
@@ -67,10 +131,15 @@ class FakePublisher:
         del timeout_seconds
         self._acknowledge()
 
+    def mark(self):
+        return FakeMark(self, list(self._waiting))
+
     def _acknowledge(self):
+        if self.is_away:
+            return
         waiting, self._waiting = self._waiting, []
-        for on_delivery in waiting:
-            on_delivery(ACKNOWLEDGED_AT)
+        for on_delivery, lists in waiting:
+            on_delivery(np.arange(lists), np.full(lists, ACKNOWLEDGED_AT))
 
 
 @dataclass
@@ -107,18 +176,25 @@ class FakeWorker:
         reset: Reset | None = None,
         every_seconds: float = float("inf"),
         settings: LearnerSettings = SMALL,
+        publish_always: bool = False,
+        executor: Executor | None = None,
     ) -> None:
+        """`executor`: by default everything is done when it is asked for, in the one thread."""
         self.effects: list[str] = []
         self.failing: dict[str, BaseException] = {}
         """Effect -> what it raises instead of happening."""
-        self.fresh: list[tuple[list[int], float | None]] = []
+        self.fresh: list[tuple[list[int], list[float] | None]] = []
         self.clock, self.observer = Clock(), Watching()
+        self.executor = InTurn() if executor is None else executor
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
         self.publisher = FakePublisher()
-        self.catalogue = Catalogue(self.learner.describe)
+        self.catalogue = Catalogues(
+            Catalogue(self.learner.describe), Catalogue(self.learner.describe_users, rows=ROWS["users"])
+        )
         self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
+        self.top_k = TopK(self.learner, 3)
         self.progress = Progress(
             topic=topic.name,
             store=self.store,
@@ -126,11 +202,13 @@ class FakeWorker:
             learner=self.learner,
             seen_ids=self.seen_ids,
             last_lists=self.last_lists,
+            top_k=self.top_k,
             catalogue=self.catalogue,
             settings={"k": 3},
             every_seconds=every_seconds,
             flush_seconds=1,
             clock=self.clock,
+            executor=self.executor,
         )
         self.epoch = self.store.acquire()
         try:
@@ -143,11 +221,20 @@ class FakeWorker:
             decode=Decoder(),
             seen_ids=self.seen_ids,
             catalogue=self.catalogue,
-            interpret=lambda accepted: to_model(accepted.event, {"skip": -0.5}, 1.0, 1.0),
+            interpret=Interpreter({"skip": -0.5}, 1.0, 1.0),
             learner=self.learner,
-            top_k=TopK(self.learner, 3),
+            top_k=self.top_k,
             publisher=self.publisher,
-            lists=ListWriter(self.publisher, self.last_lists, lambda times, at: self.fresh.append((list(times), at))),
+            lists=ListWriter(
+                self.publisher,
+                self.last_lists,
+                lambda times, at, _: self.fresh.append((times.tolist(), None if at is None else at.tolist())),
+                topic=topic.name,
+                users=self.learner.users,
+                items=self.learner.items,
+                catalogue=self.learner.catalogue_ids,
+                always=publish_always,
+            ),
             observer=self.observer,
             progress=self.progress,
         )
@@ -161,7 +248,9 @@ class FakeWorker:
             (self.publisher, "dead_letter"),
             (self.publisher, "poll"),
             (self.publisher, "flush"),
-            (self.store, "save"),
+            (self.publisher, "mark"),
+            (self.store, "prepare"),
+            (self.store, "keep"),
         ):
             self._note(part, name)
 
@@ -170,11 +259,22 @@ class FakeWorker:
         until = self.source.end_offsets() if until is None else until
         run(self.parts, batch_size=batch_size, batch_wait_seconds=0, stopping=stopping, until=until)
 
+    def run_steps(self, steps: int, batch_size=4) -> None:
+        """Make so many steps as `run` does, looking after progress after each (0: once); no save at the end."""
+        for _ in range(steps):
+            learn_and_publish(self.parts, self.stream.take(batch_size, 0))
+            self.publisher.poll()
+            if self.progress.due():
+                keep_progress(self.parts)
+        if not steps and self.progress.due():
+            keep_progress(self.parts)
+
     def messages(self) -> list[bytes]:
-        """What was sent to the recommendations topic, as bytes."""
-        return [encode(message) for message in self.publisher.lists]
+        """What was sent to the recommendations topic, tombstones left out, as bytes."""
+        return [value for _, value in self.publisher.records if value is not None]
 
     def close(self) -> None:
+        self.progress.close()
         self.journal.close()
         self.store.release()
 

@@ -1,7 +1,8 @@
 """`headrace demo`: the main job on the in-process broker, with real data, to watch.
 
-A replay sends a data set's events, the worker learns them and publishes lists, a subscriber reads the lists: the same
-parts that run against Kafka. The replay stays a few steps ahead of the worker and no more, so that lists stay fresh.
+What is known of items and users goes to their topics first. Then a replay sends a data set's events, the worker learns
+them and publishes lists, a subscriber reads the lists: the same parts that run against Kafka. The replay stays a few
+steps ahead of the worker and no more, so that lists stay fresh.
 """
 
 import sys
@@ -52,7 +53,8 @@ def run(
     print(f"Loading {dataset} ...", file=screen_stream, flush=True)
     data = load(dataset)
     total = len(data.events[:limit])
-    topics = dict.fromkeys((settings.events_topic, settings.items_topic, settings.recommendations_topic), PARTITIONS)
+    names = (settings.events_topic, settings.items_topic, settings.users_topic, settings.recommendations_topic)
+    topics = dict.fromkeys(names, PARTITIONS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))
         broker = stack.enter_context(InProcessBroker({**topics, settings.dead_letter_topic: 1}))
@@ -66,11 +68,12 @@ def run(
             }
         )
         print("Starting the in-process broker and the worker ...", file=screen_stream, flush=True)
+        _send_catalogue(settings, data)
         stopping = stack.enter_context(stop_signals())
         worker = stack.enter_context(Worker(settings))
         tally = Tally(total, worker.observation.quality)
         worker.observation.batch_listeners.append(tally.batch_done)
-        worker.observation.freshness_listeners.append(tally.list_settled)
+        worker.observation.freshness_listeners.append(tally.lists_settled)
         health = stack.enter_context(_health(settings, worker))
         screen = Screen(tally, data.titles, stream=screen_stream, live=screen_stream.isatty())
         stack.callback(screen.close)
@@ -92,6 +95,17 @@ def run(
         screen.summary(_facts(result))
         screen.say(WHAT_NEXT)
     return result
+
+
+def _send_catalogue(settings: Settings, data: Dataset) -> None:
+    """What the data set knows of its items and users; on their topics when this returns, or DeliveryFailed."""
+    with EventProducer(
+        settings.bootstrap_servers, items_topic=settings.items_topic, users_topic=settings.users_topic
+    ) as producer:
+        for item in data.items:
+            producer.send(item)
+        for user in data.users:
+            producer.send(user)
 
 
 WHAT_NEXT = """

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from consumer.actions import to_model
-from consumer.catalogue import content_of
+from consumer.catalogue import content_of, user_content_of
 from consumer.cold import ColdFigures
 from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
@@ -45,7 +45,7 @@ def run(
 ) -> dict[str, Any]:
     """Figures over all ranked events, with the settings that made them; `ranks` names a CSV to write, a line an event.
 
-    With `content` the learner is told beforehand what the data set's catalogue says of its items.
+    With `content` the learner is told beforehand what the data set says of its items and users.
 
     The times leave out imports, reading the data and compiling the kernels; `seconds` is the whole command.
     """
@@ -57,7 +57,9 @@ def run(
     warm_up(settings)
     learn = Evaluation(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
     if content and dataset is not None:
-        learn.learner.describe({item.item_id: content_of(item) for item in datasets.load(dataset).items})
+        data = datasets.load(dataset)
+        learn.learner.describe({item.item_id: content_of(item) for item in data.items})
+        learn.learner.describe_users({user.user_id: user_content_of(user) for user in data.users})
     with _rank_writer(ranks) as write:
         started = time.perf_counter()
         for start in range(0, len(meanings), settings.batch_size):

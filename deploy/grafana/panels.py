@@ -210,9 +210,21 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Records of the catalogue by outcome",
             unit="ops",
-            bad="Rejected grows: somebody sends what is not an item, and those items keep what was known of them.",
+            bad="Rejected grows: somebody sends what is no item or no user, and what was known of those ids stays.",
             do="The worker's log names the records. Call the team that sends the catalogue; nothing else suffers.",
-            queries=[Query("sum by (outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))", "{{outcome}}")],
+            queries=[
+                Query(
+                    "sum by (kind, outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))",
+                    "{{kind}} {{outcome}}",
+                )
+            ],
+        ),
+        Panel(
+            title="Recall of fast lists",
+            unit="percentunit",
+            bad="Below HEADRACE_TOPK_RECALL for long: all lists are exact then, and slower.",
+            do="Nothing for the lists themselves. Set HEADRACE_TOPK to exact, or a lower HEADRACE_TOPK_RECALL.",
+            queries=[Query("min(headrace_topk_recall_ratio)", "recall")],
         ),
         Panel(
             title="Refused steps: loss or gradient was not finite",
@@ -235,9 +247,12 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Time to save a checkpoint",
             unit="s",
-            bad="It comes near HEADRACE_CHECKPOINT_SECONDS: the worker does little else, and lists wait meanwhile.",
+            bad="It comes near HEADRACE_CHECKPOINT_SECONDS: one save follows the other. Lists only wait for the pause.",
             do="A slow or busy disk, mostly. Raise HEADRACE_CHECKPOINT_SECONDS until it is mended.",
-            queries=[Query("headrace_checkpoint_seconds", "newest")],
+            queries=[
+                Query("headrace_checkpoint_seconds", "newest"),
+                Query("headrace_checkpoint_pause_seconds", "of it the loop waited"),
+            ],
         ),
         Panel(
             title="Model version: the number of the step",

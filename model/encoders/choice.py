@@ -33,6 +33,8 @@ class Choice(NamedTuple):
     make: Maker
     counts_pairs: bool
     """Whether co-occurrence is part of the score."""
+    reads_context: bool = False
+    """Whether the context of a user's newest event is part of the user's vector."""
     width: int = 96
     """Of an item embedding, where none is asked for."""
 
@@ -102,7 +104,7 @@ def _autoencoder(settings: "LearnerSettings", device: torch.device, dtype: torch
 ENCODERS: dict[str, Choice] = {
     "blend": Choice(_dnn, counts_pairs=True),
     "recency": Choice(_recency, counts_pairs=False, width=48),
-    "dnn": Choice(_dnn, counts_pairs=False),
+    "dnn": Choice(_dnn, counts_pairs=False, reads_context=True),
     "lstm": Choice(_traced(partial(_recurrent, nn.LSTM)), counts_pairs=False),
     "gru": Choice(_traced(partial(_recurrent, nn.GRU)), counts_pairs=False),
     "transformer": Choice(_traced(_attention, rate=ATTENTION_RATE), counts_pairs=False),

@@ -125,8 +125,8 @@ def soften_samples(
     item and sample b mod `samples`; the events of a sample are rows next to each other, R = samples * events of each,
     and rows that no event has become zero. A drawn item that is the own one, or one of the newest
     SEEN_LOOKED_AT that the user has (where `hides_seen`), is no class. `count_N` are the counts of the drawn items as
-    of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and repeats
-    are added. `drawn_I` is room to work in: -1 everywhere, before and after.
+    of the batch's start. The gradient by the own score goes to `own_B`, those by biases, popularity, features and
+    repeats are added. `drawn_I` is room to work in: -1 everywhere, before and after.
     """
     smallest = np.exp(FLOOR) * 1.001
     nothing, lowest = products_RC.dtype.type(0), products_RC.dtype.type(FLOOR)

@@ -1,0 +1,133 @@
+"""A copy of arrays with a row a user, made a few rows at a time while steps go on moving rows.
+
+It is how the memory of a running machine is moved to another one (Clark et al., "Live Migration of Virtual Machines",
+NSDI 2005): first all rows are copied, then, round after round, those that moved meanwhile, until they are so few that
+the rest is copied between two steps. A step moves a few hundred rows and a piece has some thousands, so a few rounds
+do. Whoever moves a row has to say so.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIECE_BYTES: Final = 4 << 20
+"""What is copied at a time: about a millisecond."""
+MOST_ROUNDS: Final = 10
+"""So many rounds at most, should more rows move than a piece has."""
+
+Arrays = Mapping[str, NDArray[Any]]
+Ints = NDArray[np.int64]
+
+
+class UnknownMove(RuntimeError):
+    """A row is not as it was copied, and nobody said that it moved: the copy is of no use."""
+
+
+class Precopy:
+    """One copy after the other; `begin`, `advance` until it says that it is done, `finish`.
+
+    Its memory is kept from one copy to the next, since to get fresh pages takes as long as to fill them: as much again
+    as the arrays have.
+    """
+
+    def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
+        self._piece_bytes = piece_bytes
+        self._copies: dict[str, NDArray[Any]] = {}
+        self._left: Ints | slice | None = None
+        """Rows that this round has still to copy; None: no copy is being made."""
+        self._moved: list[Ints] = []
+        self._round = 0
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._left is not None
+
+    def begin(self, arrays: Arrays) -> None:
+        """Start a copy. What was handed out by `finish` before is overwritten."""
+        self._rows = len(next(iter(arrays.values()), ()))
+        self._left, self._moved, self._round = slice(0, self._rows), [], 1
+        row_bytes = sum(array[:1].nbytes for array in arrays.values())
+        self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
+        self._make_room(arrays)
+
+    def note(self, rows: Ints) -> None:
+        """These rows moved."""
+        if self._left is not None:
+            self._moved.append(rows)
+            # A round has to be shorter than the one before it, however many rows a step moves.
+            self._piece_rows = max(self._piece_rows, 4 * len(rows))
+
+    def advance(self, arrays: Arrays) -> bool:
+        """Copy the next piece of the arrays as they are now; whether `finish` has little to do."""
+        if self._left is None:
+            raise RuntimeError("begin comes before advance")
+        self._make_room(arrays)
+        now, self._left = _split(self._left, self._piece_rows)
+        self._copy(arrays, now)
+        if _size(self._left):
+            return False
+        moved = self._take_moved()
+        self._round += 1
+        if len(moved) <= self._piece_rows or self._round > MOST_ROUNDS:
+            self._moved.append(moved)
+            return True
+        self._left = moved
+        return False
+
+    def finish(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """The copies, of all rows that there are now, as they are now.
+
+        UnknownMove where a row is not that of an array, among those with one number a row, which are compared.
+        """
+        if self._left is None:
+            raise RuntimeError("begin comes before finish")
+        rows = len(next(iter(arrays.values()), ()))
+        self._make_room(arrays)
+        self._copy(arrays, self._left)
+        self._copy(arrays, slice(self._rows, rows))
+        self._copy(arrays, self._take_moved())
+        self._left = None
+        copies = {name: self._copies[name][:rows] for name in arrays}
+        for name, array in arrays.items():
+            if array.ndim == 1 and not np.array_equal(copies[name], array, equal_nan=array.dtype.kind == "f"):
+                row = int(np.flatnonzero(copies[name] != array)[0])
+                raise UnknownMove(
+                    f"row {row} of {name} moved while it was copied, and nobody said so; nothing is saved"
+                )
+        return copies
+
+    def drop(self) -> None:
+        """Leave the copy that is being made."""
+        self._left, self._moved = None, []
+
+    def _take_moved(self) -> Ints:
+        moved, self._moved = self._moved, []
+        return np.unique(np.concatenate(moved)) if moved else np.zeros(0, dtype=np.int64)
+
+    def _copy(self, arrays: Arrays, rows: Ints | slice) -> None:
+        for name, array in arrays.items():
+            self._copies[name][rows] = array[rows]
+
+    def _make_room(self, arrays: Arrays) -> None:
+        for name, array in arrays.items():
+            copy = self._copies.get(name)
+            if copy is None or copy.dtype != array.dtype or copy.shape[1:] != array.shape[1:]:
+                copy = array[:0]
+            if len(copy) < len(array) or name not in self._copies:
+                larger = np.empty((len(array) + len(array) // 8, *array.shape[1:]), dtype=array.dtype)
+                larger[: len(copy)] = copy
+                self._copies[name] = larger
+
+
+def _size(rows: Ints | slice) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _split(rows: Ints | slice, size: int) -> tuple[Ints | slice, Ints | slice]:
+    """The first `size` of these rows, and the others."""
+    if isinstance(rows, slice):
+        middle = min(rows.start + size, rows.stop)
+        return slice(rows.start, middle), slice(middle, rows.stop)
+    return rows[:size], rows[size:]

@@ -1,0 +1,287 @@
+"""All items in an order in which the best of them come soon, with bounds on what the rest can score: see `TopK`.
+
+The order is by falling count. Counts only rise, so an item that is chosen changes places with the first one of its
+count: the order stays whole at a few writes an event, and nothing is ever sorted while events come in.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.growth import grown
+from model.kernels.scan import (
+    BLOCK,
+    DENSE_USER,
+    GROUP,
+    HIGHEST_COUNT,
+    Askers,
+    Bounds,
+    ItemOrder,
+    Scratch,
+    follow,
+    scan,
+    sift,
+    take_bounds,
+)
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+PRODUCTS_AT_ONCE = 1 << 20
+"""Products of users and items held at a time, in numbers: they should fit a core's cache."""
+
+
+ENTRIES_AT_ONCE = 1 << 18
+"""Of what a product leaves to be scored one by one."""
+
+
+class Items(NamedTuple):
+    """The items as they stand now; all arrays are as long as there are items."""
+
+    vectors_ID: Tensor
+    """On the CPU, as `biases_I`."""
+    biases_I: Tensor
+    count_I: Ints
+    known_I: Flags
+    """Only known items are candidates."""
+    hidden_I: Flags
+    """Known items that are no candidates; empty: there are none."""
+
+
+class Best(NamedTuple):
+    """The best items of each user, by falling score, ties to the lower row; unspecified from `lengths_U` on."""
+
+    rows_UK: Rows
+    scores_UK: Floats
+    lengths_U: Rows
+    needed_UK: Floats
+    """The slack that would have kept each listed item; no rows where it was not asked for."""
+
+
+class ItemIndex:
+    """Finds the best items of users by `model.kernels.scan`; has to be told which items moved."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Items that have a place: the known ones."""
+        self._mark = 0
+        self._make_room(0)
+
+    def update(self, items: Items, moved_R: Ints | None) -> None:
+        """Bring the items that moved up to date (None: all); about 50 ns an item of width 64."""
+        self._items = items
+        count_I = items.count_I
+        if len(count_I) > len(self._order.position_I):
+            self._grow(len(count_I))
+        if moved_R is None:
+            moved_R = np.arange(len(count_I))
+            placed_R = moved_R[self._order.position_I[: len(count_I)] >= 0]
+            places = self._order.position_I[placed_R]
+            has_fallen = np.minimum(count_I[placed_R], HIGHEST_COUNT) < self._order.count_P[places]
+            if len(placed_R) != self.size or has_fallen.any():  # not the items that it knew
+                self._make_room(len(count_I))
+            if self.size == 0:
+                moved_R = np.argsort(-count_I, kind="stable")  # nothing has to change places then
+        self.size = follow(
+            moved_R,
+            self._order,
+            self.size,
+            items.vectors_ID.numpy(),
+            items.biases_I.numpy(),
+            count_I,
+            items.known_I,
+            items.hidden_I,
+            self._stale_Q,
+        )
+        take_bounds(self._order, self.size, self._blocks, self._groups, self._stale_Q)
+
+    def best(self, askers: Askers, k: int, *, slack: float = 1.0, tells_needed: bool = False) -> Best:
+        """The k best items of each user. Exact with `slack` 1; below it see `model.kernels.scan.scan`."""
+        users = len(askers.users_UD)
+        found = Best(
+            np.empty((users, k), dtype=np.int32),
+            np.empty((users, k), dtype=np.float32),
+            np.empty(users, dtype=np.int32),
+            np.empty((users if tells_needed else 0, k), dtype=np.float32),
+        )
+        if self.size == 0 or k == 0:
+            found.lengths_U[:] = 0
+            return found
+        bars_U = np.empty(users, dtype=np.float32)
+        self._scan(askers, slack, True, found, bars_U)
+        dense_U = np.flatnonzero(found.lengths_U == DENSE_USER)
+        if len(dense_U):
+            self._by_products(askers, dense_U, found, bars_U)
+        return found
+
+    def order(self) -> Rows:
+        """The items in their order."""
+        return self._order.row_P[: self.size].copy()
+
+    def set_order(self, rows_P: NDArray[np.integer], items: Items) -> None:
+        """Take up an order that `order` gave; ValueError where it is not one of these items."""
+        known = np.flatnonzero(items.known_I)
+        counts_P = items.count_I[rows_P] if len(rows_P) == len(known) and (np.sort(rows_P) == known).all() else None
+        if counts_P is None or (np.diff(np.minimum(counts_P, HIGHEST_COUNT)) > 0).any():
+            raise ValueError(f"the saved order of {len(rows_P)} items is not one of the {len(known)} known ones")
+        self._make_room(len(items.count_I))
+        self.update(items, rows_P.astype(np.int64))
+
+    def _scan(self, askers: Askers, slack: float, looks_further: bool, found: Best, bars_U: Floats) -> None:
+        k = found.rows_UK.shape[1]
+        scan(
+            askers,
+            self._items.vectors_ID.numpy(),
+            self._order,
+            self.size,
+            self._blocks,
+            self._groups,
+            self._scratch(k),
+            self._marks(askers),
+            slack,
+            looks_further,
+            found.rows_UK,
+            found.scores_UK,
+            found.lengths_U,
+            bars_U,
+            found.needed_UK,
+        )
+
+    def _by_products(self, askers: Askers, dense_U: Ints, found: Best, bars_U: Floats) -> None:
+        """The lists of users for whom bounds say little."""
+        items = self._items.vectors_ID
+        size = max(16, PRODUCTS_AT_ONCE // len(items))
+        largest = float(self._groups.norm_Q[: -(-self.size // (BLOCK * GROUP))].max())
+        room = len(items) + ENTRIES_AT_ONCE
+        first = 0
+        while first < len(dense_U):
+            users_U = dense_U[first : first + size]
+            some = of_users(askers, users_U)
+            products_UI = (torch.from_numpy(some.users_UD) @ items.T).numpy()
+            starts_U, rows_E = np.zeros(len(users_U) + 1, dtype=np.int64), np.empty(room, dtype=np.int32)
+            extras_E = np.empty(room, dtype=np.float32)
+            k, mark = found.rows_UK.shape[1], self._marks(some)
+            done = sift(
+                products_UI,
+                some,
+                self._order,
+                largest,
+                self._scratch(k),
+                mark,
+                k,
+                bars_U[users_U],
+                starts_U,
+                rows_E,
+                extras_E,
+            )
+            here = users_U[:done]
+            lists = Best(
+                found.rows_UK[here],
+                found.scores_UK[here],
+                found.lengths_U[here],
+                found.needed_UK[here] if len(found.needed_UK) else found.needed_UK,
+            )
+            some = of_users(askers, here)._replace(
+                starts_U=starts_U[: done + 1],
+                items_E=rows_E,
+                values_E=extras_E,
+                weights_U=np.ones(done, dtype=np.float32),
+            )
+            self._scan(some, 1.0, False, lists, bars_U[here])
+            found.rows_UK[here], found.scores_UK[here], found.lengths_U[here] = lists[:3]
+            if len(found.needed_UK):
+                found.needed_UK[here] = lists.needed_UK
+            first += done
+
+    def _marks(self, askers: Askers) -> int:
+        mark = self._mark
+        self._mark += 3 * len(askers.users_UD)
+        return mark
+
+    def _scratch(self, k: int) -> Scratch:
+        return Scratch(self._mark_I, self._extra_I, self._with_extra_I, np.empty(k, dtype=np.int64))
+
+    def _make_room(self, items: int) -> None:
+        """Forget all items, and have room for so many."""
+        self.size = 0
+        nothing, low = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+        self._order = ItemOrder(
+            nothing,
+            nothing,
+            np.zeros(0, dtype=np.int64),
+            np.zeros(HIGHEST_COUNT + 1, dtype=np.int64),
+            *(low for _ in range(6)),
+        )
+        self._blocks = self._groups = Bounds(low, low, low, low)
+        self._stale_Q = np.zeros(0, dtype=np.bool_)
+        self._mark_I, self._extra_I, self._with_extra_I = np.zeros(0, dtype=np.int64), low, nothing
+        self._grow(items)
+
+    def _grow(self, items: int) -> None:
+        old = self._order
+        row_P = grown(old.row_P, items)
+        room = len(row_P)
+        self._order = ItemOrder(
+            row_P,
+            grown(old.position_I, items, fill=-1),
+            grown(old.count_P, items),
+            old.above_C,
+            grown(old.bias_I, items, fill=-np.inf),
+            *(grown(part, items) for part in old[5:]),
+        )
+        self._blocks = Bounds(*(grown(part, -(-room // BLOCK)) for part in self._blocks))
+        self._groups = Bounds(*(grown(part, -(-room // (BLOCK * GROUP))) for part in self._groups))
+        self._stale_Q = grown(self._stale_Q, -(-room // BLOCK))
+        self._mark_I, self._extra_I = grown(self._mark_I, items), grown(self._extra_I, items)
+        self._with_extra_I = grown(self._with_extra_I, items)
+
+
+def of_users(askers: Askers, users_U: Ints) -> Askers:
+    """Some of the users, by their places."""
+    lengths_U = askers.starts_U[users_U + 1] - askers.starts_U[users_U]
+    starts_U = np.concatenate(([0], np.cumsum(lengths_U)))
+    at_E = np.arange(starts_U[-1]) + np.repeat(askers.starts_U[users_U] - starts_U[:-1], lengths_U)
+    return Askers(
+        askers.users_UD[users_U],
+        askers.popularity_U[users_U],
+        starts_U,
+        askers.items_E[at_E],
+        askers.values_E[at_E],
+        askers.weights_U[users_U],
+        askers.hides_seen,
+        askers.seen_pool,
+        askers.seen_start_U[users_U],
+        askers.seen_length_U[users_U],
+    )
+
+
+def warm_up_products(like: Tensor) -> None:
+    """Compile what users need for whom bounds say little, for tables of this width and type."""
+    items = Items(
+        torch.ones((256, like.shape[1]), dtype=like.dtype),
+        torch.zeros(256, dtype=like.dtype),
+        np.zeros(256, dtype=np.int64),
+        np.ones(256, dtype=np.bool_),
+        np.zeros(0, dtype=np.bool_),
+    )
+    index = ItemIndex()
+    index.update(items, None)
+    one, nothing = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    askers = Askers(
+        np.ones((1, like.shape[1]), dtype=items.vectors_ID.numpy().dtype),
+        np.ones(1, dtype=np.float32),
+        np.zeros(2, dtype=np.int64),
+        nothing,
+        nothing.astype(np.float32),
+        np.ones(1, dtype=np.float32),
+        True,
+        nothing,
+        one,
+        one,
+    )
+    index.best(askers, 1)  # equal items: bounds tell none of them from another

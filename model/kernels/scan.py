@@ -1,0 +1,562 @@
+"""The best k items of each user on the CPU: one scan that writes no score matrix and skips what cannot get in.
+
+    score of item i = user . vector_i + (bias_i + popularity * log_count_i) + extra_i
+    score of item i <= bias_i + popularity * log_count_i + |user| |vector_i|      (no extra; Cauchy-Schwarz)
+
+Items lie in order of falling count, in blocks of BLOCK and groups of GROUP blocks that know the largest value of each
+part of the bound. A group, a block, an item whose bound is below the user's k-th best score so far is passed over:
+norm-ordered pruning as in LEMP (Teflioudi et al. 2015) and FEXIPRO (Li et al. 2017), with popularity as the order,
+because it is what tells the items of a skewed catalogue apart. Extras are few; the items that have one are scored
+first, which raises the bar early. `model.topk` has the same lists in plain torch.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.kernels.compiled import compiled, compiled_loosely
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Vectors = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Number = float | np.floating
+Whole = int | np.integer
+
+BLOCK = 64
+GROUP = 16
+"""Blocks of a group."""
+HIGHEST_COUNT = 1 << 16
+"""Items chosen more often than this are in no order among themselves."""
+FIRST_SLACK = 0.25
+"""Of a first pass that finds good items soon, so that the second one skips the more."""
+DENSE = 12
+"""A product of all items costs as much as scoring one in so many one by one."""
+DENSE_USER = -1
+ROUNDING = 2.0**-22
+"""Of a score, for each column: more than float32 rounds."""
+MOST_ROW = 2**31 - 1
+LOW_WORD = 2**32 - 1
+
+
+class ItemOrder(NamedTuple):
+    """Items by position (P), count falling, and what of them makes scores and bounds, by row (I) and by position."""
+
+    row_P: Rows
+    position_I: Rows
+    """-1 for items that have none yet."""
+    count_P: Ints
+    """At most HIGHEST_COUNT."""
+    above_C: Ints
+    """How many items have a higher count than C."""
+    bias_I: Floats
+    """-inf for what is no candidate."""
+    log_count_I: Floats
+    norm_I: Floats
+    bias_P: Floats
+    log_count_P: Floats
+    norm_P: Floats
+
+
+class Bounds(NamedTuple):
+    """The largest values within each block, or within each group of blocks (Q)."""
+
+    start_Q: Floats
+    """Of bias + log_count."""
+    high_Q: Floats
+    """Of log_count; `low_Q`: the smallest."""
+    low_Q: Floats
+    norm_Q: Floats
+
+
+class Askers(NamedTuple):
+    """The users of a call."""
+
+    users_UD: Vectors
+    popularity_U: Floats
+    starts_U: Ints
+    """Extras of user u are those from `starts_U[u]` to `starts_U[u + 1]`; an item's add up."""
+    items_E: Rows
+    values_E: Floats
+    weights_U: Floats
+    """An extra is its value times its user's weight."""
+    hides_seen: bool
+    seen_pool: Rows
+    seen_start_U: Ints
+    seen_length_U: Ints
+
+
+class Scratch(NamedTuple):
+    """Room to work in; the marks stay between calls, and rise."""
+
+    mark_I: Ints
+    extra_I: Floats
+    with_extra_I: Rows
+    heap_K: Ints
+
+
+@compiled
+def _put(order: ItemOrder, row: int, position: int) -> None:
+    order.row_P[position] = row
+    order.position_I[row] = position
+    order.bias_P[position] = order.bias_I[row]
+    order.log_count_P[position] = order.log_count_I[row]
+    order.norm_P[position] = order.norm_I[row]
+
+
+@compiled_loosely
+def norm(vector_D: Vectors) -> float:
+    squares = np.float32(0.0)
+    for column in range(vector_D.shape[0]):
+        squares += vector_D[column] * vector_D[column]
+    return math.sqrt(squares)
+
+
+@compiled
+def follow(
+    rows_R: Ints,
+    order: ItemOrder,
+    size: int,
+    vectors_ID: Vectors,
+    biases_I: Vectors,
+    count_I: Ints,
+    known_I: Flags,
+    hidden_I: Flags,
+    stale_Q: Flags,
+) -> int:
+    """Bring these items up to date in the order: place by count, bias, log count, norm. The number of items in it.
+
+    Counts only rise: an item changes places with the first one of its count and is then the last one of the next
+    count. Known items without a place get one. `hidden_I` (as long as the items, or empty: none) marks what is known
+    and no candidate. `stale_Q` is set for blocks whose bounds have to be taken anew.
+    """
+    for place in range(rows_R.shape[0]):
+        row = rows_R[place]
+        if not known_I[row]:
+            continue
+        length = float(norm(vectors_ID[row]))
+        order.bias_I[row] = biases_I[row]
+        if (hidden_I.shape[0] > 0 and hidden_I[row]) or math.isnan(length) or math.isnan(biases_I[row]):
+            order.bias_I[row] = -np.inf
+            length = 0.0
+        order.norm_I[row] = length
+        order.log_count_I[row] = math.log(count_I[row] + 0.5)
+        position = order.position_I[row]
+        if position < 0:
+            position = size
+            size += 1
+            order.count_P[position] = 0
+        for count in range(order.count_P[position], min(count_I[row], HIGHEST_COUNT)):
+            first = order.above_C[count]
+            if first != position:
+                order.count_P[position] = count
+                _put(order, order.row_P[first], position)
+                stale_Q[position // BLOCK] = True
+                position = first
+            order.above_C[count] = first + 1
+            order.count_P[position] = count + 1
+        _put(order, row, position)
+        stale_Q[position // BLOCK] = True
+    return size
+
+
+@compiled
+def take_bounds(order: ItemOrder, size: int, blocks: Bounds, groups: Bounds, stale_Q: Flags) -> None:
+    """Take the bounds of stale blocks, and of their groups, anew; nothing is stale then."""
+    for block in range((size + BLOCK - 1) // BLOCK):
+        if not stale_Q[block]:
+            continue
+        first = block * BLOCK
+        start, high, low, most = np.float32(-np.inf), np.float32(-np.inf), np.float32(np.inf), np.float32(0.0)
+        for position in range(first, min(first + BLOCK, size)):
+            start = max(start, order.bias_P[position] + order.log_count_P[position])
+            high = max(high, order.log_count_P[position])
+            low = min(low, order.log_count_P[position])
+            most = max(most, order.norm_P[position])
+        blocks.start_Q[block] = start
+        blocks.high_Q[block] = high
+        blocks.low_Q[block] = low
+        blocks.norm_Q[block] = most
+    for group in range((size + BLOCK * GROUP - 1) // (BLOCK * GROUP)):
+        first = group * GROUP
+        past = min(first + GROUP, (size + BLOCK - 1) // BLOCK)
+        is_stale = False
+        for block in range(first, past):
+            is_stale |= stale_Q[block]
+            stale_Q[block] = False
+        if is_stale:
+            start, high, low, most = np.float32(-np.inf), np.float32(-np.inf), np.float32(np.inf), np.float32(0.0)
+            for block in range(first, past):
+                start = max(start, blocks.start_Q[block])
+                high = max(high, blocks.high_Q[block])
+                low = min(low, blocks.low_Q[block])
+                most = max(most, blocks.norm_Q[block])
+            groups.start_Q[group] = start
+            groups.high_Q[group] = high
+            groups.low_Q[group] = low
+            groups.norm_Q[group] = most
+
+
+@compiled
+def _sink(heap_K: Ints, size: int, key: Whole) -> None:
+    """Put a key in the place of the smallest."""
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap_K[child + 1] < heap_K[child]:
+            child += 1
+        if heap_K[child] >= key:
+            break
+        heap_K[place] = heap_K[child]
+        place = child
+    heap_K[place] = key
+
+
+@compiled
+def _rise(heap_K: Ints, size: int, key: Whole) -> None:
+    """Put a key behind the last."""
+    place = size
+    while place > 0:
+        parent = (place - 1) >> 1
+        if heap_K[parent] <= key:
+            break
+        heap_K[place] = heap_K[parent]
+        place = parent
+    heap_K[place] = key
+
+
+@compiled
+def mark_user(askers: Askers, user: int, scratch: Scratch, has_extra: int, is_seen: int) -> int:
+    """Mark the user's seen items, and gather those with an extra; the number of the latter, seen ones left out."""
+    mark_I, extra_I = scratch.mark_I, scratch.extra_I
+    if askers.hides_seen:
+        for place in range(askers.seen_start_U[user], askers.seen_start_U[user] + askers.seen_length_U[user]):
+            mark_I[askers.seen_pool[place]] = is_seen
+    extras, weight = 0, askers.weights_U[user]
+    for entry in range(askers.starts_U[user], askers.starts_U[user + 1]):
+        row = askers.items_E[entry]
+        if mark_I[row] < has_extra:
+            mark_I[row] = has_extra
+            extra_I[row] = 0.0
+            scratch.with_extra_I[extras] = row
+            extras += 1
+        extra_I[row] += weight * askers.values_E[entry]
+    return extras
+
+
+@compiled_loosely
+def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Number:
+    """No item of this block, or group, scores more."""
+    log_count = bounds.high_Q[at] if above_usual > 0 else bounds.low_Q[at]
+    bound: Number = bounds.start_Q[at] + above_usual * log_count + reach * bounds.norm_Q[at]
+    return bound
+
+
+@compiled_loosely
+def _item_bounds(order: ItemOrder, first: int, size: int, popularity: Number, reach: Number, bound_N: Floats) -> int:
+    """What each item of the block that begins at `first` scores at most; how many it has."""
+    past = min(first + BLOCK, size)
+    bias_N, log_count_N, norm_N = order.bias_P[first:past], order.log_count_P[first:past], order.norm_P[first:past]
+    for place in range(past - first):
+        bound_N[place] = bias_N[place] + popularity * log_count_N[place] + reach * norm_N[place]
+    return past - first
+
+
+@compiled_loosely
+def _survivors(
+    order: ItemOrder,
+    size: int,
+    blocks: Bounds,
+    groups: Bounds,
+    popularity: Number,
+    reach: Number,
+    floor: Number,
+    most: int,
+) -> Whole:
+    """How many items have a bound that is not below `floor`; counting ends above `most`."""
+    survivors, block = np.int64(0), 0
+    while block * BLOCK < size and survivors <= most:
+        if block % GROUP == 0 and _bound(groups, block // GROUP, popularity - np.float32(1.0), reach) < floor:
+            block += GROUP
+            continue
+        if not _bound(blocks, block, popularity - np.float32(1.0), reach) < floor:
+            first = block * BLOCK
+            past = min(first + BLOCK, size)
+            bias_N, log_count_N = order.bias_P[first:past], order.log_count_P[first:past]
+            norm_N = order.norm_P[first:past]
+            here = np.int32(0)
+            for place in range(past - first):
+                is_below = bias_N[place] + popularity * log_count_N[place] + reach * norm_N[place] < floor
+                here += np.int32(0) if is_below else np.int32(1)
+            survivors += here
+        block += 1
+    return survivors
+
+
+@compiled_loosely
+def _dense_scores(
+    product_I: Vectors,
+    bias_I: Floats,
+    log_count_I: Floats,
+    first: int,
+    here: int,
+    popularity: Number,
+    floor: Number,
+    score_N: Floats,
+) -> Whole:
+    """Scores of the items of a block from their products; how many are not below `floor`."""
+    product_N, bias_N = product_I[first : first + here], bias_I[first : first + here]
+    log_count_N = log_count_I[first : first + here]
+    passing = np.int32(0)
+    for place in range(here):
+        score = product_N[place] + (bias_N[place] + popularity * log_count_N[place])
+        score_N[place] = score
+        passing += np.int32(0) if score < floor else np.int32(1)
+    return passing
+
+
+@compiled_loosely
+def scan(
+    askers: Askers,
+    vectors_ID: Vectors,
+    order: ItemOrder,
+    size: int,
+    blocks: Bounds,
+    groups: Bounds,
+    scratch: Scratch,
+    mark: int,
+    slack: float,
+    looks_further: bool,
+    rows_UK: Rows,
+    scores_UK: Floats,
+    lengths_U: Rows,
+    bars_U: Floats,
+    needed_UK: Floats,
+) -> None:
+    """Fill `rows_UK`, `scores_UK` and `lengths_U` with each user's best items, by score, ties to the lower row.
+
+    NaN and -inf are no candidates. With `slack` 1 the lists are exact; below it |user| |vector_i| counts `slack` of
+    what it is. Without `looks_further` the items with an extra are the only candidates. A user of whom bounds would
+    leave more than one item in DENSE gets the length DENSE_USER instead of a list: a matrix product is cheaper
+    there (`sift`). `bars_U` is the k-th best score, or a lower bound of it for these users; -inf where there are
+    fewer candidates. `needed_UK` (no rows: not asked for) is the slack that would have kept each listed item.
+
+    Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
+    all are taken at one place.
+    """
+    width, k = askers.users_UD.shape[1], rows_UK.shape[1]
+    all_blocks, all_groups = (size + BLOCK - 1) // BLOCK, (size + BLOCK * GROUP - 1) // (BLOCK * GROUP)
+    longest, highest = np.float32(0.0), np.float32(1.0)
+    for group in range(all_groups):
+        longest = max(longest, groups.norm_Q[group])
+        highest = max(highest, groups.high_Q[group])
+    if not looks_further:
+        all_blocks = 0
+    rounding = np.float32((width + 32) * ROUNDING)
+    bound_N = np.empty(BLOCK, dtype=np.float32)
+    row_N = np.empty(2 * BLOCK, dtype=np.int32)
+    score_N = np.empty(2 * BLOCK, dtype=np.float32)
+    bits_N = score_N.view(np.int32)
+    heap_K, mark_I, extra_I, with_extra_I = scratch.heap_K, scratch.mark_I, scratch.extra_I, scratch.with_extra_I
+    bits_UK = scores_UK.view(np.int32)
+    one_1 = np.empty(1, dtype=np.float32)
+    one_bits_1 = one_1.view(np.int32)
+
+    for user in range(askers.users_UD.shape[0]):
+        user_D = askers.users_UD[user]
+        popularity = askers.popularity_U[user]
+        above_usual = popularity - np.float32(1.0)
+        length = np.float32(norm(user_D))
+        full_reach = np.float32(slack) * length
+        reach = min(full_reach, np.float32(FIRST_SLACK) * length)
+        uncertain = rounding * (length * longest + abs(popularity) * highest)
+        is_scored, has_extra, is_seen = mark + 3 * user + 1, mark + 3 * user + 2, mark + 3 * user + 3
+        extras = mark_user(askers, user, scratch, has_extra, is_seen)
+
+        found = 0
+        bar, floor = np.float32(-np.inf), np.float32(-np.inf)  # the k-th best score; what a bound may not be below
+        extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
+        while True:
+            # gather the next items that may get in: the first block, those with an extra, then block by block
+            waiting = 0
+            while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
+                row = with_extra_I[extra]
+                extra += 1
+                bound = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row]
+                if not bound + reach * order.norm_I[row] < floor:
+                    row_N[waiting] = row
+                    waiting += 1
+                elif not bound + full_reach * order.norm_I[row] < floor:
+                    with_extra_I[left_over] = row
+                    left_over += 1
+            while waiting < BLOCK // 2 and block < all_blocks:
+                if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < floor:
+                    block += GROUP
+                    continue
+                if _bound(blocks, block, above_usual, reach) < floor:
+                    block += 1
+                    continue
+                first = block * BLOCK
+                here = _item_bounds(order, first, size, popularity, reach, bound_N)
+                block += 1
+                for place in range(here):
+                    if not bound_N[place] < floor:
+                        row = order.row_P[first + place]
+                        if mark_I[row] < is_scored:
+                            mark_I[row] = is_scored
+                            row_N[waiting] = row
+                            waiting += 1
+            if waiting == 0 and extra < extras:
+                continue  # all of the first block has an extra, or is seen
+            if waiting == 0 and is_first:
+                reach, block, is_first = full_reach, 0, False
+                extra, extras, left_over = 0, left_over, 0
+                most = size // DENSE if looks_further else size
+                if k < most < size:
+                    survivors = _survivors(order, size, blocks, groups, popularity, reach, floor, most)
+                    is_dense = bool(survivors > most)
+                if not is_dense:
+                    continue
+            if waiting == 0:
+                break
+
+            # score them, and keep the best
+            for place in range(waiting):
+                row = row_N[place]
+                product = np.float32(0.0)
+                for column in range(width):
+                    product += user_D[column] * vectors_ID[row, column]
+                own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
+                score_N[place] = product + (order.bias_I[row] + popularity * order.log_count_I[row]) + own
+            for place in range(waiting):
+                score = score_N[place]
+                if not (score > -np.inf and score >= bar):
+                    continue
+                bits = np.int64(bits_N[place])
+                if score == 0:
+                    bits = np.int64(0)  # there are two zeros
+                elif bits < 0:
+                    bits ^= MOST_ROW
+                key = (bits << 32) + (MOST_ROW - row_N[place])
+                if found < k:
+                    _rise(heap_K, found, key)
+                    found += 1
+                elif key > heap_K[0]:
+                    _sink(heap_K, found, key)
+                if found == k:
+                    bits = heap_K[0] >> 32
+                    one_bits_1[0] = bits if bits >= 0 else bits ^ MOST_ROW
+                    bar = one_1[0]
+            if found == k:
+                floor = bar - (uncertain + rounding * abs(bar))
+
+        bars_U[user] = bar
+        if is_dense:
+            lengths_U[user] = DENSE_USER
+            continue
+        lengths_U[user] = found
+        for rest in range(found - 1, -1, -1):
+            key = heap_K[0]
+            bits = key >> 32
+            bits_UK[user, rest] = bits if bits >= 0 else bits ^ MOST_ROW
+            rows_UK[user, rest] = MOST_ROW - (key & LOW_WORD)
+            if rest > 0:
+                _sink(heap_K, rest, heap_K[rest])
+        if needed_UK.shape[0] > 0:
+            for place in range(found):
+                row = rows_UK[user, place]
+                own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
+                missing = bar - (order.bias_I[row] + popularity * order.log_count_I[row] + own)
+                most_product = length * order.norm_I[row]
+                needed_UK[user, place] = missing / most_product if missing > 0 and most_product > 0 else 0.0
+
+
+@compiled_loosely
+def sift(
+    products_UI: Vectors,
+    askers: Askers,
+    order: ItemOrder,
+    largest: float,
+    scratch: Scratch,
+    mark: int,
+    k: int,
+    bars_U: Floats,
+    starts_U: Ints,
+    rows_E: Rows,
+    extras_E: Floats,
+) -> int:
+    """What may be among each user's k best by a matrix product, for `scan` to score: few more than k items a user.
+
+    `products_UI` has user . item, rounded in whatever way; `largest` is at least every |vector|; `bars_U`
+    holds lower bounds of the k-th best scores. Fills the last three arrays as `Askers` has them; how many users fitted
+    is returned, and at least one does where there is room for all items.
+    """
+    items, width = products_UI.shape[1], askers.users_UD.shape[1]
+    rounding = np.float32((width + 32) * ROUNDING)
+    bias_I, log_count_I = order.bias_I, order.log_count_I
+    highest = np.float32(1.0)
+    for item in range(items):
+        highest = max(highest, log_count_I[item])
+    score_N = np.empty(BLOCK, dtype=np.float32)
+    heap_K, mark_I, extra_I, with_extra_I = scratch.heap_K, scratch.mark_I, scratch.extra_I, scratch.with_extra_I
+    one_1 = np.empty(1, dtype=np.float32)
+    one_bits_1 = one_1.view(np.int32)
+    entries = 0
+    for user in range(products_UI.shape[0]):
+        starts_U[user] = entries
+        if rows_E.shape[0] - entries < items:
+            return user
+        popularity = askers.popularity_U[user]
+        has_extra, is_seen = mark + 3 * user + 2, mark + 3 * user + 3
+        extras = mark_user(askers, user, scratch, has_extra, is_seen)
+        uncertain = 2 * rounding * (np.float32(norm(askers.users_UD[user]) * largest) + abs(popularity) * highest)
+        bar = bars_U[user]
+        floor = bar - (uncertain + 2 * rounding * abs(bar))
+        product_I = products_UI[user]
+        found = 0
+        for at in range(-1, (items + BLOCK - 1) // BLOCK):
+            # first the items with an extra, then all others
+            first = max(at, 0) * BLOCK
+            here = extras if at < 0 else min(BLOCK, items - first)
+            passing = (
+                here
+                if at < 0
+                else _dense_scores(product_I, bias_I, log_count_I, first, here, popularity, floor, score_N)
+            )
+            if passing == 0:
+                continue
+            for place in range(here):
+                row = with_extra_I[place] if at < 0 else first + place
+                if at < 0:
+                    score = product_I[row] + (bias_I[row] + popularity * log_count_I[row]) + extra_I[row]
+                else:
+                    score = score_N[place]
+                if score < floor or not score > -np.inf or mark_I[row] >= (is_seen if at < 0 else has_extra):
+                    continue
+                rows_E[entries] = row
+                extras_E[entries] = extra_I[row] if at < 0 else np.float32(0.0)
+                entries += 1
+                one_1[0] = score
+                bits = np.int64(one_bits_1[0])
+                if bits < 0:
+                    bits ^= MOST_ROW
+                if found < k:
+                    _rise(heap_K, found, bits)
+                    found += 1
+                elif bits > heap_K[0]:
+                    _sink(heap_K, found, bits)
+                else:
+                    continue
+                if found == k:
+                    bits = heap_K[0]
+                    one_bits_1[0] = bits if bits >= 0 else bits ^ MOST_ROW
+                    if one_1[0] > bar:
+                        bar = one_1[0]
+                        floor = bar - (uncertain + 2 * rounding * abs(bar))
+    starts_U[products_UI.shape[0]] = entries
+    return int(products_UI.shape[0])
