@@ -39,6 +39,9 @@ RANKED_ITEMS = 128
 """Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
 an event with its list (docs/speed.md)."""
 
+PIECES = 12
+"""No more than a 12th of what was learned before is learned by one gradient step."""
+
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -68,6 +71,8 @@ class LearnerSettings:
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
     """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
+    smallest_piece: int = 16
+    """A young model learns larger batches in pieces: of so many interactions, or a share (`PIECES`) of those before."""
     seed: int = 0
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
@@ -175,8 +180,10 @@ class Learner:
         forgotten: list[tuple[str, int]] = []
         start = 0
         for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
-            if start < stop:
-                parts.append(self._learn_interactions(batch[start:stop]))
+            while start < stop:
+                piece = min(start + self._piece(), stop)
+                parts.append(self._learn_interactions(batch[start:piece]))
+                start = piece
             if stop < len(batch):
                 user_id = batch.users.name(stop)
                 row = self.users.row(user_id)
@@ -265,6 +272,14 @@ class Learner:
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
         return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X), self._said_of(rows_U))
+
+    def _piece(self) -> int:
+        """Most interactions to learn by one gradient step: a young model takes small steps, whatever it is given.
+
+        A gradient step moves a parameter about as far from one event as from five hundred, so that large steps early
+        would leave a model where it began (measured: docs/quality.md).
+        """
+        return max(self.settings.smallest_piece, self.live.counts.total // PIECES)
 
     def _said_of(self, rows_U: NDArray[np.int64]) -> Said | None:
         """What is said of these users now."""

@@ -63,7 +63,8 @@ def recomputed_ranks(learner, stream, batch_size):
 @pytest.mark.parametrize("rates", [RankingRates(), SAMPLED], ids=["full", "sampled"])
 def test_ranks_are_those_of_the_protocol_at_every_batch_size(rules, batch_size, rates):
     stream = random_stream(1, events=160)
-    learner, other = (small_learner(dtype=torch.float64, ranking=rates, most_seen=6, **rules) for _ in range(2))
+    rules = {**rules, "most_seen": 6, "smallest_piece": batch_size}
+    learner, other = (small_learner(dtype=torch.float64, ranking=rates, **rules) for _ in range(2))
 
     steps = run(learner, stream, batch_size)
 
@@ -77,7 +78,7 @@ def test_ranks_are_those_of_the_protocol_at_every_batch_size(rules, batch_size, 
 def test_ranks_of_simpler_encoders_are_those_of_the_protocol_too(encoder):
     stream = random_stream(21, events=160)
     rates = RankingRates(optimizer="sgd", rate=0.05)  # Adagrad's first steps bring items too near to each other to tell
-    learner, other = (small_learner(dtype=torch.float64, encoder=encoder, ranking=rates) for _ in range(2))
+    learner, other = (small_learner(dtype=torch.float64, encoder=encoder, ranking=rates, smallest_piece=20) for _ in range(2))
 
     steps = run(learner, stream, 20)
 
@@ -326,6 +327,25 @@ def test_an_empty_batch_changes_nothing():
 
     assert state_digest(learner.state()) == before
     assert (step.version, step.ranks_B.tolist(), step.touched_users().tolist()) == (learner.version, [], [])
+
+
+def test_a_young_learner_takes_a_large_batch_in_pieces_that_grow_with_what_it_has_learned():
+    stream = random_stream(12, events=400)
+    whole, cut = (small_learner(smallest_piece=size) for size in (16, 1000))
+    sizes = []
+
+    step = whole.test_then_learn(stream, 7)
+
+    at = entered = 0
+    while at < len(stream):
+        sizes.append(max(16, entered // 12))
+        piece = stream[at : at + sizes[-1]]
+        cut.test_then_learn(piece, 7)
+        entered += sum(event.weight > 0 or event.rating is not None for event in piece)
+        at += sizes[-1]
+    assert sizes[0] == 16 < sizes[-1]
+    assert len(step.ranks_B) == len(stream)
+    assert state_digest(whole.state()) == state_digest(cut.state())
 
 
 def test_steps_are_numbered_from_one_or_as_they_are_told():

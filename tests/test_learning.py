@@ -163,7 +163,8 @@ def zipf(seed, events, users=2000, items=3000, exponent=1.2, groups=10):
 
 def on_a_zipf_stream(rates):
     """(losses of the steps, hit ratio, popularity's) at batches of 4,096; the ratios over the second half."""
-    learner = Learner(LearnerSettings(width=24, rating_width=2, window=20, ranking=rates, allow_repeats=True))
+    shape = {"width": 24, "rating_width": 2, "window": 20, "smallest_piece": 4096}
+    learner = Learner(LearnerSettings(**shape, ranking=rates, allow_repeats=True))
     with np.errstate(over="ignore", invalid="ignore"):
         steps = run(learner, zipf(9, 10 * 4096), 4096)
     losses = [np.inf if step.refused else step.ranking_loss for step in steps[1:]]  # nothing is known at the first
