@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.stream import EVENTS_TOPIC, Stream
 from consumer.decode import Decoder
+from consumer.records import Taken
 from consumer.source import Record
 
 ASKED_AT_ONCE: Final = 10_000
@@ -55,7 +56,7 @@ def _consume(bootstrap_servers: str, stream: Stream, *, decode: bool) -> dict[st
         if not messages:
             break
         if decode:
-            rejected += len(decoder(cast(list[Record], messages))[1])
+            rejected += len(decoder(Taken(cast(list[Record], messages)))[1])
         else:
             for message in messages:
                 message.value()

@@ -70,7 +70,7 @@ def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[s
     ends = time.perf_counter() + given.seconds
     for batch in batches:
         step = learner.test_then_learn(batch)
-        users_U = np.array([learner.users.row(user) for user in step.touched_users], dtype=np.int64)
+        users_U = step.touched_users()
         judged = judge(users_U[: given.compared])
         for mode, top_k in top_ks.items():
             started = time.process_time()  # of this thread's work: other work of the machine is not ours

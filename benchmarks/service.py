@@ -7,12 +7,14 @@ out.
 
 import resource
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.introduction import introduce
 from benchmarks.phases import Phase
@@ -23,15 +25,16 @@ from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Stage
 from consumer.worker import FLUSH_SECONDS, Worker
-from model.topk import TopK, UserList
+from model.topk import Lists, TopK
 
 
 class NoLists(TopK):
     """Stands where top-k does: nobody's list is made."""
 
-    def lists_of(self, user_ids: Sequence[str]) -> list[UserList]:
-        del user_ids
-        return []
+    def __call__(self, users_U: NDArray[np.int64]) -> Lists:
+        del users_U
+        none = np.zeros(0, dtype=np.int32)
+        return Lists(none.astype(np.int64), none.reshape(0, 0), none, np.zeros((0, 0), dtype=np.float32))
 
 
 class Service:

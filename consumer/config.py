@@ -28,6 +28,7 @@ from pydantic_settings import (
 from consumer.environment import PREFIX, SettingsError, is_secret, read_environment
 
 MASK: Final = "********"
+AUTO: Final = "auto"
 
 ACTION_WEIGHTS: Final[Mapping[str, float]] = {
     "view": 0.3,
@@ -60,6 +61,11 @@ def _rising(edges: tuple[float, ...]) -> tuple[float, ...]:
     if not edges or edges[0] <= 0 or any(low >= high for low, high in pairwise(edges)):
         raise ValueError("expected rising seconds above 0, such as 0.01,0.1,1")
     return edges
+
+
+def _or_auto(value: object) -> object:
+    """None for auto."""
+    return None if _lower(value) == AUTO else value
 
 
 def _lower(value: object) -> object:
@@ -199,8 +205,8 @@ class Settings(BaseSettings):
     """Port of /metrics, /livez and /readyz; 0 takes any free one."""
     freshness_buckets: Buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
     """Edges of the freshness histogram in seconds; put one where your objective lies."""
-    quality_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of the users whose events are ranked live before they are learned."""
+    quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
+    """Share of the users whose events are ranked live before they are learned; auto ranks as many as cost little."""
     quality_window: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     """Newest events that the rolling figures look back on."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
@@ -244,7 +250,10 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, object]:
         """Name to value, as JSON can hold it, with every secret and every file's content masked."""
         values = self.model_dump(mode="json", exclude={"from_files"})
-        shown = {name: MASK if name in self.from_files else value for name, value in values.items()}
+        shown = {
+            name: MASK if name in self.from_files else AUTO if value is None else value
+            for name, value in values.items()
+        }
         shown["librdkafka"] = {
             name: MASK if is_secret(name) or name in self.from_files else value
             for name, value in sorted(self.librdkafka.items())
@@ -321,6 +330,8 @@ def _bound(number: float) -> str:
 
 def as_variable(default: object) -> str:
     """A value as it would stand in the environment."""
+    if default is None:
+        return AUTO
     if isinstance(default, tuple):
         return ",".join(f"{number:g}" for number in default)
     if isinstance(default, Mapping):

@@ -1,20 +1,41 @@
 """Bytes to events: each record becomes an accepted event or a reject, never an exception.
 
-The happy path is one typed msgspec decode and two comparisons. What that refuses goes to `consumer.reasons`, which
-finds out why.
+Nearly all events have one plain shape, which a compiled parser reads for a whole batch straight into columns
+(`consumer.kernels.parse`). The others take one typed msgspec decode each; what that refuses goes to
+`consumer.reasons`, which finds out why.
 Knows nothing of offsets, duplicates and the model; the dead-letter topic is `consumer.publish`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from consumer.kernels.parse import (
+    ABSENT,
+    ACTION,
+    CLICK,
+    CONTEXT,
+    EVENT_ID,
+    FORGET,
+    IMPRESSION,
+    ITEM,
+    NOT_READ,
+    RATING,
+    SPANS,
+    TEXT,
+    USER,
+    parse_events,
+)
 from consumer.reasons import EVENT_TYPES, UNKNOWN_TYPE, Explanation, Reason, explain, shown
-from producer.events import Event, Rating
+from consumer.records import Taken
+from model.ids import Ids
+from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Rating
 
 if TYPE_CHECKING:
     from consumer.source import Record
@@ -23,15 +44,64 @@ LATEST_TIMESTAMP: Final = 253_402_300_799_999
 """The end of the year 9999: the bound where a record has no timestamp of its own. Far inside int64 and float64."""
 
 
+_encode: Final = msgspec.json.Encoder().encode
+
 TIMESTAMP_NOT_AVAILABLE: Final = 0
 """The timestamp type of a record that has none; confluent_kafka's constant of the same name."""
 
 
-class Accepted(NamedTuple):
-    """An event and the record that brought it."""
+TYPE_CODES: Final = {Click: CLICK, Rating: RATING, Impression: IMPRESSION, Forget: FORGET}
+"""The number of each type of event in `Events.type_E`."""
+TYPE_NAMES: Final = tuple(EVENT_TYPES[kind] for kind in sorted(TYPE_CODES, key=TYPE_CODES.__getitem__))
 
-    event: Event
-    record: Record
+
+@dataclass(frozen=True)
+class Events:
+    """Accepted events as columns, in the order of their records (E,)."""
+
+    taken: Taken
+    place_E: NDArray[np.int64]
+    """The place of each event's record in `taken`."""
+    type_E: NDArray[np.int8]
+    """CLICK, RATING, IMPRESSION or FORGET of `consumer.kernels.parse`."""
+    users: Ids
+    items: Ids
+    """Of length ABSENT for impressions and forgets."""
+    time_E: NDArray[np.int64]
+    rating_E: NDArray[np.float64]
+    """NaN where there is none."""
+    actions: Ids
+    """Of length ABSENT where the event names none."""
+    event_ids: Ids
+    """Of length ABSENT where the event has none."""
+    texts: Ids
+    """What the user wrote; of length ABSENT where there is nothing."""
+    contexts: Ids
+    """A flat JSON object each; of length ABSENT where there is none."""
+
+    def __len__(self) -> int:
+        return len(self.place_E)
+
+    def __getitem__(self, which: NDArray[np.generic]) -> Events:
+        """The events at these places, or those that a mask of booleans leaves."""
+        return Events(
+            self.taken,
+            self.place_E[which],
+            self.type_E[which],
+            self.users[which],
+            self.items[which],
+            self.time_E[which],
+            self.rating_E[which],
+            self.actions[which],
+            self.event_ids[which],
+            self.texts[which],
+            self.contexts[which],
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each type that there is, by its name on the wire."""
+        counts = np.bincount(self.type_E, minlength=len(TYPE_NAMES)).tolist()
+        return {name: count for name, count in zip(TYPE_NAMES, counts, strict=True) if count}
 
 
 class Reject(NamedTuple):
@@ -66,39 +136,52 @@ class Decoder:
         self._max_event_bytes = max_event_bytes
         self._decode: Final = msgspec.json.Decoder(Event).decode
 
-    def __call__(self, records: Sequence[Record]) -> tuple[list[Accepted], list[Reject]]:
+    def __call__(self, taken: Taken) -> tuple[Events, list[Reject]]:
         """The accepted events and the rejects, each in the order of the records; both empty for no records."""
-        events: list[Event] = []
-        kept: list[Record] = []
-        rejects: list[Reject] = []
-        decode, max_event_bytes = self._decode, self._max_event_bytes
-        rating_min, rating_max, max_future_ms = self._rating_min, self._rating_max, self._max_future_ms
-        last_ms = LATEST_TIMESTAMP
-        for record in records:
-            payload = record.value()
-            if payload is None or len(payload) > max_event_bytes:
-                rejects.append(Reject(record, *self._unread(payload)))
-                continue
-            try:
-                if not payload.isascii():
-                    payload.decode()  # msgspec skips over the fields it ignores without looking at their UTF-8
-                event: Event = decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                rejects.append(Reject(record, *explain(payload, error, self._expected_rating)))
-                continue
-            timestamp_type, record_ms = record.timestamp()
-            if not event.timestamp <= record_ms + max_future_ms <= last_ms:
-                latest = self._latest(timestamp_type, record_ms)
-                if event.timestamp > latest:
-                    rejects.append(Reject(record, *self._from_the_future(event, latest)))
-                    continue
-            if type(event) is Rating and not rating_min <= event.rating <= rating_max:
-                rejects.append(Reject(record, *self._off_the_scale(event)))
-                continue
-            events.append(event)
-            kept.append(record)
-        # Accepted(event, record) for each pair, without a call into Python for each.
-        return list(map(tuple.__new__, repeat(Accepted), zip(events, kept, strict=True))), rejects
+        values = [record.value() for record in taken.records]
+        lengths_R = np.fromiter((-1 if value is None else len(value) for value in values), np.int64, len(values))
+        columns = _Columns(values, lengths_R, np.where(lengths_R <= self._max_event_bytes, lengths_R, 0))
+        structs: dict[int, Event] = {}
+        rejects: list[tuple[int, Reject]] = []
+        for place in np.flatnonzero(columns.type_R == NOT_READ).tolist():
+            record, payload = taken.records[place], values[place]
+            event = self._read(payload)
+            if isinstance(event, Explanation):
+                rejects.append((place, Reject(record, *event)))
+            else:
+                structs[place] = event
+        columns.fill_in(structs)
+        for place in np.flatnonzero(columns.time_R > self._latest_times(taken)).tolist():
+            if columns.type_R[place] != NOT_READ:
+                latest = self._latest(*taken.stamps_R2[place].tolist())
+                time_ms = structs[place].timestamp if place in structs else int(columns.time_R[place])
+                why = self._from_the_future(int(columns.type_R[place]), time_ms, latest)
+                rejects.append((place, Reject(taken.records[place], *why)))
+                columns.type_R[place] = NOT_READ
+        on_the_scale_R = (columns.rating_R >= self._rating_min) & (columns.rating_R <= self._rating_max)
+        for place in np.flatnonzero((columns.type_R == RATING) & ~on_the_scale_R).tolist():
+            why = self._off_the_scale(float(columns.rating_R[place]))
+            rejects.append((place, Reject(taken.records[place], *why)))
+            columns.type_R[place] = NOT_READ
+        rejects.sort(key=lambda one: one[0])
+        return columns.events(taken), [reject for _, reject in rejects]
+
+    def _read(self, payload: bytes | None) -> Event | Explanation:
+        if payload is None or len(payload) > self._max_event_bytes:
+            return self._unread(payload)
+        try:
+            if not payload.isascii():
+                payload.decode()  # msgspec skips over the fields it ignores without looking at their UTF-8
+            event: Event = self._decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return explain(payload, error, self._expected_rating)
+        return event
+
+    def _latest_times(self, taken: Taken) -> NDArray[np.int64]:
+        """`_latest` of each record (R,)."""
+        types_R, time_R = taken.stamps_R2.T
+        latest_R = np.minimum(time_R + self._max_future_ms, LATEST_TIMESTAMP)
+        return np.where((types_R != TIMESTAMP_NOT_AVAILABLE) & (time_R >= 0), latest_R, LATEST_TIMESTAMP)
 
     def _latest(self, timestamp_type: int, record_ms: int) -> int:
         """The latest acceptable time of an event, by its record's time where it has one."""
@@ -111,11 +194,86 @@ class Decoder:
         detail = f"$: expected at most {self._max_event_bytes} bytes, got {len(payload)}"
         return Explanation(Reason.TOO_LARGE, detail)
 
-    def _off_the_scale(self, event: Rating) -> Explanation:
-        detail = f"$.rating: expected {self._expected_rating}, got {shown(event.rating)}"
+    def _off_the_scale(self, rating: float) -> Explanation:
+        detail = f"$.rating: expected {self._expected_rating}, got {shown(rating)}"
         return Explanation(Reason.OUT_OF_RANGE, detail, EVENT_TYPES[Rating])
 
-    def _from_the_future(self, event: Event, latest: int) -> Explanation:
+    def _from_the_future(self, type_code: int, timestamp: int, latest: int) -> Explanation:
         allowed = f"at most {latest} ({self._max_future_ms / 1000:g} s after the record's own time)"
-        detail = f"$.timestamp: expected {allowed}, got {shown(event.timestamp)}"
-        return Explanation(Reason.FROM_THE_FUTURE, detail, EVENT_TYPES[type(event)])
+        detail = f"$.timestamp: expected {allowed}, got {shown(timestamp)}"
+        return Explanation(Reason.FROM_THE_FUTURE, detail, TYPE_NAMES[type_code])
+
+
+class _Columns:
+    """The columns of a batch while they are filled, one entry a record (R,)."""
+
+    def __init__(
+        self, values: list[bytes | None], lengths_R: NDArray[np.int64], read_lengths_R: NDArray[np.int64]
+    ) -> None:
+        """`read_lengths_R` is not above 0 where a value must not be read."""
+        size = len(values)
+        self.buffer = np.frombuffer(b"".join(filter(None, values)), dtype=np.uint8)
+        lengths_R = np.maximum(lengths_R, 0)
+        self.type_R = np.empty(size, dtype=np.int8)
+        self.start_SR = np.empty((SPANS, size), dtype=np.int64)
+        self.length_SR = np.empty((SPANS, size), dtype=np.int64)
+        self.time_R = np.empty(size, dtype=np.int64)
+        self.rating_R = np.empty(size, dtype=np.float64)
+        parse_events(
+            self.buffer,
+            np.cumsum(lengths_R) - lengths_R,
+            read_lengths_R,
+            MAX_ID_CHARACTERS,
+            self.type_R,
+            self.start_SR,
+            self.length_SR,
+            self.time_R,
+            self.rating_R,
+        )
+
+    def fill_in(self, structs: Mapping[int, Event]) -> None:
+        """Put events that were read one by one at their places; their strings go behind the payloads."""
+        if not structs:
+            return
+        strings: list[bytes] = []
+        used = len(self.buffer)
+
+        def put(column: int, place: int, text: str | None) -> None:
+            nonlocal used
+            encoded = b"" if text is None else text.encode()
+            self.start_SR[column, place] = used
+            self.length_SR[column, place] = ABSENT if text is None else len(encoded)
+            strings.append(encoded)
+            used += len(encoded)
+
+        for place, event in structs.items():
+            self.type_R[place] = TYPE_CODES[type(event)]
+            self.time_R[place] = min(event.timestamp, LATEST_TIMESTAMP + 1)
+            self.rating_R[place] = event.rating if isinstance(event, Rating) else np.nan
+            put(USER, place, event.user_id)
+            put(ITEM, place, event.item_id if isinstance(event, Click | Rating) else None)
+            put(ACTION, place, event.action if isinstance(event, Click) else None)
+            put(EVENT_ID, place, event.event_id)
+            text, context = (event.text, event.context) if isinstance(event, Click | Rating) else (None, None)
+            put(TEXT, place, text)
+            put(CONTEXT, place, None if context is None else _encode(context).decode())
+        self.buffer = np.concatenate((self.buffer, np.frombuffer(b"".join(strings), dtype=np.uint8)))
+
+    def events(self, taken: Taken) -> Events:
+        place_E = np.flatnonzero(self.type_R != NOT_READ)
+        spans = [
+            Ids(self.buffer, self.start_SR[column, place_E], self.length_SR[column, place_E]) for column in range(SPANS)
+        ]
+        return Events(
+            taken,
+            place_E,
+            self.type_R[place_E],
+            spans[USER],
+            spans[ITEM],
+            self.time_R[place_E],
+            self.rating_R[place_E],
+            spans[ACTION],
+            spans[EVENT_ID],
+            spans[TEXT],
+            spans[CONTEXT],
+        )

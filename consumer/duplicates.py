@@ -6,15 +6,16 @@ An event without an `event_id` is never a duplicate. Knows nothing of the payloa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from model.packing import pack, unpack
 
 if TYPE_CHECKING:
-    from consumer.decode import Accepted
+    from consumer.decode import Events
 
 CAPACITY: Final = 100_000
 
@@ -28,17 +29,15 @@ class RecentEventIds:
         self._capacity = capacity
         self._windows: dict[int, _Window] = {}
 
-    def split(self, accepted: Sequence[Accepted]) -> tuple[list[Accepted], list[Accepted]]:
+    def split(self, events: Events) -> tuple[Events, Events]:
         """The fresh events and the duplicates, each in order; remembers the ids of both, also within this batch."""
-        fresh: list[Accepted] = []
-        duplicates: list[Accepted] = []
-        for one in accepted:
-            event_id = one.event.event_id
-            if event_id is not None and self._window(one.record.partition()).repeats(event_id):
-                duplicates.append(one)
-            else:
-                fresh.append(one)
-        return fresh, duplicates
+        repeats_E = np.zeros(len(events), dtype=np.bool_)
+        for place in np.flatnonzero(events.event_ids.length_B >= 0).tolist():
+            partition = int(events.taken.partition_R[events.place_E[place]])
+            repeats_E[place] = self._window(partition).repeats(events.event_ids.name(place))
+        if not repeats_E.any():
+            return events, events[repeats_E]
+        return events[~repeats_E], events[repeats_E]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Two arrays a partition p, oldest id first: `p.bytes` uint8, the ids' UTF-8 end to end; `p.lengths` int64.

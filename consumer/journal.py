@@ -13,12 +13,15 @@ import os
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import numpy as np
 import structlog
 
 from consumer import durable
+from consumer.records import Taken
 from consumer.source import Record
 
 MOST_TAKEN_AT_ONCE: Final = 10_000
@@ -150,7 +153,7 @@ class Changes(Protocol):
 
 
 class JournaledSource:
-    """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled before it is used."""
+    """Hands out the journaled steps again, exactly as they were cut, then what is new, journaled meanwhile."""
 
     def __init__(
         self,
@@ -159,8 +162,11 @@ class JournaledSource:
         step: int,
         offsets: Mapping[int, int],
         catalogue: Changes | None = None,
+        writer: Executor | None = None,
     ) -> None:
         """`step` and `offsets` are the checkpoint's: the journal is followed from there.
+
+        `writer` writes the journal while the step is learned; without one `take` waits for the disk.
 
         What `catalogue` has to say goes into new steps, and from the journal into those that are made again.
 
@@ -173,6 +179,8 @@ class JournaledSource:
         self.changes: Sequence[Change] = ()
         """What that step takes in of the catalogue, before its events."""
         self._catalogue = catalogue
+        self._writer = writer
+        self._writing: Future[None] | None = None
         self._again = deque(journal.steps_after(step))
         self._ahead: dict[int, deque[Record]] = defaultdict(deque)
         self._next = dict(offsets)
@@ -196,12 +204,11 @@ class JournaledSource:
         taken = self._source.next_offsets()
         return all(taken.get(partition, 0) >= end for partition, end in ends.items())
 
-    def take(self, max_records: int, wait_seconds: float) -> list[Record]:
+    def take(self, max_records: int, wait_seconds: float) -> Taken:
         """The records of the next step; empty where nothing came within `wait_seconds`."""
-        records = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
-        for record in records:
-            self._next[record.partition()] = record.offset() + 1
-        return records
+        taken = Taken(self._repeat(wait_seconds)) if self._again else self._fresh(max_records, wait_seconds)
+        self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
+        return taken
 
     def _repeat(self, wait_seconds: float) -> list[Record]:
         step, runs, changes = self._again[0]
@@ -214,18 +221,31 @@ class JournaledSource:
         self.step, self.changes = step, changes
         return [record for run in runs for record in self._taken(run)]
 
-    def _fresh(self, max_records: int, wait_seconds: float) -> list[Record]:
+    def _fresh(self, max_records: int, wait_seconds: float) -> Taken:
         records: list[Record] = []
         for waiting in self._ahead.values():  # came while steps were repeated
             while waiting and len(records) < max_records:
                 records.append(waiting.popleft())
         if not records:
             records = self._source.take(max_records, wait_seconds)
+        taken = Taken(records)
         if records:
             self.changes = [] if self._catalogue is None else self._catalogue.take()
-            self._journal.append(self.step + 1, runs_of(records), self.changes)
+            self._append(self.step + 1, runs_of(taken), self.changes)
             self.step += 1
-        return records
+        return taken
+
+    def wait_until_journaled(self) -> None:
+        """Return when the step is on disk, so that its lists may go out; raises what the disk refused with."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _append(self, step: int, runs: Sequence[Run], changes: Sequence[Change]) -> None:
+        if self._writer is None:
+            self._journal.append(step, runs, changes)
+        else:
+            self._writing = self._writer.submit(self._journal.append, step, runs, changes)
 
     def _holds(self, runs: Sequence[Run]) -> bool:
         """Whether all records of these runs have come."""
@@ -261,16 +281,17 @@ class JournaledSource:
         )
 
 
-def runs_of(records: Sequence[Record]) -> list[Run]:
+def runs_of(taken: Taken) -> list[Run]:
     """The records as runs of one partition, in their order. Gaps, such as transactions leave, lie inside a run."""
-    runs: list[Run] = []
-    for record in records:
-        partition, offset = record.partition(), record.offset()
-        if runs and runs[-1].partition == partition:
-            runs[-1] = runs[-1]._replace(next=offset + 1)
-        else:
-            runs.append(Run(partition, offset, offset + 1))
-    return runs
+    partition_R, offset_R = taken.partition_R, taken.offset_R
+    first = np.flatnonzero(np.diff(partition_R, prepend=-1))
+    last = np.append(first[1:], len(taken))[: len(first)] - 1
+    return [
+        Run(*run)
+        for run in zip(
+            partition_R[first].tolist(), offset_R[first].tolist(), (offset_R[last] + 1).tolist(), strict=True
+        )
+    ]
 
 
 def _entries(segment: Path) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ While one is on its way it stands for the acknowledged one: should it fail, the 
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Protocol
@@ -12,8 +13,10 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.decode import Accepted
+from consumer.records import Taken
+from consumer.source import Record
 from model.packing import pack, unpack
+from model.vocabulary import Vocabulary
 from producer.events import Recommendations, ScoredItem, SourceEvent
 
 _ROW_BYTES: Final = np.dtype(np.int32).itemsize
@@ -107,18 +110,28 @@ class ListWriter:
             self._last.forget(user_id)
             self._publisher.forget(user_id)
 
+    @staticmethod
+    def behind(
+        users: Vocabulary, users_B: NDArray[np.int64], taken: Taken, place_B: NDArray[np.int64]
+    ) -> dict[str, list[Record]]:
+        """The records of each user, in stream order; what came before a forget is not among them."""
+        by_row: dict[int, list[Record]] = defaultdict(list)
+        for row, place in zip(users_B.tolist(), place_B.tolist(), strict=True):
+            by_row[row].append(taken.records[place])
+        return {users.name(row): records for row, records in by_row.items() if row >= 0}
+
     def write(
         self,
         lists: Iterable[ListOfUser],
-        events: Mapping[str, list[Accepted]],
+        records: Mapping[str, list[Record]],
         model_version: int,
         generated_at: int,
     ) -> Written:
-        """`events`: those of each user that the lists reflect, in stream order; the last is the newest."""
+        """`records`: those of each user that the lists reflect, in stream order; the last is the newest."""
         sent = unchanged = 0
         for one in lists:
-            behind = events[one.user_id]
-            times = [accepted.record.timestamp()[1] for accepted in behind]
+            behind = records[one.user_id]
+            times = [record.timestamp()[1] for record in behind]
             if not self._last.replace(one):
                 unchanged += 1
                 self._on_fresh(times, None)
@@ -129,9 +142,8 @@ class ListWriter:
         return Written(sent, unchanged)
 
 
-def recommendations_of(one: ListOfUser, newest: Accepted, model_version: int, generated_at: int) -> Recommendations:
+def recommendations_of(one: ListOfUser, record: Record, model_version: int, generated_at: int) -> Recommendations:
     """The message of a list. No wall clock: made again from the same events it is the same, byte for byte."""
-    record = newest.record
     source = SourceEvent(record.topic(), record.partition(), record.offset(), record.timestamp()[1])
     named = f"{source.topic}\0{source.partition}\0{source.offset}\0{one.user_id}\0{model_version}"
     return Recommendations(

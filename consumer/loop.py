@@ -8,26 +8,24 @@ A crash repeats lists (keyed and numbered, so a repeat is harmless); it never lo
 twice into a saved state. Parts come as arguments; none of them is made here.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import Counts
-from consumer.decode import Accepted, Decoder, Reject
+from consumer.decode import Decoder, Events, Reject
 from consumer.duplicates import RecentEventIds
 from consumer.journal import JournaledSource
 from consumer.lists import ListWriter, Written
 from consumer.metrics import Stage
 from consumer.progress import Progress
 from consumer.publish import Publisher
-from consumer.source import Record
-from model.interactions import Forget, Interaction
+from consumer.records import Taken
 from model.learner import Learner, Step
 from model.topk import TopK, UserList
-from producer.events import Forget as ForgetEvent
 
 
 class Observer(Protocol):
@@ -44,10 +42,10 @@ class Observer(Protocol):
 class Batch:
     """What one take became."""
 
-    records: Sequence[Record]
+    taken: Taken
     rejects: Sequence[Reject]
-    duplicates: Sequence[Accepted]
-    learned: Sequence[Accepted]
+    duplicates: Events
+    learned: Events
     step: Step
     lists: Sequence[UserList]
     """The touched users' new lists."""
@@ -61,7 +59,7 @@ class Parts:
     decode: Decoder
     seen_ids: RecentEventIds
     catalogue: Catalogue
-    interpret: Callable[[Accepted], Interaction | Forget | None]
+    interpret: Interpreter
     learner: Learner
     top_k: TopK
     publisher: Publisher
@@ -84,9 +82,9 @@ def run(
     """
     while not stopping() and not (until is not None and parts.source.has_reached(until)):
         with parts.observer.timed(Stage.TAKE):
-            records = parts.source.take(batch_size, batch_wait_seconds)
-        if records:
-            parts.observer.observe(*learn_and_publish(parts, records))
+            taken = parts.source.take(batch_size, batch_wait_seconds)
+        if len(taken):
+            parts.observer.observe(*learn_and_publish(parts, taken))
         parts.publisher.poll()
         if parts.progress.due():
             save_progress(parts)
@@ -100,34 +98,26 @@ def save_progress(parts: Parts) -> None:
     parts.observer.saved(parts.progress)
 
 
-def learn_and_publish(parts: Parts, records: Sequence[Record]) -> tuple[Batch, Written]:
+def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
     """One step: decode, test and learn, make the touched users' lists, publish what changed."""
     timed = parts.observer.timed
     with timed(Stage.DECODE):
-        accepted, rejects = parts.decode(records)
+        accepted, rejects = parts.decode(taken)
         fresh, duplicates = parts.seen_ids.split(accepted)
     parts.publisher.dead_letter(rejects)
 
     with timed(Stage.LEARN):
-        interpreted = [(one, meaning) for one in fresh if (meaning := parts.interpret(one)) is not None]
+        meaning = parts.interpret(fresh)
         parts.catalogue.apply(parts.source.changes)
-        step = parts.learner.test_then_learn([meaning for _, meaning in interpreted], parts.source.step)
+        step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
     with timed(Stage.TOPK):
-        lists = parts.top_k.lists_of(list(step.touched_users))
+        users = parts.learner.users
+        lists = parts.top_k.named(parts.top_k(step.touched_users()))
     with timed(Stage.PUBLISH):
-        parts.lists.forget(step.forgotten_users)
-        behind = events_by_user([one for one, _ in interpreted])
-        written = parts.lists.write(lists, behind, step.version, max(record.timestamp()[1] for record in records))
+        parts.source.wait_until_journaled()
+        parts.lists.forget([user_id for user_id, _ in step.forgotten])
+        learned_B = meaning.place_B[~meaning.interactions.forgets_B]
+        behind = parts.lists.behind(users, step.users_B, taken, fresh.place_E[learned_B])
+        written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
-    return Batch(records, rejects, duplicates, fresh, step, lists), written
-
-
-def events_by_user(accepted: Sequence[Accepted]) -> dict[str, list[Accepted]]:
-    """The events of each user, in stream order; the last forget and what came before it are not among them."""
-    by_user: dict[str, list[Accepted]] = defaultdict(list)
-    for one in accepted:
-        if isinstance(one.event, ForgetEvent):
-            by_user.pop(one.event.user_id, None)
-        else:
-            by_user[one.event.user_id].append(one)
-    return by_user
+    return Batch(taken, rejects, duplicates, fresh, step, lists), written

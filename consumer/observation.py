@@ -13,7 +13,6 @@ from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
 from consumer.quality import COLD_EVENTS, LiveQuality
 
 if TYPE_CHECKING:
-    from consumer.decode import Accepted
     from consumer.lists import Written
     from consumer.loop import Batch
     from consumer.progress import Progress
@@ -74,9 +73,9 @@ class Observation:
     def observe(self, batch: "Batch", written: "Written") -> None:
         """A step was learned and its lists are on their way."""
         metrics, step = self.metrics, batch.step
-        metrics.observe_batch(len(batch.records))
+        metrics.observe_batch(len(batch.taken))
         for outcome, events in ((EventOutcome.LEARNED, batch.learned), (EventOutcome.DUPLICATE, batch.duplicates)):
-            for event_type, count in Counter(map(_type_name, events)).items():
+            for event_type, count in events.counts().items():
                 metrics.count_events(event_type, outcome, count)
         for event_type, count in Counter(reject.event_type for reject in batch.rejects).items():
             metrics.count_events(event_type, EventOutcome.DEAD_LETTER, count)
@@ -117,7 +116,7 @@ class Observation:
             user_means_B=step.user_means_B,
         )
         self._observe_lists(batch.lists)
-        self._newest_record_ms = max(record.timestamp()[1] for record in batch.records)
+        self._newest_record_ms = int(batch.taken.time_R.max())
         for listener in self.batch_listeners:
             listener(batch, written)
 
@@ -164,7 +163,3 @@ class Observation:
             self.metrics.set_cohort_quality(cohort, measures._asdict())
         self.metrics.set_vocabulary_rows("users", self._learner.users.in_use)
         self.metrics.set_vocabulary_rows("items", self._learner.items.in_use)
-
-
-def _type_name(accepted: "Accepted") -> str:
-    return str(type(accepted.event).__struct_config__.tag)

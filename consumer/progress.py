@@ -7,6 +7,7 @@ group's offsets are committed (for lag tools and people; a failed commit is no r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -53,7 +54,9 @@ class Progress:
         every_seconds: float,
         flush_seconds: float,
         clock: Callable[[], float],
+        writer: Executor | None = None,
     ) -> None:
+        """`writer` writes the journal beside the loop, where there is one."""
         self.counts = Counts()
         self.saved: Manifest | None = None
         """The newest checkpoint, verified when it was read or written."""
@@ -67,6 +70,7 @@ class Progress:
         self._every_seconds = every_seconds
         self._flush_seconds = flush_seconds
         self._clock = clock
+        self._writer = writer
         self._saved_at = clock()
         self.save_seconds = 0.0
         """How long the newest save took, the wait for acknowledgements included."""
@@ -94,7 +98,7 @@ class Progress:
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
         if not stays:
             self._journal.clear()  # its steps cannot be made again from here
-        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue)
+        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue, self._writer)
         self._topic_source = source
         if not stays:
             self._write()

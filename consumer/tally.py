@@ -56,7 +56,7 @@ class Tally:
         self._marks: deque[tuple[float, int, int]] = deque([(clock(), 0, 0)])
 
     def batch_done(self, batch: Batch, written: Written) -> None:
-        self.done += len(batch.records)
+        self.done += len(batch.taken)
         self.unchanged += written.unchanged
         now = self._clock()
         if now - self._marks[-1][0] >= SPEED_SECONDS / 20:

@@ -7,18 +7,18 @@ anything is read.
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 import structlog
 import torch
 
-from consumer.actions import to_model
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
-from consumer.decode import Accepted, Decoder
+from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal
 from consumer.lists import LastLists, ListWriter
@@ -30,7 +30,6 @@ from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.source import Source, TopicMissing
-from model.interactions import Forget, Interaction
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -64,6 +63,7 @@ class Worker:
         seen_ids, last_lists = RecentEventIds(), LastLists()
         self.catalogue = Catalogue(self.learner.describe, count=self.metrics.count_catalogue_rows)
         self._journal = Journal(settings.checkpoint_dir / "journal")
+        self._writer = ThreadPoolExecutor(1, "journal")
         self.progress = Progress(
             topic=settings.events_topic,
             store=self.store,
@@ -76,6 +76,7 @@ class Worker:
             every_seconds=settings.checkpoint_seconds,
             flush_seconds=FLUSH_SECONDS,
             clock=clock,
+            writer=self._writer,
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
@@ -105,7 +106,7 @@ class Worker:
             ),
             seen_ids=seen_ids,
             catalogue=self.catalogue,
-            interpret=partial(interpret, settings),
+            interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
             top_k=TopK(
                 self.learner,
@@ -146,6 +147,7 @@ class Worker:
         self._items_source.close()
         if self._publisher is not None:
             self._publisher.close()
+        self._writer.shutdown()
         self._journal.close()
         self.store.release()
 
@@ -165,8 +167,3 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def interpret(settings: Settings, accepted: Accepted) -> Interaction | Forget | None:
-    """What an accepted event means to the model, by the weights of the settings."""
-    return to_model(accepted.event, settings.action_weights, settings.default_weight, settings.rating_weight)

@@ -1,9 +1,18 @@
 """What the model learns from: interactions in stream order, and the wish to be forgotten.
 
-The model knows no topics and no JSON: `consumer.actions` turns an event of the wire into one of these.
+The model knows no topics and no JSON: `consumer.actions` turns events of the wire into these. One by one they are an
+`Interaction` or a `Forget`; the learner reads them as columns, `Interactions`.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.ids import Ids
 
 
 class Interaction(NamedTuple):
@@ -23,3 +32,42 @@ class Forget(NamedTuple):
     """Erase the user: history, state and row."""
 
     user_id: str
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Interactions and forgets as columns, one entry each, in stream order (B,)."""
+
+    users: Ids
+    items: Ids
+    """Of no meaning where `forgets_B`, as everything else but the user."""
+    times_B: NDArray[np.int64]
+    weights_B: NDArray[np.float64]
+    ratings_B: NDArray[np.float64]
+    """NaN where there is none."""
+    forgets_B: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, batch: Sequence[Interaction | Forget]) -> Self:
+        entries = [one if isinstance(one, Interaction) else Interaction(one.user_id, "", 0, 0.0) for one in batch]
+        return cls(
+            Ids.of([one.user_id for one in entries]),
+            Ids.of([one.item_id for one in entries]),
+            np.array([one.timestamp for one in entries], dtype=np.int64),
+            np.array([one.weight for one in entries], dtype=np.float64),
+            np.array([math.nan if one.rating is None else one.rating for one in entries], dtype=np.float64),
+            np.array([isinstance(one, Forget) for one in batch], dtype=np.bool_),
+        )
+
+    def __len__(self) -> int:
+        return len(self.times_B)
+
+    def __getitem__(self, places: slice | NDArray[np.generic]) -> "Interactions":
+        return Interactions(
+            self.users[places],
+            self.items[places],
+            self.times_B[places],
+            self.weights_B[places],
+            self.ratings_B[places],
+            self.forgets_B[places],
+        )

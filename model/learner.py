@@ -5,8 +5,6 @@ and only then learned. Live state moves event by event (`model.live`, `model.rat
 batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 """
 
-import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,7 +21,7 @@ from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
-from model.interactions import Forget, Interaction
+from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.ratings import RatingHead, RatingRates
@@ -32,6 +30,11 @@ from model.vocabulary import Vocabulary
 
 CONTENT = "content."
 """Begins the names of what a state holds of the catalogue; there are none as long as there is no catalogue."""
+
+NO_ROW = -1
+RANKED_ITEMS = 128
+"""Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
+an event with its list (docs/speed.md)."""
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -55,8 +58,9 @@ class LearnerSettings:
     most_seen: int = 4096
     rating_min: float = 0.5
     rating_max: float = 5.0
-    ranked_share: float = 1.0
-    """Share of the users whose events are ranked before they are learned."""
+    ranked_share: float | None = 1.0
+    """Share of the users whose events are ranked before they are learned. None: all of them where the full softmax
+    ranks them anyway, and in larger catalogues as many as add little to the cost of an event (`RANKED_ITEMS`)."""
     allow_repeats: bool = False
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
@@ -88,9 +92,10 @@ class Step:
     medians_B: Ranks
     ranking_loss: float
     """Mean ranking loss of the interactions that had one (known item, weight not 0); 0 where none had."""
-    touched_users: dict[str, int]
-    """Users of the batch's interactions -> position in the batch (forgets counted) of their newest one."""
-    forgotten_users: list[str]
+    users_B: NDArray[np.int64]
+    """The user's row; -1 where the user was forgotten later in the batch."""
+    forgotten: list[tuple[str, int]]
+    """The users that were forgotten, and the rows they had: others may have them by now. -1: was not known."""
     losses_B: Ranks
     """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
     earlier_events_B: NDArray[np.int64]
@@ -103,6 +108,11 @@ class Step:
     """What the items' rate was multiplied by, for drift."""
     refused: str | None = None
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
+
+    def touched_users(self) -> NDArray[np.int64]:
+        """Rows of the users whose interactions the step learned and who are still known, ascending."""
+        rows_U: NDArray[np.int64] = np.unique(self.users_B)
+        return rows_U[rows_U >= 0]
 
 
 class Learner:
@@ -138,7 +148,7 @@ class Learner:
         self.means = UserMeans()
         self.drift = Drift(settings.drift)
 
-    def test_then_learn(self, batch: Sequence[Interaction | Forget], step: int | None = None) -> Step:
+    def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
 
         An empty batch changes nothing.
@@ -147,25 +157,25 @@ class Learner:
         stranger. Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they
         were, live state and counts move on, and the next batch is learned as ever.
         """
-        if not batch:
-            return _joined([], self.version, {}, [])
+        batch = batch if isinstance(batch, Interactions) else Interactions.of(batch)
+        if not len(batch):
+            return _joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
         parts: list[_Part] = []
-        touched: dict[str, int] = {}
-        forgotten: list[str] = []
+        forgotten: list[tuple[str, int]] = []
         start = 0
-        for stop in [place for place, entry in enumerate(batch) if isinstance(entry, Forget)] + [len(batch)]:
-            interactions = [entry for entry in batch[start:stop] if isinstance(entry, Interaction)]
-            if interactions:
-                parts.append(self._learn_interactions(interactions))
-                touched.update({entry.user_id: start + place for place, entry in enumerate(interactions)})
+        for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
+            if start < stop:
+                parts.append(self._learn_interactions(batch[start:stop]))
             if stop < len(batch):
-                user_id = batch[stop].user_id
+                user_id = batch.users.name(stop)
+                row = self.users.row(user_id)
                 self.forget(user_id)
-                touched.pop(user_id, None)
-                forgotten.append(user_id)
+                for part in parts:
+                    part.users_B[part.users_B == row] = NO_ROW
+                forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        return _joined(parts, self.version, touched, forgotten)
+        return _joined(parts, self.version, forgotten)
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -230,14 +240,9 @@ class Learner:
         count_I = self.live.counts.count_I[: self.live.counts.items]
         return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X))
 
-    def _learn_interactions(self, interactions: list[Interaction]) -> "_Part":
-        users_B = self.users.rows([entry.user_id for entry in interactions])
-        items_B = self.items.rows([entry.item_id for entry in interactions])
-        times_B = np.array([entry.timestamp for entry in interactions], dtype=np.int64)
-        weights_B = np.array([entry.weight for entry in interactions], dtype=np.float64)
-        ratings_B = np.array(
-            [math.nan if entry.rating is None else entry.rating for entry in interactions], dtype=np.float64
-        )
+    def _learn_interactions(self, batch: Interactions) -> "_Part":
+        users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
+        times_B, weights_B, ratings_B = batch.times_B, batch.weights_B, batch.ratings_B
         self.live.grow(len(self.users), len(self.items))
         self.ranking.grow(len(self.items))
         if self.ranking.content is not None:
@@ -258,7 +263,7 @@ class Learner:
             strictly_before=self.settings.strictly_before,
             allow_repeats=self.settings.allow_repeats,
         )
-        ranked_B = enters_B & self._is_ranked(interactions)
+        ranked_B = enters_B & self._is_ranked(users_B)
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats)
         features = self.ranking.observe(ranked)
         pace = self.drift.pace
@@ -280,6 +285,7 @@ class Learner:
         except FloatingPointError as diverged:  # the head is as it was before the batch
             refused = "; ".join(filter(None, (refused, f"step {self.version}: {diverged}")))
         return _Part(
+            users_B=users_B,
             ranked_B=ranked_B,
             ranks_B=np.where(ranked_B, turn.ranks_B, np.nan),
             popularity_ranks_B=np.where(ranked_B & found.known_B, found.popularity_rank_B, np.nan),
@@ -303,12 +309,16 @@ class Learner:
         kinds_B: NDArray[np.int8] = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5).astype(np.int8)
         return kinds_B
 
-    def _is_ranked(self, interactions: list[Interaction]) -> Flags:
+    def _is_ranked(self, users_B: NDArray[np.int64]) -> Flags:
         share = self.settings.ranked_share
+        if share is None:
+            items = len(self.items)
+            share = 1.0 if items <= self.settings.ranking.full_softmax_items else RANKED_ITEMS / items
         if share >= 1:
-            return np.ones(len(interactions), dtype=np.bool_)
-        below = share * 2**32  # a user is ranked always or never, on every machine alike
-        return np.array([zlib.crc32(entry.user_id.encode()) < below for entry in interactions], dtype=np.bool_)
+            return np.ones(len(users_B), dtype=np.bool_)
+        # A user is ranked always or never, on every machine alike.
+        is_ranked_B: Flags = self.users.hash_R[users_B] < share * 2**32
+        return is_ranked_B
 
     def state(self) -> dict[str, Tensor]:
         """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts."""
@@ -381,6 +391,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class _Part:
+    users_B: NDArray[np.int64]
     ranked_B: Flags
     ranks_B: Ranks
     popularity_ranks_B: Ranks
@@ -398,7 +409,7 @@ class _Part:
     refused: str | None
 
 
-def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten: list[str]) -> Step:
+def _joined(parts: list[_Part], version: int, forgotten: list[tuple[str, int]]) -> Step:
     def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
         return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
@@ -417,8 +428,8 @@ def _joined(parts: list[_Part], version: int, touched: dict[str, int], forgotten
         alarms=[alarm for part in parts for alarm in part.alarms],
         pace=parts[-1].pace if parts else 1.0,
         ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
-        touched_users=touched,
-        forgotten_users=forgotten,
+        users_B=join([part.users_B for part in parts], np.int64),
+        forgotten=forgotten,
         refused=next((part.refused for part in parts if part.refused is not None), None),
     )
 

@@ -25,11 +25,17 @@ def pack(ids: Iterable[str]) -> Packed:
 
 def unpack(what: str, packed: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
     """The ids that `pack` was given. ValueError, which names `what` they are, where the arrays do not fit together."""
+    ends = check_lengths(what, packed, lengths)
+    text = packed.astype(np.uint8, copy=False).tobytes()
+    return [text[start:end].decode() for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+
+
+def check_lengths(what: str, packed: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each id ends. ValueError, which names `what` they are, where the arrays do not fit together."""
     if lengths.size and int(lengths.min()) < 0:
         raise ValueError(f"{what}: a length of {int(lengths.min())} bytes")
-    ends = np.cumsum(lengths, dtype=np.int64)
+    ends: NDArray[np.int64] = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if ends.size else 0
     if total != packed.size:
         raise ValueError(f"{what}: lengths add up to {total} bytes, but there are {packed.size}")
-    text = packed.astype(np.uint8, copy=False).tobytes()
-    return [text[start:end].decode() for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+    return ends

@@ -1,6 +1,7 @@
 """Ids become rows: a new id gets the next row, a removed id gives its row back.
 
-Knows nothing of what the rows hold.
+Knows nothing of what the rows hold. The ids lie in one blob and are found by a compiled index (`model.kernels.ids`);
+about 40 bytes an id of 8 characters, and no call takes longer for there being many (measured: docs/speed.md).
 """
 
 from collections.abc import Sequence
@@ -8,78 +9,183 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.packing import pack, unpack
+from model.growth import grown
+from model.ids import Ids
+from model.kernels import ids as kernel
+from model.packing import check_lengths
+
+MOST_LOAD = 0.5
+"""Share of the slots of the index that may be taken."""
+MOVED_AT_ONCE = 4096
+"""Rows that a call moves to a larger index, at least."""
 
 
 class Vocabulary:
     """A one-to-one map from ids to row numbers 0, 1, 2, ... in the order in which the ids arrive."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, int] = {}
-        self._ids: list[str | None] = []
-        self._free: list[int] = []
+        self.blob: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+        """The ids' UTF-8: id of row r is the `length_R[r]` bytes from `start_R[r]` on."""
+        self.start_R: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.length_R: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        """-1 where the row was given back. Arrays are longer than there are rows."""
+        self.hash_R: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
+        """A hash of each id, the same on every machine."""
+        self._free: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._counters = np.zeros(4, dtype=np.int64)
+        self._slots = _slots_for(0)
+        self._old_slots: NDArray[np.int32] = np.zeros(1, dtype=np.int32)
+        self._moved = self._to_move = 0
 
     def __len__(self) -> int:
         """Rows in use and rows given back: the height a table must have."""
-        return len(self._ids)
+        return int(self._counters[kernel.ROWS])
 
     @property
     def in_use(self) -> int:
-        return len(self._rows)
+        return len(self) - int(self._counters[kernel.FREE])
 
-    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+    def rows(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
         """The row of each id, int64 of shape (len(ids),); ids not met before get one."""
-        get = self._rows.get
-        found = [get(name, -1) for name in ids]
-        if -1 in found:
-            for position, row in enumerate(found):
-                if row < 0:
-                    found[position] = self._add(ids[position])
-        return np.array(found, dtype=np.int64)
+        ids = ids if isinstance(ids, Ids) else Ids.of(ids)
+        rows_B = np.empty(len(ids), dtype=np.int64)
+        self._make_room(len(ids), int(ids.length_B.sum()))
+        kernel.intern(
+            ids.buffer,
+            ids.start_B,
+            ids.length_B,
+            self._slots,
+            self._old_slots,
+            self.hash_R,
+            self.blob,
+            self.start_R,
+            self.length_R,
+            self._free,
+            self._counters,
+            rows_B,
+        )
+        return rows_B
+
+    def find(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
+        """The row of each id, -1 where it has none; nobody gets one."""
+        ids = ids if isinstance(ids, Ids) else Ids.of(ids)
+        rows_B = np.empty(len(ids), dtype=np.int64)
+        kernel.find(
+            ids.buffer,
+            ids.start_B,
+            ids.length_B,
+            self._slots,
+            self._old_slots,
+            self.hash_R,
+            self.blob,
+            self.start_R,
+            self.length_R,
+            rows_B,
+        )
+        return rows_B
 
     def row(self, name: str) -> int | None:
         """The row of an id, None where it has none."""
-        return self._rows.get(name)
+        row = int(self.find((name,))[0])
+        return None if row < 0 else row
 
     def name(self, row: int) -> str:
-        """The id of a row; KeyError for a row that was given back."""
-        name = self._ids[row]
-        if name is None:
+        """The id of a row; KeyError for a row that was given back, IndexError for one that there never was."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        length = int(self.length_R[row])
+        if length < 0:
             raise KeyError(f"row {row} is not in use")
-        return name
+        start = int(self.start_R[row])
+        return self.blob[start : start + length].tobytes().decode()
 
     def remove(self, name: str) -> int:
         """Give the id's row back for the next new id; KeyError for an id that has none."""
-        row = self._rows.pop(name)
-        self._ids[row] = None
-        self._free.append(row)
+        row = self.row(name)
+        if row is None:
+            raise KeyError(name)
+        for slots in (self._slots, self._old_slots):
+            kernel.remove_row(row, int(self.hash_R[row]), slots)
+        start = int(self.start_R[row])
+        self.blob[start : start + int(self.length_R[row])] = 0  # what is left behind says nothing of it
+        self.length_R[row] = -1
+        self.hash_R[row] = 0
+        free = int(self._counters[kernel.FREE])
+        self._free = grown(self._free, free + 1)
+        self._free[free] = row
+        self._counters[kernel.FREE] = free + 1
         return row
 
-    def _add(self, name: str) -> int:
-        row = self._rows.get(name)  # the same new id twice in one call
-        if row is not None:
-            return row
-        if self._free:
-            row = self._free.pop()
-            self._ids[row] = name
+    def _make_room(self, ids: int, length: int) -> None:
+        rows = len(self) + ids
+        self.start_R, self.length_R = grown(self.start_R, rows), grown(self.length_R, rows)
+        self.hash_R = grown(self.hash_R, rows)
+        if int(self._counters[kernel.BLOB_BYTES]) + length > len(self.blob):
+            self._pack_blob(length)
+        self._move_on(max(MOVED_AT_ONCE, 8 * ids))
+        if int(self._counters[kernel.SLOTS]) + ids > MOST_LOAD * len(self._slots):
+            self._move_on(len(self))  # seldom: many new ids came at once, before the last move was done
+            self._old_slots, self._slots = self._slots, _slots_for(self.in_use + ids)
+            self._moved, self._to_move = 0, len(self)
+            self._counters[kernel.SLOTS] = self.in_use
+
+    def _move_on(self, rows: int) -> None:
+        """Put some more rows into the index that is in use now; the old one goes when all are there."""
+        past = min(self._moved + rows, self._to_move)
+        kernel.move_rows(self._moved, past, self.hash_R, self.length_R, self._slots)
+        self._moved = past
+        if past == self._to_move and len(self._old_slots) > 1:
+            self._old_slots = np.zeros(1, dtype=np.int32)
+
+    def _pack_blob(self, extra: int) -> None:
+        """Make room for more bytes: what removed ids left behind goes, and then the blob grows."""
+        rows = len(self)
+        kept = int(np.maximum(self.length_R[:rows], 0).sum())
+        packed = np.zeros(max(kept + kept // 2 + extra, 1024), dtype=np.uint8)
+        if kept == int(self._counters[kernel.BLOB_BYTES]):
+            packed[:kept] = self.blob[:kept]
         else:
-            row = len(self._ids)
-            self._ids.append(name)
-        self._rows[name] = row
-        return row
+            start_R = np.empty(rows, dtype=np.int64)
+            kernel.gather_spans(self.blob, self.start_R[:rows], self.length_R[:rows], packed, start_R)
+            self.start_R[:rows] = start_R
+        self.blob = packed
+        self._counters[kernel.BLOB_BYTES] = kept
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
-        packed = pack("" if name is None else name for name in self._ids)
-        lengths = packed.lengths
-        lengths[self._free] = -1
-        return {"bytes": packed.bytes, "lengths": lengths, "free": np.array(self._free, dtype=np.int64)}
+        rows = len(self)
+        packed = np.empty(int(np.maximum(self.length_R[:rows], 0).sum()), dtype=np.uint8)
+        kernel.gather_spans(
+            self.blob, self.start_R[:rows], self.length_R[:rows], packed, np.empty(rows, dtype=np.int64)
+        )
+        return {
+            "bytes": packed,
+            "lengths": self.length_R[:rows].astype(np.int64),
+            "free": self._free[: int(self._counters[kernel.FREE])].copy(),
+        }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""
-        lengths = state["lengths"].astype(np.int64)
-        names = unpack("ids", state["bytes"], np.maximum(lengths, 0))
-        in_use = (lengths >= 0).tolist()
-        self._ids = [name if used else None for name, used in zip(names, in_use, strict=True)]
-        self._rows = {name: row for row, name in enumerate(self._ids) if name is not None}
-        self._free = state["free"].tolist()
+        length_R = state["lengths"].astype(np.int64)
+        check_lengths("ids", state["bytes"], np.maximum(length_R, 0))
+        rows = len(length_R)
+        used_R = np.maximum(length_R, 0)
+        self.blob = state["bytes"].astype(np.uint8)
+        self.start_R = np.cumsum(used_R) - used_R
+        self.length_R = length_R.astype(np.int32)
+        self.hash_R = np.zeros(rows, dtype=np.uint32)
+        kernel.hash_spans(self.blob, self.start_R, self.length_R, self.hash_R)
+        self._free = state["free"].astype(np.int64)
+        self._counters[:] = (rows, len(self.blob), len(self._free), rows - len(self._free))
+        self._slots = _slots_for(rows)
+        self._old_slots = np.zeros(1, dtype=np.int32)
+        self._moved = self._to_move = 0
+        kernel.move_rows(0, rows, self.hash_R, self.length_R, self._slots)
+
+
+def _slots_for(rows: int) -> NDArray[np.int32]:
+    """An empty index with room for twice as many rows."""
+    size = 1024
+    while rows > MOST_LOAD / 2 * size:
+        size *= 2
+    return np.zeros(size, dtype=np.int32)

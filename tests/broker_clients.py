@@ -22,7 +22,8 @@ def produce(
 ) -> None:
     """Write the values and wait for the broker to have them."""
     named = {name.replace("_", "."): value for name, value in properties.items()}
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 1, **named})
+    # Idempotent: a new topic may refuse the first batches, and without it what is sent again comes behind the others.
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "enable.idempotence": True, **named})
     failed: list[object] = []
     for value in values:
         producer.produce(

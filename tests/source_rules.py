@@ -95,9 +95,9 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.invocation", ("consumer.config", "consumer.environment", "consumer.logs")),
     # The loop names the types of its parts, in the order of the flow; that it makes none of them: `loop_makes_no_part`.
     ("consumer.loop", ("consumer.source", "consumer.journal", "consumer.decode", "consumer.duplicates",
-                       "model.interactions", "model.learner", "model.topk", "consumer.lists", "consumer.publish",
-                       "consumer.metrics", "consumer.progress", "consumer.checkpoint", "consumer.catalogue",
-                       "producer.events")),
+                       "consumer.records", "consumer.actions", "model.learner", "model.topk", "consumer.lists",
+                       "consumer.publish", "consumer.metrics", "consumer.progress", "consumer.checkpoint",
+                       "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
                            "consumer.publish", "consumer.source", "consumer.catalogue", "model.learner",
@@ -109,16 +109,18 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.screen", ("consumer.tally",)),
     # Stages that stand on the stage before, and halves of one thing.
     ("consumer.source", ("consumer.offsets",)),
-    ("consumer.journal", ("consumer.source", "consumer.durable")),
+    ("consumer.journal", ("consumer.source", "consumer.records", "consumer.durable")),
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),
     ("consumer.cold", ("model.evaluation", "model.interactions")),
     ("consumer.checkpoint", ("consumer.durable",)),  # how bytes get onto a disk for good
     ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
-    ("consumer.decode", ("producer.events", "consumer.reasons")),
+    ("consumer.kernels.*", ("model.kernels.compiled",)),  # how a kernel is compiled is decided once
+    ("consumer.decode", ("producer.events", "consumer.reasons", "consumer.records", "consumer.kernels.parse",
+                         "model.ids")),
     ("consumer.reasons", ("producer.events",)),
-    ("consumer.actions", ("producer.events", "model.interactions")),
-    ("consumer.lists", ("producer.events", "consumer.decode", "model.packing")),
+    ("consumer.actions", ("producer.events", "consumer.kernels.parse", "model.interactions", "model.vocabulary")),
+    ("consumer.lists", ("producer.events", "consumer.records", "consumer.source", "model.packing", "model.vocabulary")),
     ("consumer.publish", ("producer.events",)),
     ("consumer.quality", ("model.evaluation",)),
     ("consumer.config", ("consumer.environment",)),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from consumer.offsets import Extent, Reset, start_offsets
+from consumer.records import Taken
 from producer.events import Click, Event, encode
 
 TIME_MS = 1_700_000_000_000
@@ -42,9 +43,10 @@ class Record:
         return None
 
 
-def places(records: Iterable[Record]) -> list[tuple[int, int]]:
+def places(records: Iterable[Record] | Taken) -> list[tuple[int, int]]:
     """(partition, offset) of each."""
-    return [(record.partition(), record.offset()) for record in records]
+    each = records.records if isinstance(records, Taken) else records
+    return [(record.partition(), record.offset()) for record in each]
 
 
 def click(user: str, item: str, **fields) -> bytes:

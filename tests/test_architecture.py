@@ -72,7 +72,7 @@ def test_an_import_against_the_flow_is_caught(path: str, text: str, complaint: s
         ("consumer/made.py", "if TYPE_CHECKING:\n    from consumer.source import Record"),
         ("consumer/commands/made.py", "import torch\nfrom consumer import loop\nfrom model.learner import Learner"),
         ("consumer/metrics.py", "import prometheus_client"),
-        ("consumer/loop.py", "from producer.events import Event"),
+        ("consumer/loop.py", "from consumer.decode import Events"),
         ("model/made.py", "import math, torch\nimport numpy as np\nfrom model.vocabulary import Vocabulary"),
         ("model/kernels/made.py", "import numba\nfrom . import compiled"),
     ],

@@ -18,6 +18,7 @@ from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
 from stream_fakes import places
 from worker_fakes import FakePublisher, Watching
 
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
@@ -26,7 +27,7 @@ from consumer.duplicates import RecentEventIds
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, learn_and_publish
 from consumer.modelling import make_learner
-from consumer.worker import Worker, interpret
+from consumer.worker import Worker
 from model.state import state_digest
 from model.topk import TopK
 from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Rating, encode
@@ -129,19 +130,23 @@ class Site:
         self.starts += 1
 
     def _keep_books(self, worker):
+        """A step counts from the moment in which it is on the disk: before that nobody hears of it."""
         stream = worker.parts.source
-        take = stream.take
+        take, wait_until_journaled = stream.take, stream.wait_until_journaled
+        taken = []
 
         def noted(*given):
-            records = take(*given)
-            if records:
-                first = self.steps.setdefault(stream.step, records)
-                assert places(first) == places(records), f"step {stream.step} is made from other records than before"
-                changes = self.changes.setdefault(stream.step, list(stream.changes))
-                assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
-            return records
+            taken[:] = [take(*given)]
+            return taken[0]
 
-        stream.take = noted
+        def journaled():
+            wait_until_journaled()
+            first = self.steps.setdefault(stream.step, taken[0])
+            assert places(first) == places(taken[0]), f"step {stream.step} is made from other records than before"
+            changes = self.changes.setdefault(stream.step, list(stream.changes))
+            assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
+
+        stream.take, stream.wait_until_journaled = noted, journaled
 
     def messages(self):
         """The recommendations topic: (user, epoch, value) in order."""
@@ -167,11 +172,11 @@ def uninterrupted(site):
     settings, publisher = site.settings, FakePublisher()
     learner, counted = make_learner(settings), []
     parts = Parts(
-        source=SimpleNamespace(step=0, changes=()),
+        source=SimpleNamespace(step=0, changes=(), wait_until_journaled=lambda: None),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
         catalogue=Catalogue(learner.describe),
-        interpret=lambda accepted: interpret(settings, accepted),
+        interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
         learner=learner,
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,

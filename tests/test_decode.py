@@ -4,12 +4,15 @@ import json
 from dataclasses import dataclass
 from typing import get_args
 
+import msgspec
 import pytest
+from columns import each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.decode import LATEST_TIMESTAMP, Decoder
+from consumer.decode import LATEST_TIMESTAMP, TYPE_NAMES, Decoder
 from consumer.reasons import EVENT_TYPES, Reason
+from consumer.records import Taken
 from producer import events
 
 NOW = 1_732_430_000_000
@@ -32,9 +35,15 @@ class Record:
         return self.timestamp_type, self.timestamp_ms
 
 
+def decode(records, **bounds):
+    """The accepted events, each with its record, and the rejects."""
+    accepted, rejects = Decoder(**bounds)(Taken(records))
+    return each(accepted), rejects
+
+
 def rejected(payload, **record):
     """The one reject that comes of the payload."""
-    accepted, rejects = Decoder()([Record(payload, **record)])
+    accepted, rejects = decode([Record(payload, **record)])
     assert accepted == []
     (reject,) = rejects
     assert reject.detail.isascii()
@@ -63,7 +72,7 @@ def test_a_click_on_the_wire_becomes_a_click():
     )
     record = Record(payload)
 
-    accepted, rejects = Decoder()([record])
+    accepted, rejects = decode([record])
 
     assert rejects == []
     assert accepted[0].record is record
@@ -81,14 +90,55 @@ def test_events_and_rejects_keep_the_order_of_their_records():
     good = [Record(json_of(CLICK, item_id=f"i{n}")) for n in range(3)]
     bad = [Record(b"not json"), Record(None)]
 
-    accepted, rejects = Decoder()([good[0], bad[0], good[1], bad[1], good[2]])
+    accepted, rejects = decode([good[0], bad[0], good[1], bad[1], good[2]])
 
     assert [one.record for one in accepted] == good
     assert [one.record for one in rejects] == bad
 
 
 def test_no_records_give_no_events_and_no_rejects():
-    assert Decoder()([]) == ([], [])
+    assert decode([]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.Click(user_id="u1", item_id="i9", timestamp=NOW),
+        events.Click(user_id="u 1", item_id="~", timestamp=0, action="add to cart", event_id="e"),
+        events.Rating(user_id="u1", item_id="i9", timestamp=NOW, rating=0.5),
+        events.Rating(user_id="u1", item_id="i9", timestamp=NOW, rating=0.5, text="so so", context={}),
+        events.Click(user_id="u", item_id="i", timestamp=1, context={"device": "tv", "hour": 7.5, "x": -3}),
+        events.Click(user_id="u", item_id="i", timestamp=1, value=-1.25, position=7, recommendation_id="r"),
+    ],
+)
+def test_a_plain_event_is_read_by_the_parser_alone(event, monkeypatch):
+    monkeypatch.setattr(Decoder, "_read", None)
+
+    accepted, rejects = decode([Record(events.encode(event)), Record(json.dumps(msgspec.to_builtins(event)).encode())])
+
+    assert rejects == []
+    assert [one.event for one in accepted] == [event, event]
+
+
+@pytest.mark.parametrize(
+    "number", [b"0.5", b"5", b"4.75", b"1.0000000000000", b"3.14159265358979", b"0.7", b"2.675", b"1.1", b"4.35"]
+)
+def test_a_plain_rating_is_rounded_as_by_the_typed_decoder(number):
+    (one,), _ = decode([Record(json_of(RATING).replace(b"4.5", number))])
+
+    assert one.event.rating == float(number)
+
+
+@pytest.mark.parametrize("number", [b"4.", b".5", b"04", b"+4", b"4e", b"4.5.5", b"4 5", b"--4", b"0x4"])
+def test_what_is_no_number_is_no_rating(number):
+    assert rejected(json_of(RATING).replace(b"4.5", number)).reason == "not-json"
+
+
+def test_events_are_counted_by_type():
+    accepted, _ = Decoder()(Taken([Record(json_of(CLICK)), Record(json_of(RATING)), Record(json_of(CLICK, text="x"))]))
+
+    assert accepted.counts() == {"click": 2, "rating": 1}
+    assert TYPE_NAMES == ("click", "rating", "impression", "forget")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +268,7 @@ def test_a_missing_or_strange_type_is_an_unknown_type(payload, came):
 def test_an_id_of_256_characters_is_accepted_and_one_more_is_too_long(field):
     longest = Record(json_of(CLICK, **{field: "\U0001f40d" * 256}))
 
-    accepted, _ = Decoder()([longest])
+    accepted, _ = decode([longest])
 
     assert getattr(accepted[0].event, field) == "\U0001f40d" * 256
     assert rejected(json_of(CLICK, **{field: "x" * 257})).reason == "id-too-long"
@@ -273,14 +323,14 @@ def test_a_not_finite_number_that_a_repeated_key_hides_is_out_of_range():
 
 @pytest.mark.parametrize("rating", [0.5, 5, 5.0, 3])
 def test_a_rating_at_the_ends_of_the_scale_is_accepted(rating):
-    accepted, _ = Decoder(rating_min=0.5, rating_max=5)([Record(json_of(RATING, rating=rating))])
+    accepted, _ = decode([Record(json_of(RATING, rating=rating))], rating_min=0.5, rating_max=5)
 
     assert accepted[0].event.rating == rating
 
 
 def test_the_scale_is_the_settings():
-    accepted, rejects = Decoder(rating_min=1, rating_max=10)(
-        [Record(json_of(RATING, rating=10)), Record(json_of(RATING, rating=0.5))]
+    accepted, rejects = decode(
+        [Record(json_of(RATING, rating=10)), Record(json_of(RATING, rating=0.5))], rating_min=1, rating_max=10
     )
 
     assert len(accepted) == 1
@@ -308,7 +358,7 @@ def test_a_time_of_thousands_of_digits_is_from_the_future():
 
 @pytest.mark.parametrize("timestamp", [0, 1, NOW - 10**11, NOW, NOW + 600_000])
 def test_an_old_time_and_one_just_within_the_bound_are_accepted(timestamp):
-    accepted, rejects = Decoder()([Record(json_of(CLICK, timestamp=timestamp))])
+    accepted, rejects = decode([Record(json_of(CLICK, timestamp=timestamp))])
 
     assert rejects == []
     assert accepted[0].event.timestamp == timestamp
@@ -321,7 +371,7 @@ def test_a_record_without_a_time_of_its_own_takes_the_event_time_up_to_the_year_
         for timestamp in (LATEST_TIMESTAMP, LATEST_TIMESTAMP + 1)
     ]
 
-    accepted, rejects = Decoder()(records)
+    accepted, rejects = decode(records)
 
     assert [one.record for one in accepted] == records[:1]
     assert [reject.reason for reject in rejects] == [Reason.FROM_THE_FUTURE]
@@ -335,7 +385,7 @@ def test_a_value_of_exactly_the_limit_is_accepted_and_one_byte_more_is_too_large
     padding = 1_000_000 - len(json_of(CLICK, text=""))
     at_the_limit = json_of(CLICK, text="x" * padding)
 
-    accepted, _ = Decoder()([Record(at_the_limit)])
+    accepted, _ = decode([Record(at_the_limit)])
 
     assert len(accepted) == 1
     assert reason_and_detail(at_the_limit + b" ") == ("too-large", "$: expected at most 1000000 bytes, got 1000001")
@@ -344,7 +394,7 @@ def test_a_value_of_exactly_the_limit_is_accepted_and_one_byte_more_is_too_large
 def test_text_beyond_ascii_is_accepted():
     payload = json.dumps({**CLICK, "text": "café 日本 🎬"}, ensure_ascii=False).encode()
 
-    accepted, _ = Decoder()([Record(payload)])
+    accepted, _ = decode([Record(payload)])
 
     assert accepted[0].event.text == "café 日本 🎬"
 
@@ -396,7 +446,7 @@ any_event = st.one_of(
 @calm
 @given(any_event)
 def test_every_valid_event_comes_back_from_the_wire_as_it_was(event):
-    accepted, rejects = Decoder()([Record(events.encode(event))])
+    accepted, rejects = decode([Record(events.encode(event))])
 
     assert rejects == []
     assert accepted[0].event == event
@@ -427,7 +477,7 @@ one_byte_changed = st.builds(
 @calm
 @given(st.binary() | nearly_an_event | one_byte_changed)
 def test_any_bytes_become_an_event_or_a_reject_with_a_known_reason(payload):
-    accepted, rejects = Decoder()([Record(payload)])
+    accepted, rejects = decode([Record(payload)])
 
     assert len(accepted) + len(rejects) == 1
     for reject in rejects:
@@ -437,3 +487,27 @@ def test_any_bytes_become_an_event_or_a_reject_with_a_known_reason(payload):
         assert reject.detail.isprintable()
     for one in accepted:
         assert json.loads(payload)["user_id"] == one.event.user_id
+
+
+plain_ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=6)
+spaces = st.text(" \t\n\r", max_size=2)
+
+
+@calm
+@given(st.lists(st.one_of(st.binary(), nearly_an_event, one_byte_changed, any_event.map(events.encode)), max_size=6))
+def test_what_the_parser_reads_is_what_the_typed_decoder_reads(payloads):
+    accepted, _ = Decoder()(Taken([Record(payload) for payload in payloads]))
+
+    for one in each(accepted):
+        assert one.event == msgspec.json.decode(one.record.payload, type=events.Event)
+
+
+@calm
+@given(plain_ids, plain_ids, st.permutations(["type", "user_id", "item_id", "timestamp", "rating"]), spaces, spaces)
+def test_order_and_blanks_between_the_fields_do_not_matter(user, item, order, before, after):
+    fields = {**RATING, "user_id": user, "item_id": item}
+    text = f"{before},{after}".join(f"{json.dumps(name)}{after}:{before}{json.dumps(fields[name])}" for name in order)
+
+    (one,), _ = decode([Record(f"{before}{{{after}{text}{before}}}{after}".encode())])
+
+    assert one.event == events.Rating(user_id=user, item_id=item, timestamp=NOW, rating=4.5)

@@ -1,28 +1,32 @@
 """An event_id among the last 100,000 of its partition is a duplicate."""
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from columns import One, each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stream_fakes import Record
 
-from consumer.decode import Accepted
-from consumer.duplicates import CAPACITY, RecentEventIds
-from producer.events import Click
+from consumer import duplicates as source
+from consumer.decode import Decoder
+from consumer.duplicates import CAPACITY
+from consumer.records import Taken
+from producer.events import Click, encode
 
 
-@dataclass
-class Record:
-    number: int
+class RecentEventIds(source.RecentEventIds):
+    """Splits events one by one."""
 
-    def partition(self):
-        return self.number
+    def split(self, events):
+        accepted, _ = Decoder()(Taken([one.record for one in events]))
+        return tuple(each(part) for part in super().split(accepted))
 
 
 def event(event_id, partition=0):
-    return Accepted(Click(user_id="u", item_id="i", timestamp=1, event_id=event_id), Record(partition))
+    made = Click(user_id="u", item_id="i", timestamp=1, event_id=event_id)
+    return One(made, Record(partition, 0, encode(made)))
 
 
 def ids(accepted):
@@ -45,7 +49,7 @@ def test_the_second_of_two_in_one_batch_is_the_duplicate():
     fresh, duplicates = RecentEventIds().split([first, second])
 
     assert fresh == [first]
-    assert duplicates[0] is second
+    assert duplicates[0].record is second.record
 
 
 def test_an_event_without_an_event_id_is_never_a_duplicate():

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -16,6 +18,7 @@ from stream_fakes import FakeSource, Record, Topic, places
 from structlog.testing import capture_logs
 
 from consumer.journal import Entry, Journal, JournaledSource, JournalMismatch, Run, runs_of
+from consumer.records import Taken
 
 
 @pytest.fixture(autouse=True)
@@ -419,10 +422,10 @@ def test_offset_gaps_lie_inside_a_run(journals):
 
 
 def test_runs_are_neighbours_of_one_partition_in_the_order_of_the_records():
-    records = [Record(0, 3), Record(0, 4), Record(1, 0), Record(0, 5), Record(0, 9)]
+    taken = Taken([Record(0, 3), Record(0, 4), Record(1, 0), Record(0, 5), Record(0, 9)])
 
-    assert runs_of(records) == [Run(0, 3, 5), Run(1, 0, 1), Run(0, 5, 10)]
-    assert runs_of([]) == []
+    assert runs_of(taken) == [Run(0, 3, 5), Run(1, 0, 1), Run(0, 5, 10)]
+    assert runs_of(Taken([])) == []
 
 
 # --- a journal that does not fit ---
@@ -605,3 +608,40 @@ def test_the_layout_of_a_line_is_a_checksum_and_json(journals):
 
     assert json.loads(body) == [912, [[0, 912, 913]]]
     assert int(checksum, 16) == zlib.crc32(body)
+
+
+def test_with_a_writer_the_disk_is_waited_for_before_the_lists_and_not_before_the_learning(journals, monkeypatch):
+    topic = Topic()
+    topic.append(0, b"a", b"b")
+    journal, may_write = journals(), threading.Event()
+    journal.start_segment(0)
+    append = journal.append
+    monkeypatch.setattr(journal, "append", lambda *step: (may_write.wait(10), append(*step)))
+    source = fresh(topic)
+
+    with ThreadPoolExecutor(1) as writer:
+        worker = JournaledSource(source, journal, 0, source.next_offsets(), writer=writer)
+        taken = worker.take(1, 0)
+        before = journal.steps_after(0)
+        may_write.set()
+        worker.wait_until_journaled()
+
+        assert places(taken) == [(0, 0)]
+        assert before == []
+        assert journal.steps_after(0) == [Entry(1, [Run(0, 0, 1)])]
+
+
+def test_what_the_disk_refuses_is_raised_before_the_lists(journals, monkeypatch):
+    topic = Topic()
+    topic.append(0, b"a")
+    journal = journals()
+    journal.start_segment(0)
+    monkeypatch.setattr(journal, "append", lambda *_step: (_ for _ in ()).throw(OSError("the disk is full")))
+    source = fresh(topic)
+
+    with ThreadPoolExecutor(1) as writer:
+        worker = JournaledSource(source, journal, 0, source.next_offsets(), writer=writer)
+        worker.take(1, 0)
+
+        with pytest.raises(OSError, match="the disk is full"):
+            worker.wait_until_journaled()

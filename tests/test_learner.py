@@ -150,6 +150,21 @@ def test_only_the_share_of_users_that_is_asked_for_is_ranked_and_a_user_always_o
     assert 0.15 < of_user[0].mean() < 0.35
 
 
+def test_by_itself_it_ranks_everybody_where_that_is_free_and_few_where_the_catalogue_is_large():
+    stream = [click(f"u{n}", f"i{n % 40}") for n in range(4000)]
+
+    def ranked(full_softmax_items, items_at_once, monkeypatch):
+        monkeypatch.setattr("model.learner.RANKED_ITEMS", items_at_once)
+        rates = RankingRates(full_softmax_items=full_softmax_items, negatives=4)
+        learner = small_learner(ranked_share=None, ranking=rates)
+        return learner.test_then_learn(stream).ranked_B.mean()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert ranked(40, 10, monkeypatch) == 1
+        assert 0.2 < ranked(39, 10, monkeypatch) < 0.3
+        assert ranked(39, 1000, monkeypatch) == 1
+
+
 @OPTIMIZERS
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_what_is_learned_does_not_depend_on_who_is_ranked(optimizer, share):
@@ -310,7 +325,7 @@ def test_an_empty_batch_changes_nothing():
     step = learner.test_then_learn([])
 
     assert state_digest(learner.state()) == before
-    assert (step.version, step.ranks_B.tolist(), step.touched_users) == (learner.version, [], {})
+    assert (step.version, step.ranks_B.tolist(), step.touched_users().tolist()) == (learner.version, [], [])
 
 
 def test_steps_are_numbered_from_one_or_as_they_are_told():
@@ -321,15 +336,21 @@ def test_steps_are_numbered_from_one_or_as_they_are_told():
     assert versions == [1, 2, 40, 41]
 
 
-def test_touched_users_come_with_the_place_of_their_newest_event_forgets_counted():
+def touched(learner, step):
+    """The ids of the users that a step touched."""
+    return {learner.users.name(row) for row in step.touched_users().tolist()}
+
+
+def test_a_step_tells_whose_interactions_it_learned_and_who_was_forgotten():
     learner = small_learner()
 
     step = learner.test_then_learn(
         [click("u", "a"), click("v", "a"), Forget("stranger"), click("u", "b"), Forget("v"), click("w", "a")]
     )
 
-    assert step.touched_users == {"u": 3, "w": 5}
-    assert step.forgotten_users == ["stranger", "v"]
+    assert touched(learner, step) == {"u", "w"}
+    assert step.users_B.tolist() == [0, -1, 0, 1]  # w got the row that v gave back
+    assert step.forgotten == [("stranger", -1), ("v", 1)]
     assert len(step.ranks_B) == 4
 
 
@@ -342,7 +363,8 @@ def test_a_user_who_comes_back_after_being_forgotten_in_one_batch_is_a_stranger(
     twin.test_then_learn([click("u1", "i3")])
     stranger = twin.test_then_learn([click("never seen", "i5", rating=3.0)])
 
-    assert back.touched_users == {"u1": 2}
+    assert touched(learner, back) == {"u1"}
+    assert back.users_B.tolist() == [-1, learner.users.row("u1")]
     assert back.ranks_B[1] == stranger.ranks_B[0]
     assert back.predictions_B[1] == stranger.predictions_B[0]
 
@@ -458,7 +480,7 @@ def test_events_of_a_refused_step_are_ranked_and_counted_as_if_they_had_been_lea
 
     for name in ("ranks_B", "popularity_ranks_B", "predictions_B"):
         np.testing.assert_array_equal(getattr(step, name), getattr(other, name))
-    assert (step.touched_users, other.refused) == (other.touched_users, None)
+    assert (step.users_B.tolist(), other.refused) == (other.users_B.tolist(), None)
     state, expected = learner.state(), twin.state()
     counted = [name for name in state if name.startswith(("live.", "users.", "items.", "ratings.", "ranking.pairs."))]
     assert len(counted) > 20
@@ -490,7 +512,7 @@ def test_a_step_cut_by_a_forget_tells_of_the_part_that_was_refused():
         step = learner.test_then_learn([POISON, Forget("u5"), click("u2", "i1")], step=9)
 
     assert step.refused.startswith("step 9: ")
-    assert step.forgotten_users == ["u5"]
+    assert [user_id for user_id, _ in step.forgotten] == ["u5"]
 
 
 def test_times_at_the_ends_of_the_range_and_out_of_order_are_learned():

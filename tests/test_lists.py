@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stream_fakes import TIME_MS, Record
 
-from consumer.decode import Accepted
 from consumer.lists import LastLists, ListWriter, Written, recommendations_of
 from model.topk import UserList
-from producer.events import Click, ScoredItem, SourceEvent, encode
+from producer.events import ScoredItem, SourceEvent, encode
 
 
 def list_of(user, rows, scores=None):
@@ -20,8 +19,8 @@ def list_of(user, rows, scores=None):
 
 
 def accepted(user, offset, partition=0, time_ms=None):
-    record = Record(partition, offset, time_ms=TIME_MS + offset if time_ms is None else time_ms)
-    return Accepted(Click(user_id=user, item_id="i", timestamp=1), record)
+    del user
+    return Record(partition, offset, time_ms=TIME_MS + offset if time_ms is None else time_ms)
 
 
 ACKNOWLEDGED_AT = 1_700_000_123.5
@@ -197,7 +196,7 @@ def test_a_list_made_again_is_the_same_byte_for_byte():
 
 def test_the_recommendation_id_differs_with_topic_partition_offset_user_and_version():
     def made(user="u", version=12, **record):
-        one = Accepted(None, Record(**{"number": 0, "place": 5, **record}))
+        one = Record(**{"number": 0, "place": 5, **record})
         return recommendations_of(list_of(user, [3]), one, version, TIME_MS).recommendation_id
 
     ids = [made(), made(user="v"), made(version=13), made(number=1), made(place=6), made(name="other")]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from columns import events_of
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -12,6 +13,7 @@ from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
+from consumer.records import Taken
 from model.drift import DriftSettings
 from model.interactions import Interaction
 from model.learner import Learner, LearnerSettings
@@ -39,9 +41,10 @@ class Watched:
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
-        lists = TopK(self.learner, 5).lists_of(list(step.touched_users))
-        records = [SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions]
-        self.observation.observe(Batch(records, [], [], [], step, lists), Written(0, 0))
+        top_k = TopK(self.learner, 5)
+        lists = top_k.named(top_k(step.touched_users()))
+        taken = Taken([SimpleNamespace(timestamp=lambda: (1, 999_000)) for _ in interactions])
+        self.observation.observe(Batch(taken, [], events_of(), events_of(), step, lists), Written(0, 0))
         return step
 
     def look(self):

@@ -1,16 +1,17 @@
 """The order of effects, what a failure leaves behind, and that every record is counted once."""
 
+import numpy as np
 import pytest
 from faulty_disk import without_waiting
 from stream_fakes import TIME_MS, Record, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
-from consumer.decode import Accepted
-from consumer.lists import Written
-from consumer.loop import events_by_user
+from consumer.lists import ListWriter, Written
 from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
-from producer.events import Click, Forget, Impression, Rating
+from consumer.records import Taken
+from model.vocabulary import Vocabulary
+from producer.events import Forget, Impression, Rating
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +93,8 @@ def test_the_observer_hears_each_batch_and_each_save(start, topic):
     worker.run(batch_size=3)
 
     first, second = worker.observer.batches
-    assert places(first.records) == [(0, 0), (0, 1), (0, 2)]
-    assert places(second.records) == [(0, 3), (0, 4)]
+    assert places(first.taken) == [(0, 0), (0, 1), (0, 2)]
+    assert places(second.taken) == [(0, 3), (0, 4)]
     assert [len(first.learned), len(first.rejects), len(first.duplicates)] == [2, 1, 0]
     assert (first.step.version, second.step.version) == (1, 2)
     assert worker.observer.written == [Written(sent=2, unchanged=0), Written(sent=0, unchanged=1)]
@@ -198,7 +199,7 @@ def test_the_run_after_a_failure_makes_the_same_lists_again(start, topic):
 
     assert following.messages() == published
     assert following.epoch == worker.epoch + 1
-    assert [len(batch.records) for batch in following.observer.batches] == [2, 2, 1]
+    assert [len(batch.taken) for batch in following.observer.batches] == [2, 2, 1]
 
 
 # --- the end ---
@@ -364,15 +365,15 @@ def test_a_user_forgotten_twice_in_a_batch_has_two_tombstones_and_the_last_one_c
     assert {item.item_id for item in message.items} == {"a", "b"}
 
 
-def test_the_events_of_each_user_are_those_after_the_last_forget():
-    def one(event, offset):
-        return Accepted(event, Record(0, offset))
+def test_the_records_of_each_user_are_those_that_were_not_forgotten_later():
+    users = Vocabulary()
+    u, v = users.rows(["u", "v"])
+    taken = Taken([Record(0, offset) for offset in range(9)])
+    first, second, last = taken.records[2], taken.records[4], taken.records[8]
 
-    a, b, c = (one(Click(user_id="u", item_id="i", timestamp=1), offset) for offset in range(3))
-    x = one(Click(user_id="v", item_id="i", timestamp=1), 7)
-    gone = one(forget("u"), 8)
+    def by_user(rows, records):
+        return ListWriter.behind(users, np.array(rows, dtype=np.int64), taken, np.array(records, dtype=np.int64))
 
-    assert events_by_user([a, x, gone, b, gone, c]) == {"u": [c], "v": [x]}
-    assert events_by_user([a, x, b, gone]) == {"v": [x]}
-    assert events_by_user([gone, a, x, b]) == {"u": [a, b], "v": [x]}
-    assert events_by_user([]) == {}
+    assert by_user([u, v, u], [2, 4, 8]) == {"u": [first, last], "v": [second]}
+    assert by_user([-1, v, u], [2, 4, 8]) == {"u": [last], "v": [second]}
+    assert by_user([], []) == {}

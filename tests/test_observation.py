@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from columns import events_of
 from prometheus_client.parser import text_string_to_metric_families
 from stream_fakes import TIME_MS, Record
 from worker_fakes import Clock
 
 from consumer.config import load
-from consumer.decode import Accepted, Reject
+from consumer.decode import Reject
 from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.reasons import Reason
+from consumer.records import Taken
 from model.drift import Alarm
 from model.learner import Step
 from producer.events import Click, Forget, Rating
@@ -73,10 +75,6 @@ def watched() -> Watched:
     return Watched()
 
 
-def accepted(event: Any, offset: int = 0) -> Accepted:
-    return Accepted(event, Record(0, offset))
-
-
 def click(**fields: Any) -> Click:
     return Click(user_id="u", item_id="i", timestamp=1, **fields)
 
@@ -105,8 +103,8 @@ def step(version: int = 1, alarms: Sequence[Alarm] = (), pace: float = 1.0, **ar
         version=version,
         ranked_B=ranked_B,
         ranking_loss=1.5,
-        touched_users={},
-        forgotten_users=[],
+        users_B=np.zeros(size, dtype=np.int64),
+        forgotten=[],
         earlier_events_B=np.array(arrays.get("earlier_events_B", [9] * size), dtype=np.int64),
         alarms=list(alarms),
         pace=pace,
@@ -114,11 +112,12 @@ def step(version: int = 1, alarms: Sequence[Alarm] = (), pace: float = 1.0, **ar
     )
 
 
-def batch(*learned: Accepted, **fields: Any) -> Batch:
-    parts: dict[str, Any] = {"rejects": [], "duplicates": [], "step": step(), "lists": [], **fields}
-    rejected = [reject.record for reject in parts["rejects"]]
-    records = [one.record for one in (*learned, *parts["duplicates"])] + rejected
-    return Batch(records=records, learned=list(learned), **parts)
+def batch(*learned: Any, duplicates: Sequence[Any] = (), **fields: Any) -> Batch:
+    parts: dict[str, Any] = {"rejects": [], "step": step(), "lists": [], **fields}
+    columns = events_of(*learned), events_of(*duplicates)
+    records = [record for events in columns for record in events.taken.records]
+    records += [reject.record for reject in parts["rejects"]]
+    return Batch(taken=Taken(records), learned=columns[0], duplicates=columns[1], **parts)
 
 
 def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watched) -> None:
@@ -127,10 +126,10 @@ def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watch
         Reject(Record(0, 6), Reason.OUT_OF_RANGE, "$.rating", "rating"),
         Reject(Record(0, 7), Reason.OUT_OF_RANGE, "$.rating", "rating"),
     ]
-    learned = [accepted(click()), accepted(click()), accepted(rating(4)), accepted(Forget(user_id="u", timestamp=1))]
+    learned = [click(), click(), rating(4), Forget(user_id="u", timestamp=1)]
 
     watched.observation.observe(
-        batch(*learned, duplicates=[accepted(click())], rejects=rejects, step=step(version=12)), Written(2, 5)
+        batch(*learned, duplicates=[click()], rejects=rejects, step=step(version=12)), Written(2, 5)
     )
 
     counted = {name: value for name, value in watched.series().items() if name.startswith("headrace_events_total")}
@@ -157,7 +156,7 @@ def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
         medians_B=[3, NAN, 2.5],
     )
 
-    watched.observation.observe(batch(accepted(rating(4)), step=done), Written(0, 0))
+    watched.observation.observe(batch(rating(4), step=done), Written(0, 0))
 
     assert watched["headrace_prequential_samples_total"] == 2
     assert watched['headrace_loss{kind="ranking"}'] == 1.5
@@ -166,9 +165,9 @@ def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
 
 def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were(watched: Watched) -> None:
     rated = step(ranked_B=[True], ranks_B=[0], ratings_B=[4], predictions_B=[3], medians_B=[3])
-    watched.observation.observe(batch(accepted(rating(4)), step=rated), Written(0, 0))
+    watched.observation.observe(batch(rating(4), step=rated), Written(0, 0))
 
-    watched.observation.observe(batch(accepted(click(action="skip")), step=step(ranked_B=[False])), Written(0, 0))
+    watched.observation.observe(batch(click(action="skip"), step=step(ranked_B=[False])), Written(0, 0))
 
     assert watched['headrace_loss{kind="ranking"}'] == 1.5
     assert watched['headrace_loss{kind="rating"}'] == 1.0
@@ -196,7 +195,7 @@ def test_behind_a_list_that_did_not_change_events_are_fresh_now_and_nothing_was_
 def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watched) -> None:
     watched.take()
     done = step(ranked_B=[True] * 4, ranks_B=[0, 3, 50, NAN], popularity_ranks_B=[0, 99, 99, NAN])
-    watched.observation.observe(batch(accepted(click()), step=done), Written(0, 0))
+    watched.observation.observe(batch(click(), step=done), Written(0, 0))
     watched.lag = {0: 5, 1: 0}
 
     watched.take(LOOK_SECONDS / 2)
@@ -215,7 +214,7 @@ def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watc
 
 
 def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_record_is(watched: Watched) -> None:
-    watched.observation.observe(batch(accepted(click())), Written(0, 0))
+    watched.observation.observe(batch(click()), Written(0, 0))
     watched.wall.seconds += 3600
 
     watched.take(1)
@@ -226,7 +225,7 @@ def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_recor
 def test_alarms_are_counted_and_the_rate_is_that_of_the_step(watched: Watched) -> None:
     alarmed = step(alarms=[Alarm("cold", 0.5), Alarm("warm", 0.7)], pace=2.0)
 
-    watched.observation.observe(batch(accepted(click()), step=alarmed), Written(0, 0))
+    watched.observation.observe(batch(click(), step=alarmed), Written(0, 0))
 
     assert watched["headrace_drift_total"] == 2
     assert watched["headrace_learning_rate"] == 0.5
@@ -269,7 +268,7 @@ def test_a_worker_is_ready_once_it_reads_and_not_alive_when_the_loop_stands_stil
 def test_listeners_hear_of_each_batch(watched: Watched) -> None:
     heard: list[tuple[Batch, Written]] = []
     watched.observation.batch_listeners.append(lambda *told: heard.append(told))
-    one, written = batch(accepted(click())), Written(1, 0)
+    one, written = batch(click()), Written(1, 0)
 
     watched.observation.observe(one, written)
 

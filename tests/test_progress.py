@@ -60,7 +60,7 @@ def crash(worker, effect="flush", **named):
 
 
 def places_of(worker):
-    return [place for batch in worker.observer.batches for place in places(batch.records)]
+    return [place for batch in worker.observer.batches for place in places(batch.taken)]
 
 
 # --- a start ---
@@ -132,8 +132,8 @@ def test_steps_since_the_checkpoint_are_repeated_as_they_were_cut(start, topic):
     assert worker.stream.steps_to_repeat == 7
     worker.run(batch_size=100)
 
-    assert [places(batch.records) for batch in worker.observer.batches] == [
-        places(batch.records) for batch in crashed.observer.batches
+    assert [places(batch.taken) for batch in worker.observer.batches] == [
+        places(batch.taken) for batch in crashed.observer.batches
     ]
     assert worker.messages() == crashed.messages()
     assert state_digest(worker.learner.state()) == state_digest(crashed.learner.state())

@@ -34,6 +34,8 @@ def settings_table() -> list[str]:
 
 
 def shown(value: object) -> str:
+    if value is None:
+        return "auto"
     if isinstance(value, tuple):
         return ",".join(f"{number:g}" for number in value)
     if isinstance(value, dict):

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_fakes import Topic, click
 from worker_fakes import Clock, FakeWorker
 
-from consumer.actions import to_model
+from consumer.actions import Interpreter
 from consumer.config import load
 from consumer.metrics import Metrics
 from consumer.observation import Observation
@@ -46,7 +46,7 @@ def start(folder, topic, observer, **named):
     worker.parts = replace(
         worker.parts,
         observer=observer,
-        interpret=lambda accepted: to_model(accepted.event, {"poison": POISON}, 1.0, 1.0),
+        interpret=Interpreter({"poison": POISON}, 1.0, 1.0),
     )
     return worker
 

@@ -34,7 +34,7 @@ def tally(clock: Clock) -> Tally:
     for _ in range(2):
         clock.seconds += 1
         tally.list_settled([0.004] * 100, True)
-        tally.batch_done(SimpleNamespace(records=[None] * 250), Written(1, 0))  # type: ignore[arg-type]
+        tally.batch_done(SimpleNamespace(taken=[None] * 250), Written(1, 0))  # type: ignore[arg-type]
     tally.rolling = tally.rolling._replace(hit_ratio=0.25, popularity_hit_ratio=0.125, mae=0.75)
     read(tally, "ada", "i1", "i2", "i3", "i99")
     return tally

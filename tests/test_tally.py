@@ -24,7 +24,7 @@ def tally(clock: Clock) -> Tally:
 
 
 def batch(records: int) -> Any:
-    return SimpleNamespace(records=[None] * records)
+    return SimpleNamespace(taken=[None] * records)
 
 
 def a_list(user_id: str, *items: str) -> Recommendations:

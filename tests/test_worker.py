@@ -6,20 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from broker_clients import produce
+from columns import events_of
 from conftest import InProcess
-from stream_fakes import Record
 from worker_site import Site, tastes
 
 from consumer.checkpoint import CheckpointStore, Counts, FolderInUse
-from consumer.config import load
-from consumer.decode import Accepted
 from consumer.environment import SettingsError
 from consumer.source import TopicMissing
-from consumer.worker import Worker, interpret
-from model.interactions import Forget as ModelForget
-from model.interactions import Interaction
+from consumer.worker import Worker
 from producer.client import EventProducer
-from producer.events import Click, Event, Forget, Impression, Rating
+from producer.events import Click, Rating
 
 
 @pytest.fixture
@@ -148,19 +144,20 @@ def test_decoding_follows_the_settings(in_process: InProcess, tmp_path: Path, un
     assert site.work().counts == Counts(learned=1, dead_letters=3)
 
 
-@pytest.mark.parametrize(
-    ("event", "meaning"),
-    [
-        (Click(user_id="u", item_id="i", timestamp=5), Interaction("u", "i", 5, 1.0)),
-        (Click(user_id="u", item_id="i", timestamp=5, action="purchase"), Interaction("u", "i", 5, 7.0)),
-        (Click(user_id="u", item_id="i", timestamp=5, action="skip"), Interaction("u", "i", 5, -0.5)),
-        (Click(user_id="u", item_id="i", timestamp=5, action="wave"), Interaction("u", "i", 5, 0.1)),
-        (Rating(user_id="u", item_id="i", timestamp=5, rating=2.0), Interaction("u", "i", 5, 0.7, 2.0)),
-        (Impression(user_id="u", recommendation_id="r", items=["i"], timestamp=5), None),
-        (Forget(user_id="u", timestamp=5), ModelForget("u")),
-    ],
-)
-def test_what_an_event_means_is_in_the_settings(event: Event, meaning: object) -> None:
-    settings = load({"action_weights": "purchase=7", "default_weight": 0.1, "rating_weight": 0.7}, environment={})
+def test_what_an_event_weighs_is_in_the_settings(
+    in_process: InProcess, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    weights = {"action_weights": "purchase=7", "default_weight": 0.1, "rating_weight": 0.7}
+    site = Site(in_process, tmp_path / "state", unique, **weights)
+    events = [
+        Click(user_id="u", item_id="i", timestamp=5),
+        Click(user_id="u", item_id="i", timestamp=5, action="purchase"),
+        Click(user_id="u", item_id="i", timestamp=5, action="skip"),
+        Click(user_id="u", item_id="i", timestamp=5, action="wave"),
+        Rating(user_id="u", item_id="i", timestamp=5, rating=2.0),
+    ]
 
-    assert interpret(settings, Accepted(event, Record(0, 0))) == meaning
+    with Worker(site.settings) as worker:
+        meaning = worker.parts.interpret(events_of(*events))
+
+    assert meaning.interactions.weights_B.tolist() == [1.0, 7.0, -0.5, 0.1, 0.7]

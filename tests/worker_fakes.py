@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream_fakes import FakeSource, Topic
 
-from consumer.actions import to_model
+from consumer.actions import Interpreter
 from consumer.catalogue import Catalogue
 from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
@@ -143,7 +143,7 @@ class FakeWorker:
             decode=Decoder(),
             seen_ids=self.seen_ids,
             catalogue=self.catalogue,
-            interpret=lambda accepted: to_model(accepted.event, {"skip": -0.5}, 1.0, 1.0),
+            interpret=Interpreter({"skip": -0.5}, 1.0, 1.0),
             learner=self.learner,
             top_k=TopK(self.learner, 3),
             publisher=self.publisher,

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker_clients import SECONDS
+from columns import One, each
 from confluent_kafka import Consumer, Message, TopicPartition
 from conftest import Broker
 
+from consumer.actions import to_model
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings, load
-from consumer.decode import Accepted, Decoder
+from consumer.decode import Decoder
 from consumer.journal import Journal
-from consumer.loop import events_by_user
 from consumer.modelling import make_learner
+from consumer.records import Taken
 from consumer.source import Record
-from consumer.worker import Worker, interpret
+from consumer.worker import Worker
+from model.interactions import Forget
 from model.state import state_digest
 from model.topk import TopK
 from producer.events import Click, Event, Rating
@@ -179,18 +182,25 @@ def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) ->
     last: dict[str, tuple[str, ...]] = {}
     result = Relearned()
     for step, records in steps:
-        accepted, rejects = decode(as_records(records))
+        events, rejects = decode(Taken(as_records(records)))
+        accepted = each(events)
         fresh = [one for one in accepted if not _repeats(one, newest_ids)]
         result.learned += len(fresh)
         result.duplicates += len(accepted) - len(fresh)
         result.dead_letters += len(rejects)
-        meant = [(one, meaning) for one in fresh if (meaning := interpret(settings, one)) is not None]
-        done = learner.test_then_learn([meaning for _, meaning in meant], step)
-        for user_id in done.forgotten_users:
-            last.pop(user_id, None)
-        touched = list(events_by_user([one for one, _ in meant]))
-        assert sorted(touched) == sorted(done.touched_users)
-        for one in top_k.lists_of(list(done.touched_users)):
+        weights = settings.action_weights, settings.default_weight, settings.rating_weight
+        meant = [meaning for one in fresh if (meaning := to_model(one.event, *weights)) is not None]
+        done = learner.test_then_learn(meant, step)
+        touched: set[str] = set()
+        for meaning in meant:
+            if isinstance(meaning, Forget):
+                last.pop(meaning.user_id, None)
+                touched.discard(meaning.user_id)
+            else:
+                touched.add(meaning.user_id)
+        names = [learner.users.name(row) for row in done.touched_users().tolist()]
+        assert sorted(touched) == sorted(names)
+        for one in top_k.lists_of(names):
             items = tuple(one.item_ids)
             if last.get(one.user_id) == items:
                 result.unchanged += 1
@@ -206,7 +216,7 @@ def as_records(messages: list[Message]) -> list[Record]:
     return list(messages)  # type: ignore[arg-type]
 
 
-def _repeats(one: Accepted, newest_ids: dict[int, deque[str]]) -> bool:
+def _repeats(one: One, newest_ids: dict[int, deque[str]]) -> bool:
     ids = newest_ids.setdefault(one.record.partition(), deque(maxlen=100_000))
     event_id = one.event.event_id
     if event_id is None:

@@ -1,0 +1,1 @@
+"""Compiled passes over the bytes of many messages at once, each the fast way of what plain code defines."""

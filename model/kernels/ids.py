@@ -1,0 +1,184 @@
+"""The index of a vocabulary: ids are found by hash and bytes in an open-addressing table with linear probing.
+
+A slot holds a row + 1, 0 where it is empty, `REMOVED` where a row was given back. A table that became too small is not
+copied at once, which would stop everything for as long: a larger one takes its place, each call moves some rows over,
+and until that is done what is not in the new table is looked for in the old one as well.
+The hash is FNV-1a (Fowler, Noll, Vo) of 32 bits with a last mixing step; it is the same on every machine.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.kernels.compiled import compiled
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Hashes = NDArray[np.uint32]
+
+REMOVED = -1
+NOT_FOUND = -1
+
+ROWS, BLOB_BYTES, FREE, SLOTS = range(4)
+"""What the counters of `intern` count: rows (given-back ones too), bytes of the blob, free rows, slots taken."""
+
+_MASK = 0xFFFFFFFF
+
+
+@compiled
+def hash_span(buffer: Bytes, start: int, length: int) -> int:
+    """A hash of 32 bits of these bytes."""
+    hashed = 0x811C9DC5
+    for place in range(start, start + length):
+        hashed = ((hashed ^ int(buffer[place])) * 0x01000193) & _MASK
+    hashed ^= hashed >> 16
+    hashed = (hashed * 0x45D9F3B) & _MASK
+    hashed ^= hashed >> 15
+    return hashed
+
+
+@compiled
+def find_span(
+    hashed: int,
+    buffer: Bytes,
+    start: int,
+    length: int,
+    slots: Rows,
+    hash_R: Hashes,
+    blob: Bytes,
+    start_R: Ints,
+    length_R: Rows,
+) -> int:
+    """The row of these bytes in a table, NOT_FOUND where they have none."""
+    mask = slots.shape[0] - 1
+    place = hashed & mask
+    while slots[place] != 0:
+        row = int(slots[place]) - 1
+        if row >= 0 and int(hash_R[row]) == hashed and length_R[row] == length:
+            first = start_R[row]
+            same = 0
+            while same < length and blob[first + same] == buffer[start + same]:
+                same += 1
+            if same == length:
+                return row
+        place = (place + 1) & mask
+    return NOT_FOUND
+
+
+@compiled
+def put_row(row: int, hashed: int, slots: Rows) -> None:
+    """Put a row into a table that has an empty slot; a row that is there stays there once."""
+    mask = slots.shape[0] - 1
+    place = hashed & mask
+    while slots[place] != 0:
+        if slots[place] == row + 1:
+            return
+        place = (place + 1) & mask
+    slots[place] = row + 1
+
+
+@compiled
+def move_rows(first: int, past: int, hash_R: Hashes, length_R: Rows, slots: Rows) -> None:
+    """Put the rows first .. past - 1 that are in use into a table."""
+    for row in range(first, past):
+        if length_R[row] >= 0:
+            put_row(row, int(hash_R[row]), slots)
+
+
+@compiled
+def remove_row(row: int, hashed: int, slots: Rows) -> None:
+    """Take a row out of a table; nothing happens where it is not in it."""
+    mask = slots.shape[0] - 1
+    place = hashed & mask
+    while slots[place] != 0:
+        if slots[place] == row + 1:
+            slots[place] = REMOVED
+            return
+        place = (place + 1) & mask
+
+
+@compiled
+def find(
+    buffer: Bytes,
+    start_B: Ints,
+    length_B: Ints,
+    slots: Rows,
+    old_slots: Rows,
+    hash_R: Hashes,
+    blob: Bytes,
+    start_R: Ints,
+    length_R: Rows,
+    rows_B: Ints,
+) -> None:
+    """Write the row of each id, NOT_FOUND where it has none."""
+    for place in range(start_B.shape[0]):
+        start, length = start_B[place], length_B[place]
+        hashed = hash_span(buffer, start, length)
+        row = find_span(hashed, buffer, start, length, slots, hash_R, blob, start_R, length_R)
+        if row < 0 and old_slots.shape[0] > 1:
+            row = find_span(hashed, buffer, start, length, old_slots, hash_R, blob, start_R, length_R)
+        rows_B[place] = row
+
+
+@compiled
+def intern(
+    buffer: Bytes,
+    start_B: Ints,
+    length_B: Ints,
+    slots: Rows,
+    old_slots: Rows,
+    hash_R: Hashes,
+    blob: Bytes,
+    start_R: Ints,
+    length_R: Rows,
+    free_F: Ints,
+    counters: Ints,
+    rows_B: Ints,
+) -> None:
+    """Write the row of each id; one that has none gets the free row given back last, or else the next one.
+
+    There must be room for all of them in `slots`, `blob` and the arrays of rows.
+    """
+    for place in range(start_B.shape[0]):
+        start, length = start_B[place], length_B[place]
+        hashed = hash_span(buffer, start, length)
+        row = find_span(hashed, buffer, start, length, slots, hash_R, blob, start_R, length_R)
+        if row < 0 and old_slots.shape[0] > 1:
+            row = find_span(hashed, buffer, start, length, old_slots, hash_R, blob, start_R, length_R)
+        if row < 0:
+            if counters[FREE] > 0:
+                counters[FREE] -= 1
+                row = free_F[counters[FREE]]
+            else:
+                row = counters[ROWS]
+                counters[ROWS] += 1
+            first = counters[BLOB_BYTES]
+            for byte in range(length):
+                blob[first + byte] = buffer[start + byte]
+            counters[BLOB_BYTES] = first + length
+            start_R[row] = first
+            length_R[row] = length
+            hash_R[row] = hashed
+            put_row(row, hashed, slots)
+            counters[SLOTS] += 1
+        rows_B[place] = row
+
+
+@compiled
+def hash_spans(buffer: Bytes, start_B: Ints, length_B: Rows, hash_B: Hashes) -> None:
+    """The hash of each id; lengths below 0 are left out."""
+    for place in range(start_B.shape[0]):
+        if length_B[place] >= 0:
+            hash_B[place] = hash_span(buffer, start_B[place], length_B[place])
+
+
+@compiled
+def gather_spans(blob: Bytes, start_R: Ints, length_R: Rows, packed: Bytes, packed_start_R: Ints) -> int:
+    """Copy ids end to end in the order of their rows; where each begins then, and the bytes of all."""
+    used = 0
+    for row in range(start_R.shape[0]):
+        packed_start_R[row] = used
+        for byte in range(max(length_R[row], 0)):
+            packed[used] = blob[start_R[row] + byte]
+            used += 1
+    return used
