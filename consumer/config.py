@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """Most events in a step."""
     batch_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.005
     """Longest wait for the first event of a step."""
+    max_staleness_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+    """Longest time for which lists are put off while more events wait than steps with lists can learn; 0: never."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Length of a recommendation list."""
     publish_always: bool = False

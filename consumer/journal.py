@@ -12,8 +12,9 @@ import json
 import os
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -60,6 +61,8 @@ class Entry(NamedTuple):
     runs: list[Run]
     changes: Sequence[Change] = ()
     """What was taken in of the catalogue before the step."""
+    has_lists: bool = True
+    """Whether lists are made after it; if not, they are made after a later one."""
 
 
 class Journal:
@@ -115,11 +118,13 @@ class Journal:
                 segment.unlink()
                 del self._highest[segment]
 
-    def append(self, step: int, runs: Sequence[Run], changes: Sequence[Change] = ()) -> None:
+    def append(self, step: int, runs: Sequence[Run], changes: Sequence[Change] = (), *, has_lists: bool = True) -> None:
         """Remember a step; on disk when this returns."""
         if self._descriptor is None:
             raise RuntimeError("start_segment comes before append")
-        entry = [step, runs, _packed(changes)] if changes else [step, runs]
+        entry = [step, runs, _packed(changes) if changes else "", has_lists]
+        if has_lists:
+            entry = entry[: 3 if changes else 2]
         body = json.dumps(entry, separators=(",", ":")).encode()
         durable.write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
         os.fdatasync(self._descriptor)
@@ -169,10 +174,12 @@ class JournaledSource:
         offsets: Mapping[int, int],
         catalogue: Changes | None = None,
         writer: Executor | None = None,
+        decide: Callable[[bool], bool] | None = None,
     ) -> None:
         """`step` and `offsets` are the checkpoint's: the journal is followed from there.
 
-        `writer` writes the journal while the step is learned; without one `take` waits for the disk.
+        `writer` writes the journal while the step is learned; without one `take` waits for the disk. `decide` says
+        whether a new step has lists, given whether it took all that it may; without it every step has.
 
         What `catalogue` has to say goes into new steps, and from the journal into those that are made again.
 
@@ -184,6 +191,9 @@ class JournaledSource:
         """The step handed out last."""
         self.changes: Sequence[Change] = ()
         """What that step takes in of the catalogue, before its events."""
+        self.has_lists = True
+        """Whether lists are made after it."""
+        self._decide = decide
         self._catalogue = catalogue
         self._writer = writer
         self._writing: Future[None] | None = None
@@ -217,14 +227,14 @@ class JournaledSource:
         return taken
 
     def _repeat(self, wait_seconds: float) -> list[Record]:
-        step, runs, changes = self._again[0]
+        step, runs, changes, has_lists = self._again[0]
         if not self._holds(runs):
             for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._ahead[record.partition()].append(record)
             if not self._holds(runs):
                 return []
         self._again.popleft()
-        self.step, self.changes = step, changes
+        self.step, self.changes, self.has_lists = step, changes, has_lists
         return [record for run in runs for record in self._taken(run)]
 
     def _fresh(self, max_records: int, wait_seconds: float) -> Taken:
@@ -237,7 +247,8 @@ class JournaledSource:
         taken = Taken(records)
         if records:
             self.changes = [] if self._catalogue is None else self._catalogue.take()
-            self._append(self.step + 1, runs_of(taken), self.changes)
+            self.has_lists = self._decide is None or self._decide(len(taken) >= max_records)
+            self._append(self.step + 1, runs_of(taken))
             self.step += 1
         return taken
 
@@ -247,11 +258,12 @@ class JournaledSource:
         if writing is not None:
             writing.result()
 
-    def _append(self, step: int, runs: Sequence[Run], changes: Sequence[Change]) -> None:
+    def _append(self, step: int, runs: Sequence[Run]) -> None:
+        append = partial(self._journal.append, step, runs, self.changes, has_lists=self.has_lists)
         if self._writer is None:
-            self._journal.append(step, runs, changes)
+            append()
         else:
-            self._writing = self._writer.submit(self._journal.append, step, runs, changes)
+            self._writing = self._writer.submit(append)
 
     def _holds(self, runs: Sequence[Run]) -> bool:
         """Whether all records of these runs have come."""
@@ -270,7 +282,7 @@ class JournaledSource:
 
     def _check_extent(self, ends: Mapping[int, int]) -> None:
         place = dict(self._next)
-        for step, runs, _ in self._again:
+        for step, runs, *_ in self._again:
             for run in runs:
                 if run.first < place.get(run.partition, 0):
                     raise self._mismatch(step, run, f"the step before it went up to {place[run.partition]}")
@@ -312,8 +324,9 @@ def _read(line: bytes) -> Entry | None:
     try:
         if not line.endswith(b"\n") or int(checksum, 16) != zlib.crc32(body):
             return None
-        step, runs, *packed = json.loads(body)
-        return Entry(step, [Run(*run) for run in runs], _unpacked(*packed) if packed else ())
+        step, runs, *rest = json.loads(body)
+        packed, has_lists = rest[0] if rest else "", rest[1] if len(rest) > 1 else True
+        return Entry(step, [Run(*run) for run in runs], _unpacked(packed) if packed else (), has_lists)
     except (ValueError, TypeError, zlib.error):
         return None
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.kernels.lists import DECIMALS, MOST_SCORE, pack_lists, replace_lists, unpack_lists, write_lists
-from consumer.records import Taken
+from consumer.refreshes import Touches
 from producer.events import Recommendations, ScoredItem, SourceEvent, encode
 
 ROWS_AT_ONCE: Final = 1 << 14
@@ -218,22 +218,25 @@ class ListWriter:
         return Written(int(sent_U.sum()), int(len(changed_U) - changed_U.sum()))
 
     @staticmethod
-    def behind(users_U: Ints, users_B: Ints, taken: Taken, place_B: Ints) -> Behind:
-        """The events of each of these users, of whom each has some. Events have a user row, below 0 where the user was
-        forgotten later, and a place in `taken`.
-        """
+    def behind(users_U: Ints, touches: Touches) -> Behind:
+        """The events of each of these users, of whom each has some; events of others are left out."""
         if not len(users_U):
             nothing = np.zeros(0, dtype=np.int64)
             return Behind(np.zeros(1, dtype=np.int64), nothing, nothing, nothing, nothing)
         by_row = np.argsort(users_U)
-        list_B = by_row[np.minimum(np.searchsorted(users_U, users_B, sorter=by_row), len(users_U) - 1)]
-        is_listed_B = users_U[list_B] == users_B
-        order_E = np.flatnonzero(is_listed_B)[np.argsort(list_B[is_listed_B], kind="stable")]
-        starts_U = np.concatenate(([0], np.cumsum(np.bincount(list_B[is_listed_B], minlength=len(users_U)))))
-        place_E = place_B[order_E]
-        newest_U = place_E[starts_U[1:] - 1]
-        partition_R, offset_R, time_R = taken.partition_R, taken.offset_R, taken.time_R
-        return Behind(starts_U, time_R[place_E], partition_R[newest_U], offset_R[newest_U], time_R[newest_U])
+        places_E = np.searchsorted(users_U, touches.users_E, sorter=by_row)
+        list_E = by_row[np.minimum(places_E, len(users_U) - 1)]
+        is_listed_E = users_U[list_E] == touches.users_E
+        order_E = np.flatnonzero(is_listed_E)[np.argsort(list_E[is_listed_E], kind="stable")]
+        starts_U = np.concatenate(([0], np.cumsum(np.bincount(list_E[is_listed_E], minlength=len(users_U)))))
+        newest_U = order_E[starts_U[1:] - 1]
+        return Behind(
+            starts_U,
+            touches.time_E[order_E],
+            touches.partition_E[newest_U],
+            touches.offset_E[newest_U],
+            touches.time_E[newest_U],
+        )
 
     def _delivered(self, behind: Behind, lists_N: Ints) -> OnDelivery:
         def delivered(numbers: Ints, at_seconds: Doubles) -> None:

@@ -24,6 +24,7 @@ from consumer.metrics import Stage
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.records import Taken
+from consumer.refreshes import Refreshes
 from model.learner import Learner, Step
 from model.topk import Lists, TopK
 
@@ -61,6 +62,7 @@ class Parts:
     catalogue: Catalogues
     interpret: Interpreter
     learner: Learner
+    refreshes: Refreshes
     top_k: TopK
     publisher: Publisher
     lists: ListWriter
@@ -86,9 +88,22 @@ def run(
         if len(taken):
             parts.observer.observe(*learn_and_publish(parts, taken))
         parts.publisher.poll()
-        if parts.progress.due():
+        if parts.progress.due() and not parts.refreshes.is_waiting:
             keep_progress(parts)
+    publish_waiting(parts)
     save_progress(parts)  # no finally: a failed step is never saved
+
+
+def publish_waiting(parts: Parts) -> None:
+    """At the end of a run: the lists that were put off while events came faster than lists could be made."""
+    touches = parts.refreshes.waiting()
+    users_U = touches.users()
+    if len(users_U):
+        with parts.observer.timed(Stage.TOPK):
+            lists = parts.top_k(users_U)
+        with parts.observer.timed(Stage.PUBLISH):
+            behind = parts.lists.behind(lists.users_U, touches)
+            parts.lists.write(lists, behind, parts.learner.version, int(touches.time_E.max()))
 
 
 def keep_progress(parts: Parts) -> None:
@@ -118,14 +133,15 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         meaning = parts.interpret(fresh)
         parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
+    learned_B = meaning.place_B[~meaning.interactions.forgets_B]
     with timed(Stage.TOPK):
-        lists = parts.top_k(step.touched_users())
+        touches = parts.refreshes.after(step, taken, fresh.place_E[learned_B], has_lists=parts.source.has_lists)
+        lists = parts.top_k(touches.users())
     with timed(Stage.PUBLISH):
         parts.source.wait_until_journaled()
         parts.lists.forget(step.forgotten)
         parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
-        learned_B = meaning.place_B[~meaning.interactions.forgets_B]
-        behind = parts.lists.behind(lists.users_U, step.users_B, taken, fresh.place_E[learned_B])
+        behind = parts.lists.behind(lists.users_U, touches)
         written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))
     parts.progress.note_moved(parts.learner.moved_rows(step))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))

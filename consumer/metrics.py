@@ -152,6 +152,10 @@ class Metrics:
     def set_topk_recall(self, ratio: float) -> None:
         self._topk_recall.set(ratio)
 
+    def set_list_staleness(self, seconds: float) -> None:
+        """For how long the oldest events whose lists were put off have been waiting."""
+        self._list_staleness.set(seconds)
+
     def count_refused_step(self) -> None:
         """A step's gradient was not finite, so that no weight was moved."""
         self._refused_steps.inc()
@@ -278,6 +282,11 @@ class Metrics:
         )
         self._mae = self._gauge(
             "prequential_mae", "Mean absolute error of the newest ratings. Bad: rises, or NaN while ratings come."
+        )
+        self._list_staleness = self._gauge(
+            "list_staleness_seconds",
+            "How long events have been waiting whose lists were put off, since lists could not be made as fast as "
+            "events came; 0 where none waits. Bad: above 0 for long; the worker is too slow for its lists.",
         )
         self._topk_recall = self._gauge(
             "topk_recall_ratio",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from consumer.lists import Written
     from consumer.loop import Batch
     from consumer.progress import Progress
+    from consumer.refreshes import Refreshes
     from consumer.source import Source
     from model.learner import Learner
     from model.topk import Lists, TopK
@@ -50,9 +51,17 @@ class Observation:
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
 
-    def watch(self, source: "Source", learner: "Learner", progress: "Progress", top_k: "TopK | None" = None) -> None:
+    def watch(
+        self,
+        source: "Source",
+        learner: "Learner",
+        progress: "Progress",
+        top_k: "TopK | None" = None,
+        refreshes: "Refreshes | None" = None,
+    ) -> None:
         """What to look at between steps."""
-        self._source, self._learner, self._progress, self._top_k = source, learner, progress, top_k
+        self._source, self._learner, self._progress = source, learner, progress
+        self._top_k, self._refreshes = top_k, refreshes
         self.metrics.set_learning_rate(self._learning_rate)
 
     def is_alive(self) -> bool:
@@ -155,6 +164,8 @@ class Observation:
         self.metrics.set_lag(lag, max(behind, 0.0))
         if self._top_k is not None:
             self.metrics.set_topk_recall(self._top_k.recall.value)
+        if self._refreshes is not None:
+            self.metrics.set_list_staleness(self._refreshes.staleness_seconds())
         figures = self.quality.rolling()
         self.metrics.set_quality(
             hit_ratio=figures.hit_ratio,

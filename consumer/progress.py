@@ -29,6 +29,7 @@ from consumer.journal import Journal, JournaledSource
 from consumer.lists import LastLists
 from consumer.precopy import Precopy
 from consumer.publish import Mark, Publisher
+from consumer.refreshes import Refreshes
 from consumer.source import CommitFailed, Source
 from model.learner import Learner
 from model.state import state_digest
@@ -97,10 +98,13 @@ class Progress:
         clock: Callable[[], float],
         executor: Executor,
         journal_writer: Executor | None = None,
+        refreshes: Refreshes | None = None,
     ) -> None:
         """`executor` writes checkpoints, `journal_writer` (where there is one) the journal beside the loop; both are
-        this object's from now on, and have one thread each.
+        this object's from now on, and have one thread each. `refreshes` decides which steps have lists; a step before a
+        save always has.
         """
+        self._refreshes = refreshes
         self.counts = Counts()
         self.saved: Manifest | None = None
         """The newest checkpoint, verified when it was read or written."""
@@ -153,7 +157,9 @@ class Progress:
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
         if not stays:
             self._journal.clear()  # its steps cannot be made again from here
-        self._source = JournaledSource(source, self._journal, step, offsets, self._catalogue, self._journal_writer)
+        self._source = JournaledSource(
+            source, self._journal, step, offsets, self._catalogue, self._journal_writer, self._decide
+        )
         self._topic_source = source
         if not stays:
             self._tell(self._store.keep(self._prepare(self._copy())))
@@ -175,6 +181,10 @@ class Progress:
             self.counts.duplicates + counts.duplicates,
             self.counts.dead_letters + counts.dead_letters,
         )
+
+    def _decide(self, more_wait: bool) -> bool:
+        """Whether the next step has lists. What waits for its list is not in a checkpoint: none may begin then."""
+        return self._refreshes is None or self._refreshes.decide(more_wait=more_wait, at_once=self.due())
 
     def note_moved(self, user_rows: NDArray[np.int64]) -> None:
         """A step had events of the users of these rows, or forgot them."""

@@ -30,6 +30,7 @@ from consumer.observation import Observation
 from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
+from consumer.refreshes import Refreshes
 from consumer.source import Source, TopicMissing
 from model.topk import TopK
 
@@ -63,6 +64,7 @@ class Worker:
         self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
+        refreshes = Refreshes(settings.max_staleness_seconds, clock)
         top_k = TopK(
             self.learner,
             settings.k,
@@ -91,6 +93,7 @@ class Worker:
             clock=clock,
             executor=ThreadPoolExecutor(1, "checkpoint"),
             journal_writer=ThreadPoolExecutor(1, "journal"),
+            refreshes=refreshes,
         )
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
@@ -123,6 +126,7 @@ class Worker:
             catalogue=self.catalogue,
             interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
             learner=self.learner,
+            refreshes=refreshes,
             top_k=top_k,
             publisher=publisher,
             lists=ListWriter(
@@ -138,7 +142,7 @@ class Worker:
             observer=self.observation,
             progress=self.progress,
         )
-        self.observation.watch(self.source, self.learner, self.progress, self.parts.top_k)
+        self.observation.watch(self.source, self.learner, self.progress, top_k, refreshes)
 
     def end_offsets(self) -> dict[int, int]:
         """The high watermarks of the events topic now."""

@@ -95,12 +95,14 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.invocation", ("consumer.config", "consumer.environment", "consumer.logs")),
     # The loop names the types of its parts, in the order of the flow; that it makes none of them: `loop_makes_no_part`.
     ("consumer.loop", ("consumer.source", "consumer.journal", "consumer.decode", "consumer.duplicates",
-                       "consumer.records", "consumer.actions", "model.learner", "model.topk", "consumer.lists",
+                       "consumer.records", "consumer.refreshes", "consumer.actions", "model.learner",
+                       "model.topk", "consumer.lists",
                        "consumer.publish", "consumer.metrics", "consumer.progress", "consumer.checkpoint",
                        "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
-                           "consumer.publish", "consumer.source", "consumer.catalogue", "consumer.precopy",
+                           "consumer.publish", "consumer.refreshes", "consumer.source", "consumer.catalogue",
+                           "consumer.precopy",
                            "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
@@ -121,7 +123,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                          "model.ids")),
     ("consumer.reasons", ("producer.events",)),
     ("consumer.actions", ("producer.events", "consumer.kernels.parse", "model.interactions", "model.vocabulary")),
-    ("consumer.lists", ("producer.events", "consumer.records", "consumer.kernels.lists")),
+    ("consumer.lists", ("producer.events", "consumer.refreshes", "consumer.kernels.lists")),
+    ("consumer.refreshes", ("consumer.records",)),
     ("consumer.publish", ("producer.events",)),
     ("consumer.quality", ("model.evaluation",)),
     ("consumer.config", ("consumer.environment",)),

@@ -16,6 +16,7 @@ CONTRACT = {
     "K": "20",
     "BATCH_SIZE": "512",
     "BATCH_WAIT_SECONDS": "0.005",
+    "MAX_STALENESS_SECONDS": "5.0",
     "CHECKPOINT_DIR": "headrace-state",
     "CHECKPOINT_SECONDS": "30.0",
     "CHECKPOINTS_KEPT": "3",

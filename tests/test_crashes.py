@@ -26,8 +26,9 @@ from consumer.config import load
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.lists import LastLists, ListWriter
-from consumer.loop import Parts, learn_and_publish
+from consumer.loop import Parts, learn_and_publish, publish_waiting
 from consumer.modelling import make_learner
+from consumer.refreshes import Refreshes
 from consumer.worker import Worker
 from model.state import state_digest
 from model.topk import TopK
@@ -100,6 +101,7 @@ class Site:
         self.steps = {}
         """Step -> its records, as it was handed out first."""
         self.changes = {}
+        self.has_lists = {}
         """Step -> what it took in of the catalogue."""
         self.starts = 0
         self.crashes = 0
@@ -168,6 +170,7 @@ class Site:
             assert places(first) == places(taken[0]), f"step {stream.step} is made from other records than before"
             changes = self.changes.setdefault(stream.step, list(stream.changes))
             assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
+            assert self.has_lists.setdefault(stream.step, stream.has_lists) == stream.has_lists
 
         stream.take, stream.wait_until_journaled = noted, journaled
 
@@ -195,12 +198,13 @@ def uninterrupted(site):
     settings, publisher = site.settings, FakePublisher()
     learner, counted = make_learner(settings), []
     parts = Parts(
-        source=SimpleNamespace(step=0, changes=(), wait_until_journaled=lambda: None),
+        source=SimpleNamespace(step=0, changes=(), has_lists=True, wait_until_journaled=lambda: None),
         decode=Decoder(),
         seen_ids=RecentEventIds(),
         catalogue=Catalogues(Catalogue(learner.describe), Catalogue(learner.describe_users, rows=ROWS["users"])),
         interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
         learner=learner,
+        refreshes=Refreshes(0, lambda: 0.0),
         top_k=TopK(learner, settings.k, cold_items=settings.cold_items),
         publisher=publisher,
         lists=ListWriter(
@@ -217,7 +221,9 @@ def uninterrupted(site):
     )
     for parts.source.step in sorted(site.steps):
         parts.source.changes = site.changes[parts.source.step]
+        parts.source.has_lists = site.has_lists[parts.source.step]
         learn_and_publish(parts, site.steps[parts.source.step])
+    publish_waiting(parts)
     sums = zip(*((one.learned, one.duplicates, one.dead_letters) for one in counted), strict=True)
     return learner, Counts(*map(sum, sums)), publisher
 

@@ -616,7 +616,7 @@ def test_with_a_writer_the_disk_is_waited_for_before_the_lists_and_not_before_th
     journal, may_write = journals(), threading.Event()
     journal.start_segment(0)
     append = journal.append
-    monkeypatch.setattr(journal, "append", lambda *step: (may_write.wait(10), append(*step)))
+    monkeypatch.setattr(journal, "append", lambda *step, **more: (may_write.wait(10), append(*step, **more)))
     source = fresh(topic)
 
     with ThreadPoolExecutor(1) as writer:
@@ -636,7 +636,7 @@ def test_what_the_disk_refuses_is_raised_before_the_lists(journals, monkeypatch)
     topic.append(0, b"a")
     journal = journals()
     journal.start_segment(0)
-    monkeypatch.setattr(journal, "append", lambda *_step: (_ for _ in ()).throw(OSError("the disk is full")))
+    monkeypatch.setattr(journal, "append", lambda *_step, **_more: (_ for _ in ()).throw(OSError("the disk is full")))
     source = fresh(topic)
 
     with ThreadPoolExecutor(1) as writer:

@@ -25,6 +25,7 @@ from consumer.lists import (
     warm_up,
 )
 from consumer.records import Taken
+from consumer.refreshes import Touches
 from model.topk import Lists
 from model.vocabulary import Vocabulary
 from producer.events import Recommendations, ScoredItem, SourceEvent, encode
@@ -447,10 +448,10 @@ def signatures():
 def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
     records = [Record(1, 5), Record(9, 9), Record(2, 9), Record(0, 3), Record(0, 0), Record(0, 4)]
     taken = Taken([replace(one, time_ms=TIME_MS + one.place) for one in records])
-    users_B = np.array([7, 4, 7, -1, 3])
-    place_B = np.array([0, 2, 3, 4, 5])  # the second record is no event
+    # the second record is no event
+    touches = Touches.of(np.array([7, 4, 7, -1, 3]), taken, np.array([0, 2, 3, 4, 5]))
 
-    behind = ListWriter.behind(np.array([4, 7]), users_B, taken, place_B)
+    behind = ListWriter.behind(np.array([4, 7]), touches)
 
     assert [array.tolist() for array in behind] == [
         [0, 1, 3],
@@ -459,7 +460,7 @@ def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
         [9, 3],
         [TIME_MS + 9, TIME_MS + 3],
     ]
-    other_order = ListWriter.behind(np.array([7, 4]), users_B, taken, place_B)
+    other_order = ListWriter.behind(np.array([7, 4]), touches)
     assert other_order.starts_U.tolist() == [0, 2, 3]
     assert other_order.offset_U.tolist() == [3, 9]
 
@@ -467,8 +468,8 @@ def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
 def test_no_lists_have_no_events_behind_them():
     nothing = np.zeros(0, dtype=np.int64)
 
-    for users_B in ([], [-1], [5]):
-        taken = Taken([Record(0, 0)])
-        behind = ListWriter.behind(nothing, np.array(users_B, dtype=np.int64), taken, nothing[: len(users_B)])
+    for users in ([], [-1], [5]):
+        touches = Touches.of(np.array(users, dtype=np.int64), Taken([Record(0, 0)]), np.zeros(len(users), np.int64))
+        behind = ListWriter.behind(nothing, touches)
         assert behind.starts_U.tolist() == [0]
         assert len(behind.times_E) == len(behind.offset_U) == 0

@@ -29,6 +29,7 @@ CONTRACT = {
     "headrace_drift_total": ("counter", set()),
     "headrace_refused_steps_total": ("counter", set()),
     "headrace_topk_recall_ratio": ("gauge", set()),
+    "headrace_list_staleness_seconds": ("gauge", set()),
     "headrace_learning_rate": ("gauge", set()),
     "headrace_vocabulary_rows": ("gauge", {"kind"}),
     "headrace_evicted_rows_total": ("counter", {"kind"}),

@@ -23,6 +23,7 @@ from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, keep_progress, learn_and_publish, run
 from consumer.offsets import Reset
 from consumer.progress import Progress
+from consumer.refreshes import Refreshes
 from model.learner import Learner, LearnerSettings
 from model.topk import TopK
 from producer.events import Recommendations
@@ -176,6 +177,7 @@ class FakeWorker:
         reset: Reset | None = None,
         every_seconds: float = float("inf"),
         settings: LearnerSettings = SMALL,
+        max_staleness_seconds: float = 0.0,
         publish_always: bool = False,
         executor: Executor | None = None,
     ) -> None:
@@ -194,6 +196,7 @@ class FakeWorker:
         )
         self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
+        self.refreshes = Refreshes(max_staleness_seconds, self.clock)
         self.top_k = TopK(self.learner, 3)
         self.progress = Progress(
             topic=topic.name,
@@ -209,6 +212,7 @@ class FakeWorker:
             flush_seconds=1,
             clock=self.clock,
             executor=self.executor,
+            refreshes=self.refreshes,
         )
         self.epoch = self.store.acquire()
         try:
@@ -223,6 +227,7 @@ class FakeWorker:
             catalogue=self.catalogue,
             interpret=Interpreter({"skip": -0.5}, 1.0, 1.0),
             learner=self.learner,
+            refreshes=self.refreshes,
             top_k=self.top_k,
             publisher=self.publisher,
             lists=ListWriter(

@@ -125,7 +125,7 @@ class Site:
         """Each step since the oldest checkpoint and its records in the order in which they were learned."""
         found = {(message.partition(), message.offset()): message for message in self.events()}
         oldest = CheckpointStore(self.settings.checkpoint_dir).oldest_step()
-        for step, runs, _ in Journal(self.settings.checkpoint_dir / "journal").steps_after(oldest):
+        for step, runs, *_ in Journal(self.settings.checkpoint_dir / "journal").steps_after(oldest):
             yield step, [found[run.partition, offset] for run in runs for offset in range(run.first, run.next)]
 
 

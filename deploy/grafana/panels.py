@@ -220,6 +220,13 @@ ROWS: dict[str, list[Panel]] = {
             ],
         ),
         Panel(
+            title="Lists put off",
+            unit="s",
+            bad="Above 0 for minutes: events come faster than lists are made, and each user gets only the newest.",
+            do="A burst passes by itself. If it lasts, give the worker a faster core or a GPU, or lower HEADRACE_K.",
+            queries=[Query("max(headrace_list_staleness_seconds)", "oldest event without its list")],
+        ),
+        Panel(
             title="Recall of fast lists",
             unit="percentunit",
             bad="Below HEADRACE_TOPK_RECALL for long: all lists are exact then, and slower.",
