@@ -78,7 +78,9 @@ def test_ranks_are_those_of_the_protocol_at_every_batch_size(rules, batch_size, 
 def test_ranks_of_simpler_encoders_are_those_of_the_protocol_too(encoder):
     stream = random_stream(21, events=160)
     rates = RankingRates(optimizer="sgd", rate=0.05)  # Adagrad's first steps bring items too near to each other to tell
-    learner, other = (small_learner(dtype=torch.float64, encoder=encoder, ranking=rates, smallest_piece=20) for _ in range(2))
+    learner, other = (
+        small_learner(dtype=torch.float64, encoder=encoder, ranking=rates, smallest_piece=20) for _ in range(2)
+    )
 
     steps = run(learner, stream, 20)
 
