@@ -130,8 +130,8 @@ def soften(
 ) -> None:
     """Turn what `combine_and_rank` left into the gradient of `model.losses.softmax_loss` by the scores, in place.
 
-    `bits_I` and `powers_I` are room to work in (see `exponentials`). Also its losses, and the gradient by the weights of
-    popularity, features and repeats, added to the last arrays.
+    `bits_I` and `powers_I` are room to work in (see `exponentials`). Also its losses, and the gradient by the weights
+    of popularity, features and repeats, added to the last arrays.
     """
     items = scores_BI.shape[1]
     smallest = scores_BI.dtype.type(np.exp(FLOOR) * 1.001)
