@@ -4,7 +4,9 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
 
     take        source        records in offset order: Kafka in, offsets, not what a payload means
                 journal       the cut of each step, remembered before its lists go out; made again after a crash
-    decode      decode        bytes -> events and rejects (reasons: why a payload was refused)
+                records       what one take brought, as columns
+    decode      decode        bytes -> events as columns, and rejects (kernels/parse: the plain ones, compiled;
+                              reasons: why a payload was refused)
                 duplicates    events that came before
                 actions       what an event means to the model
     learn       (model)       model.learner: rank each event, then learn

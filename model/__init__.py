@@ -1,10 +1,11 @@
 """The model: embeddings that learn from a stream, one micro-batch at a time.
 
-Reading order: interactions (what comes in) · learner (test, then learn: the whole step) · live (what moves event
-by event inside a batch: history, seen, counts) · encoders (history -> user vector) · losses and negatives ·
-ratings (the other head) · tables and optimizers (rows that grow, and how they move) · topk (the lists;
-item_index and kernels/scan find them, recall measures the loose ones) ·
-evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
+Reading order: interactions (what comes in) · ids and vocabulary (ids become rows) · learner (test, then learn: the
+whole step) · live (what moves event by event inside a batch: history, seen, counts) · encoders (history -> user
+vector) · ranking (the score, and its step; sampled for large catalogues) · losses and negatives · ratings (the other
+head) · content and user_content (what is said of items, and of users) · tables and optimizers (rows that grow, and how
+they move) · topk (the lists; item_index and kernels/scan find them, recall measures the loose ones) · evaluation
+(rank -> HR, NDCG, MRR) · state (digest, save and load).
 
 Shapes are in the names of arrays:
 
