@@ -39,8 +39,8 @@ RANKED_ITEMS = 128
 """Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
 an event with its list (docs/speed.md)."""
 
-PIECES = 12
-"""No more than a 12th of what was learned before is learned by one gradient step."""
+PIECES = 10
+"""No more than a tenth of what was learned before is learned by one gradient step."""
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]

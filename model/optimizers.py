@@ -7,6 +7,7 @@ Adagrad: Duchi et al. 2011. Adam: Kingma and Ba 2015; by row and lazily, as for 
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,10 +94,16 @@ class Adagrad:
         self._squares = _Gathered(table, 1)
 
     def step(self, rows: Tensor | None, gradient: Tensor) -> None:
-        squares = self._squares.values
-        if rows is not None and gradient.device.type == "cpu":
-            adagrad_rows(self.table.values.numpy(), squares.numpy(), rows.numpy(), gradient.numpy(), self.rate, TINY)
+        if gradient.device.type != "cpu":
+            self._step_anywhere(rows, gradient)
             return
+        rows_T = np.arange(len(gradient)) if rows is None else rows.numpy()
+        values, squares = self.table.values.numpy(), self._squares.values.numpy()
+        adagrad_rows(values, squares, rows_T, gradient.numpy(), self.rate, TINY)
+
+    def _step_anywhere(self, rows: Tensor | None, gradient: Tensor) -> None:
+        """The plain torch twin of the kernel, for GPUs."""
+        squares = self._squares.values
         mean_square = gradient.square().mean(1, keepdim=True)
         if rows is None:
             squares.add_(mean_square)

@@ -253,8 +253,8 @@ class RankingHead:
         ranks_B = self._rank_on_cpu(live, batch, features, scores_BI, np.arange(len(weights_B)), 0)
         losses_B = np.zeros(len(weights_B))
         if learns:
-            scores_BI.exp_()
             scores = scores_BI.numpy()
+            bits_I = np.empty(scores.shape[1], dtype=np.int32)
             by = {name: gradient.numpy() for name, gradient in self.mix.gradients.items()}
             soften(
                 scores,
@@ -268,6 +268,8 @@ class RankingHead:
                 features.items_E,
                 features.values_E,
                 windows.items_BW,
+                bits_I,
+                bits_I.view(np.float32),
                 losses_B,
                 by["popularity"],
                 by["together"],

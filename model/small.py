@@ -7,6 +7,7 @@ or the mix they steer stays what somebody once guessed (measured: docs/quality.m
 import torch
 from torch import Tensor
 
+from model.kernels.optimizers import adagrad_elements
 from model.optimizers import TINY
 
 
@@ -30,6 +31,14 @@ class SmallParameters:
     def step(self) -> None:
         """Move against the gathered gradients, and begin to gather anew."""
         gradient = self._all_gradients
+        if gradient.device.type == "cpu":
+            values, squares_N = self._all_values.numpy(), self._all_squares.numpy()
+            adagrad_elements(values, squares_N, gradient.numpy(), self.rate, TINY)
+            return
+        self._step_anywhere(gradient)
+
+    def _step_anywhere(self, gradient: Tensor) -> None:
+        """The plain torch twin of the kernel, for GPUs."""
         squares = self._all_squares.addcmul_(gradient, gradient)
         self._all_values.addcdiv_(gradient, (squares + TINY).sqrt_(), value=-self.rate)
         gradient.zero_()
@@ -40,7 +49,7 @@ class SmallParameters:
 
     def gathered_square(self) -> Tensor:
         """Sum of the squares of what was gathered since the last step."""
-        return self._all_gradients.square().sum()
+        return torch.dot(self._all_gradients, self._all_gradients)
 
     def state(self) -> dict[str, Tensor]:
         return {**self.values, **{f"{name}.squares": squares for name, squares in self._squares.items()}}

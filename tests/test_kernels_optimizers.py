@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.optimizers import adagrad_rows
+from model.kernels.optimizers import adagrad_elements, adagrad_rows
 
 
 @pytest.mark.parametrize("kernel", [adagrad_rows, interpreted(adagrad_rows)], ids=["compiled", "interpreted"])
@@ -20,3 +20,17 @@ def test_rows_move_by_the_formula_and_others_stay(kernel, width):
 
     np.testing.assert_allclose(values, expected)
     np.testing.assert_allclose(squares, gathered)
+
+
+@pytest.mark.parametrize("kernel", [adagrad_elements, interpreted(adagrad_elements)], ids=["compiled", "interpreted"])
+def test_numbers_move_by_the_formula_and_their_gradient_is_gone(kernel):
+    draw = np.random.default_rng(5)
+    values, squares, gradient = draw.normal(size=11), draw.random(11), draw.normal(size=11)
+    gathered = squares + gradient**2
+    expected = values - 0.1 * gradient / np.sqrt(gathered + 1e-10)
+
+    kernel(values, squares, gradient, 0.1, 1e-10)
+
+    np.testing.assert_allclose(values, expected)
+    np.testing.assert_allclose(squares, gathered)
+    assert not gradient.any()

@@ -340,7 +340,7 @@ def test_a_young_learner_takes_a_large_batch_in_pieces_that_grow_with_what_it_ha
 
     at = entered = 0
     while at < len(stream):
-        sizes.append(max(16, entered // 12))
+        sizes.append(max(16, entered // 10))
         piece = stream[at : at + sizes[-1]]
         cut.test_then_learn(piece, 7)
         entered += sum(event.weight > 0 or event.rating is not None for event in piece)

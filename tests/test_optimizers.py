@@ -162,3 +162,16 @@ def test_fading_by_one_changes_nothing(name):
         plain.step(None, gradient)
 
     assert torch.equal(ours.values, other.values)
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([4, 1, 2])], ids=["all", "some"])
+def test_the_adagrad_of_gpus_moves_rows_as_the_kernel_does(rows):
+    ours, twin = table(6, 11), table(6, 11)
+    kernel, plain = make_optimizer("adagrad", ours, 0.1), make_optimizer("adagrad", twin, 0.1)
+
+    for gradient in gradients(8, 5, 6 if rows is None else 3, 11):
+        kernel.step(rows, gradient)
+        plain._step_anywhere(rows, gradient)
+
+    torch.testing.assert_close(ours.values, twin.values)
+    torch.testing.assert_close(kernel.state()["squares"], plain.state()["squares"])

@@ -85,3 +85,16 @@ def test_loading_keeps_the_tensors_that_others_hold():
     small.load({**parameters().state(), "one": torch.tensor([7.0, 8.0]).double()})
 
     assert held.tolist() == [7, 8]
+
+
+def test_on_gpus_they_move_as_by_the_kernel():
+    ours, twin = parameters(), parameters()
+    for seed in range(5):
+        for small in (ours, twin):
+            gather(small, torch.Generator().manual_seed(seed))
+        ours.step()
+        twin._step_anywhere(twin._all_gradients)
+
+    for name, value in ours.state().items():
+        torch.testing.assert_close(value, twin.state()[name])
+    assert not any(gradient.any() for gradient in [*ours.gradients.values(), *twin.gradients.values()])

@@ -110,8 +110,8 @@ class RecencyEncoder:
         self.small.load(state)
 
     def _sum(self, windows: Windows, items_ID: Tensor) -> tuple[Tensor, NDArray[np.floating]]:
-        users_BD = items_ID.new_zeros((len(windows), items_ID.shape[1]))
-        weights_BGW = np.zeros((len(windows), len(self._widths_G), windows.items_BW.shape[1]), users_BD.numpy().dtype)
+        users_BD = items_ID.new_empty((len(windows), items_ID.shape[1]))
+        weights_BGW = np.empty((len(windows), len(self._widths_G), windows.items_BW.shape[1]), users_BD.numpy().dtype)
         sum_bags(
             windows.items_BW,
             windows.gaps_BW,

@@ -40,3 +40,13 @@ def adagrad_rows(
         while column < width:
             values_ID[row, column] += factor * gradient_TD[place, column]
             column += 1
+
+
+@compiled_loosely
+def adagrad_elements(values_N: Floats, squares_N: Floats, gradient_N: Floats, rate: float, tiny: float) -> None:
+    """squares += gradient^2; values -= rate * gradient / sqrt(squares + tiny), number by number; gradient becomes 0."""
+    for place in range(values_N.shape[0]):
+        by = gradient_N[place]
+        squares_N[place] += by * by
+        values_N[place] -= rate * by / np.sqrt(squares_N[place] + tiny)
+        gradient_N[place] = 0

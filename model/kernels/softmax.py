@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled_loosely
+from model.kernels.exponentials import exponentials
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -109,7 +110,7 @@ def combine_and_rank(
 
 @compiled_loosely
 def soften(
-    exponentials_BI: Floats,
+    scores_BI: Floats,
     targets_B: Ints,
     weights_B: Floats,
     enters_B: Flags,
@@ -120,25 +121,29 @@ def soften(
     feature_items_E: Rows,
     feature_values_E: Floats,
     repeat_items_BW: Rows,
+    bits_I: Rows,
+    powers_I: NDArray[np.float32],
     losses_B: Doubles,
     popularity_gradient_L: Floats,
     feature_gradient_L: Floats,
     repeat_gradient_W: Floats,
 ) -> None:
-    """Turn e^(score - best) into the gradient of `model.losses.softmax_loss` by the scores, in place.
+    """Turn what `combine_and_rank` left into the gradient of `model.losses.softmax_loss` by the scores, in place.
 
-    Also its losses, and the gradient by the weights of popularity, features and repeats, added to the last arrays.
+    `bits_I` and `powers_I` are room to work in (see `exponentials`). Also its losses, and the gradient by the weights
+    of popularity, features and repeats, added to the last arrays.
     """
-    items = exponentials_BI.shape[1]
-    smallest = np.exp(FLOOR) * 1.001
-    for event in range(exponentials_BI.shape[0]):
-        row = exponentials_BI[event]
+    items = scores_BI.shape[1]
+    smallest = scores_BI.dtype.type(np.exp(FLOOR) * 1.001)
+    for event in range(scores_BI.shape[0]):
+        row = scores_BI[event]
         target = targets_B[event]
         weight = weights_B[event]
         if weight == 0:
             for item in range(items):
                 row[item] = 0
         else:
+            exponentials(row, items, bits_I, powers_I)
             whole = row[0] - row[0]
             for item in range(items):
                 value = row[item] if row[item] > smallest else row[item] - row[item]
@@ -153,14 +158,14 @@ def soften(
                 losses_B[event] = weight * np.log1p(-own)
                 pull = weight * own / (1 - own)
             scale = pull / whole
-            for item in range(items):
-                row[item] *= scale
-            row[target] -= pull
-            length = lengths_B[event]
             by_popularity = row[0] - row[0]
             for item in range(items):
-                by_popularity += row[item] * log_count_I[item]
-            popularity_gradient_L[length] += by_popularity
+                value = row[item] * scale
+                row[item] = value
+                by_popularity += value * log_count_I[item]
+            row[target] -= pull
+            length = lengths_B[event]
+            popularity_gradient_L[length] += by_popularity - pull * log_count_I[target]
             by_feature = row[0] - row[0]
             for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
                 by_feature += row[feature_items_E[entry]] * feature_values_E[entry]
