@@ -14,6 +14,7 @@ from consumer.commands.evaluate import Evaluation
 from consumer.config import Settings, load
 from consumer.modelling import warm_up
 from model.encoders.choice import ENCODERS
+from model.interactions import Interactions
 
 DEFAULT: Final[str] = Settings.model_fields["encoder"].default
 ENCODER_NAMES: Final = tuple(ENCODERS)
@@ -51,8 +52,12 @@ def measure(
         to_model(event, settings.action_weights, settings.default_weight, settings.rating_weight)
         for event in workload.events
     ]
+    batches = [
+        Interactions.of([meaning for meaning in meanings[start : start + batch_size] if meaning is not None])
+        for start in range(0, len(meanings), batch_size)
+    ]
     started = time.process_time()
-    steps = [evaluation.learn(meanings[start : start + batch_size]) for start in range(0, len(meanings), batch_size)]
+    steps = [evaluation.learn(batch) for batch in batches]
     seconds = time.process_time() - started
     return Outcome(
         ranks_E=np.concatenate([step.ranks_B for step in steps]),

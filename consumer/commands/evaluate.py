@@ -20,7 +20,7 @@ from consumer.cold import ColdFigures
 from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
 from consumer.quality import LiveQuality
-from model.interactions import Forget, Interaction
+from model.interactions import Forget, Interaction, Interactions
 from model.learner import Step
 from producer import datasets
 from producer.events import Event
@@ -61,13 +61,13 @@ def run(
         learn.learner.describe({item.item_id: content_of(item) for item in data.items})
         learn.learner.describe_users({user.user_id: user_content_of(user) for user in data.users})
     with _rank_writer(ranks) as write:
-        started = time.perf_counter()
         for start in range(0, len(meanings), settings.batch_size):
             batch = meanings[start : start + settings.batch_size]
-            step = learn.learn(batch)
+            entries = [meaning for meaning in batch if meaning is not None]
+            step = learn.learn(Interactions.of(entries))
+            learn.cold.observe(entries, step.ranked_B, step.ranks_B)
             if write is not None:
                 write.writerows(rank_rows(start, batch, step))
-        seconds = time.perf_counter() - started
     figures = learn.quality.total()
     return {
         "events": len(meanings),
@@ -78,7 +78,7 @@ def run(
         "rmse": _number(figures.rmse),
         "mae_median": _number(figures.mae_median),
         "seconds": round(time.perf_counter() - began, 3),
-        "events_per_second": round(len(meanings) / seconds, 1) if meanings else 0.0,
+        "events_per_second": round(len(meanings) / learn.seconds, 1) if meanings else 0.0,
         "batch_size": settings.batch_size,
         "encoder": settings.encoder,
         "settings": {
@@ -99,11 +99,13 @@ class Evaluation:
         self.learner = make_learner(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
         self.quality = LiveQuality(window=settings.quality_window)
         self.cold = ColdFigures()
+        self.seconds = 0.0
+        """Spent on ranking and learning."""
 
-    def learn(self, batch: Sequence[Meaning]) -> Step:
-        entries = [meaning for meaning in batch if meaning is not None]
-        step = self.learner.test_then_learn(entries)
-        self.cold.observe(entries, step.ranked_B, step.ranks_B)
+    def learn(self, batch: Interactions) -> Step:
+        started = time.perf_counter()
+        step = self.learner.test_then_learn(batch)
+        self.seconds += time.perf_counter() - started
         self.quality.observe(
             ranked_B=step.ranked_B,
             ranks_B=step.ranks_B,
