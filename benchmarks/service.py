@@ -144,6 +144,14 @@ class Service:
 
 
 def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, object]) -> Settings:
-    """The defaults of `headrace run`, save for what a benchmark has to give; the environment is not looked at."""
-    fixed = {"bootstrap_servers": bootstrap_servers, "events_topic": EVENTS_TOPIC, "checkpoint_dir": folder}
+    """The defaults of `headrace run`, save for what a benchmark has to give; the environment is not looked at.
+
+    No list is put off: rates are those of a list for every touched user at every step.
+    """
+    fixed = {
+        "bootstrap_servers": bootstrap_servers,
+        "events_topic": EVENTS_TOPIC,
+        "checkpoint_dir": folder,
+        "max_staleness_seconds": 0.0,  # every touched user gets a list at every step
+    }
     return load({**fixed, **given}, environment={})
