@@ -35,7 +35,6 @@ def consume_and_decode(bootstrap_servers: str, stream: Stream) -> dict[str, Any]
 
 def _consume(bootstrap_servers: str, stream: Stream, *, decode: bool) -> dict[str, Any]:
     decoder = Decoder()
-    decoder(Taken([]))  # its parser is compiled here, once on a machine
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,

@@ -135,6 +135,7 @@ class Decoder:
         self._max_future_ms = int(max_future_seconds * 1000)
         self._max_event_bytes = max_event_bytes
         self._decode: Final = msgspec.json.Decoder(Event).decode
+        self(Taken([]))  # the parser is compiled now, not when the first event is here
 
     def __call__(self, taken: Taken) -> tuple[Events, list[Reject]]:
         """The accepted events and the rejects, each in the order of the records; both empty for no records."""
@@ -212,7 +213,8 @@ class _Columns:
     ) -> None:
         """`read_lengths_R` is not above 0 where a value must not be read."""
         size = len(values)
-        self.buffer = np.frombuffer(b"".join(filter(None, values)), dtype=np.uint8)
+        # A bytearray, so that the array may be written to: other types of array are compiled for anew.
+        self.buffer = np.frombuffer(bytearray(b"".join(filter(None, values))), dtype=np.uint8)
         lengths_R = np.maximum(lengths_R, 0)
         self.type_R = np.empty(size, dtype=np.int8)
         self.start_SR = np.empty((SPANS, size), dtype=np.int64)

@@ -30,10 +30,11 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
 
 def warm_up(settings: Settings) -> None:
     """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait."""
+    low, high = settings.rating_min, settings.rating_max
     for full_softmax_items in (settings.full_softmax_items, 0):  # a large catalogue is learned by kernels of its own
         learner = make_learner(settings.model_copy(update={"full_softmax_items": full_softmax_items}))
         learner.test_then_learn(
-            [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, settings.rating_min + n % 2) for n in range(32)]
+            [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, low + (high - low) * n / 31) for n in range(32)]
         )
     TopK(learner, settings.k).lists_of(["user 1"])
     if learner.device.type == "cpu":

@@ -328,6 +328,7 @@ class Learner:
         rated_B = ~np.isnan(ratings_B)
         enters_B = (weights_B > 0) | rated_B
         earlier_B, means_B = self.means.find_then_count(users_B, enters_B, ratings_B, self.live.history.pushed_U)
+        ranked_B = enters_B & self._is_ranked(users_B)
         found = self.live.pass_over(
             users_B,
             items_B,
@@ -337,8 +338,8 @@ class Learner:
             window=self.settings.window,
             strictly_before=self.settings.strictly_before,
             allow_repeats=self.settings.allow_repeats,
+            ranked_B=ranked_B,
         )
-        ranked_B = enters_B & self._is_ranked(users_B)
         said = self._said_then_noted(users_B, earlier_B, enters_B, self._notes(batch))
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked)

@@ -27,7 +27,7 @@ class Found:
     counts_B: Ints
     """How often the event's item had been chosen."""
     popularity_rank_B: Ints
-    """Rank of the event's item by count among the candidates, from 0; -1 where the item was not known."""
+    """Rank of the event's item by count among the candidates, from 0; -1 where it was not known, or is not wanted."""
     seen_start_B: Ints
     seen_length_B: Ints
     """Where the user's seen items lie in the pool, and how many there were."""
@@ -81,8 +81,12 @@ class LiveState:
         window: int,
         strictly_before: bool,
         allow_repeats: bool,
+        ranked_B: NDArray[np.bool_] | None = None,
     ) -> Found:
-        """Let the events of a batch move the state in order; what each one found is returned."""
+        """Let the events of a batch move the state in order; what each one found is returned.
+
+        `ranked_B`: whose popularity rank is wanted, by default everybody's.
+        """
         size = len(users_B)
         self.seen.reserve(users_B)
         self.counts.reserve(items_B)
@@ -99,6 +103,7 @@ class LiveState:
             times_B,
             enters_B,
             kinds_B,
+            np.ones(size, dtype=np.bool_) if ranked_B is None else ranked_B,
             self.history.items_UH,
             self.history.times_UH,
             self.history.kinds_UH,

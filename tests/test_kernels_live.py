@@ -11,7 +11,7 @@ from model.kernels.live import live_pass
 USERS, ITEMS, EVENTS, DEPTH, WINDOW = 5, 40, 400, 6, 4
 
 
-def arguments(seed, strictly_before, allow_repeats):
+def arguments(seed, strictly_before, allow_repeats, ranked_share=0.7):
     draw = np.random.default_rng(seed)
     room = ITEMS + EVENTS
     return [
@@ -20,6 +20,7 @@ def arguments(seed, strictly_before, allow_repeats):
         np.sort(draw.integers(50, size=EVENTS)),
         draw.random(EVENTS) < 0.8,
         draw.integers(6, size=EVENTS).astype(np.int8),
+        draw.random(EVENTS) < ranked_share,
         np.full((USERS, DEPTH), -1, dtype=np.int32),
         np.zeros((USERS, DEPTH), dtype=np.int64),
         np.zeros((USERS, DEPTH), dtype=np.int8),
@@ -70,7 +71,7 @@ def test_the_two_tables_by_count_agree_with_the_counts():
 
     live_pass(*given)
 
-    known, count, with_count, above_count = given[12:16]
+    known, count, with_count, above_count = given[13:17]
     for value in range(len(with_count)):
         assert with_count[value] == (count[known] == value).sum()
         assert above_count[value] == (count[known] > value).sum()
@@ -81,7 +82,7 @@ def test_every_place_of_what_is_found_is_written():
 
     live_pass(*given)
 
-    assert all((array != -7).all() for array in given[18:])
+    assert all((array != -7).all() for array in given[19:])
 
 
 def test_without_strictly_before_the_full_windows_are_left_to_the_caller():
@@ -89,4 +90,16 @@ def test_without_strictly_before_the_full_windows_are_left_to_the_caller():
 
     live_pass(*given)
 
-    assert (given[22] == -7).all()
+    assert (given[23] == -7).all()
+
+
+def test_who_is_ranked_changes_the_popularity_ranks_alone():
+    everybody, some = arguments(12, False, False, ranked_share=1.0), arguments(12, False, False, ranked_share=0.5)
+    ranked_B = some[5]
+
+    live_pass(*everybody)
+    live_pass(*some)
+
+    np.testing.assert_array_equal(some[-1], np.where(ranked_B, everybody[-1], -1))
+    for one, other in zip((*everybody[:5], *everybody[6:-1]), (*some[:5], *some[6:-1]), strict=True):
+        np.testing.assert_array_equal(one, other)

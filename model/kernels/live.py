@@ -23,6 +23,7 @@ def live_pass(
     times_B: Ints,
     enters_B: Flags,
     kinds_B: Small,
+    ranked_B: Flags,
     history_items_UH: Rows,
     history_times_UH: Ints,
     history_kinds_UH: Small,
@@ -49,9 +50,10 @@ def live_pass(
     """Fill the arrays from `items_BW` on with what each event finds; advance history, seen sets and counts.
 
     `enters_B` marks the events of positive weight and the ratings: only they enter history, seen set and
-    popularity. `items_with_count[c]` is the number of known items with count c, `items_above_count[c]` of those
-    with more: they make the popularity rank of an item a look-up instead of a scan. Room for the whole batch must
-    have been reserved in `seen_pool` and in the two count arrays.
+    popularity. Popularity ranks are found for `ranked_B` only, -1 elsewhere. `items_with_count[c]` is the number of
+    known items with count c, `items_above_count[c]` of those with more: they make the popularity rank of an item a
+    look-up instead of a scan. Room for the whole batch must have been reserved in `seen_pool` and in the two count
+    arrays.
     """
     depth = history_items_UH.shape[1]
     for event in range(users_B.shape[0]):
@@ -83,19 +85,23 @@ def live_pass(
         seen_length_B[event] = length
         count = count_I[item]
         counts_B[event] = count
-        better = items_above_count[count]
-        ties = items_with_count[count] - 1
         has = False
         for position in range(start, start + length):
-            other = seen_pool[position]
-            if other == item:
+            if seen_pool[position] == item:
                 has = True
-            elif not allow_repeats:
-                if count_I[other] > count:
-                    better -= 1
-                elif count_I[other] == count:
-                    ties -= 1
-        popularity_rank_B[event] = better + ties // 2 if known_I[item] else -1
+                break
+        popularity_rank_B[event] = -1
+        if known_I[item] and ranked_B[event]:
+            better = items_above_count[count]
+            ties = items_with_count[count] - 1
+            if not allow_repeats:
+                for position in range(start, start + length):
+                    other = seen_pool[position]
+                    if count_I[other] > count:
+                        better -= 1
+                    elif count_I[other] == count and other != item:
+                        ties -= 1
+            popularity_rank_B[event] = better + ties // 2
 
         if not known_I[item]:
             known_I[item] = True
