@@ -66,7 +66,7 @@ class Plan:
 
 
 QUICK = Plan(
-    stream=Stream(events=600_000), phase_seconds=3.0, freshness_seconds=4.0, drain_seconds=4.0, bare_readings=2
+    stream=Stream(events=600_000), phase_seconds=3.0, freshness_seconds=6.0, drain_seconds=4.0, bare_readings=2
 )
 RECENCY: Final[dict[str, object]] = {"encoder": "recency", "embedding_dim": 64}
 """What the ratios are of: see docs/speed.md."""

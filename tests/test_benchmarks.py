@@ -147,8 +147,8 @@ def test_steady_sending_keeps_to_its_rate() -> None:
 # --- what is made of the times ---
 
 
-def test_quantiles_leave_the_first_second_out() -> None:
-    slow_start = [9.0] * 100 + [0.001 * n for n in range(1, 101)]
+def test_quantiles_leave_the_first_two_seconds_out() -> None:
+    slow_start = [9.0] * 200 + [0.001 * n for n in range(1, 101)]
 
     found = quantiles(slow_start, rate=100)
 
