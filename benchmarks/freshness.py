@@ -2,7 +2,8 @@
 
 Both clocks start at the record's timestamp, set by the sender's client in whole milliseconds. The worker's stops as
 `headrace_freshness_seconds` does. The hops' stops when a reader has the record that a relay, which does nothing else,
-has passed on: a topic in, a topic out, as the worker has. The first two seconds, until everything is connected, are left out on both sides.
+has passed on: a topic in, a topic out, as the worker has. The first two seconds, until
+everything is connected, are left out on both sides.
 """
 
 import time
@@ -25,7 +26,7 @@ LOW_LATENCY: Final = {"fetch.wait.max.ms": 1, "fetch.queue.backoff.ms": 1}
 
 
 def quantiles(seconds: list[float], rate: float, missing: int = 0) -> dict[str, float]:
-    """p50, p99, p99.9 in milliseconds, without the first two seconds; `missing` ones have waited longer than all others."""
+    """p50, p99, p99.9 in ms, without the first two seconds; `missing` ones have waited longer than all others."""
     steady = sorted(seconds[int(SKIPPED_SECONDS * rate) :] or seconds)
     if not steady:
         raise ValueError("no event was timed at all")
