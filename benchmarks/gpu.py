@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.introduction import introduce, item_id, user_id
@@ -87,8 +86,7 @@ def measure(
     learner = Learner(LearnerSettings(), device=device)
     introduce(learner, stream)
     batches = _batches(stream)
-    listed = [user_id(user) for user in range(users)]
-    rows_U = np.array([learner.users.row(user) for user in listed], dtype=np.int64)
+    rows_U = learner.users.find([user_id(user) for user in range(users)])
     top_k, width = TopK(learner, K), learner.settings.width
     times: dict[str, float] = {}
     for name, share in (("step", 0.0), ("ranked_step", 1.0)):
@@ -100,7 +98,7 @@ def measure(
         # Forward once, backward twice as much; the rows that move are read and written.
         flops = 2 * BATCH * width * (3 * negatives + 3 * window + (scored - negatives))
         times[f"{name}_floor_ms"] = peak.floor_ms(flops, 4 * width * (2 * rows + (items if share else 0)))
-    times["top_k_ms"] = _median_ms(lambda: top_k.lists_of(listed), device, seconds)
+    times["top_k_ms"] = _median_ms(lambda: top_k(rows_U), device, seconds)
     # Some users at a time, as top-k itself does: all at once would not fit for a million items.
     size = max(1, (1 << 24) // items)
     parts = [rows_U[start : start + size] for start in range(0, users, size)]

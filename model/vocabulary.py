@@ -1,7 +1,7 @@
 """Ids become rows: a new id gets the next row, a removed id gives its row back.
 
 Knows nothing of what the rows hold. The ids lie in one blob and are found by a compiled index (`model.kernels.ids`);
-about 40 bytes an id of 8 characters, and no call takes longer for there being many (measured: docs/speed.md).
+the index moves to a larger table some rows at a time, so that no call has to move all of them.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,10 @@ MOST_LOAD = 0.5
 """Share of the slots of the index that may be taken."""
 MOVED_AT_ONCE = 4096
 """Rows that a call moves to a larger index, at least."""
+
+_Index = tuple[
+    NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]
+]
 
 
 class Vocabulary:
@@ -50,38 +54,14 @@ class Vocabulary:
         ids = ids if isinstance(ids, Ids) else Ids.of(ids)
         rows_B = np.empty(len(ids), dtype=np.int64)
         self._make_room(len(ids), int(ids.length_B.sum()))
-        kernel.intern(
-            ids.buffer,
-            ids.start_B,
-            ids.length_B,
-            self._slots,
-            self._old_slots,
-            self.hash_R,
-            self.blob,
-            self.start_R,
-            self.length_R,
-            self._free,
-            self._counters,
-            rows_B,
-        )
+        kernel.intern(ids.buffer, ids.start_B, ids.length_B, *self._index(), self._free, self._counters, rows_B)
         return rows_B
 
     def find(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
         """The row of each id, -1 where it has none; nobody gets one."""
         ids = ids if isinstance(ids, Ids) else Ids.of(ids)
         rows_B = np.empty(len(ids), dtype=np.int64)
-        kernel.find(
-            ids.buffer,
-            ids.start_B,
-            ids.length_B,
-            self._slots,
-            self._old_slots,
-            self.hash_R,
-            self.blob,
-            self.start_R,
-            self.length_R,
-            rows_B,
-        )
+        kernel.find(ids.buffer, ids.start_B, ids.length_B, *self._index(), rows_B)
         return rows_B
 
     def row(self, name: str) -> int | None:
@@ -115,6 +95,10 @@ class Vocabulary:
         self._free[free] = row
         self._counters[kernel.FREE] = free + 1
         return row
+
+    def _index(self) -> _Index:
+        """What ids are looked up in, in the order of the kernels' arguments."""
+        return self._slots, self._old_slots, self.hash_R, self.blob, self.start_R, self.length_R
 
     def _make_room(self, ids: int, length: int) -> None:
         rows = len(self) + ids

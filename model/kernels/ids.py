@@ -66,6 +66,26 @@ def find_span(
 
 
 @compiled
+def find_in_both(
+    hashed: int,
+    buffer: Bytes,
+    start: int,
+    length: int,
+    slots: Rows,
+    old_slots: Rows,
+    hash_R: Hashes,
+    blob: Bytes,
+    start_R: Ints,
+    length_R: Rows,
+) -> int:
+    """The same, looked for in the table in use and, until all rows have moved, in the one before (else of length 1)."""
+    row = find_span(hashed, buffer, start, length, slots, hash_R, blob, start_R, length_R)
+    if row < 0 and old_slots.shape[0] > 1:
+        row = find_span(hashed, buffer, start, length, old_slots, hash_R, blob, start_R, length_R)
+    return row
+
+
+@compiled
 def put_row(row: int, hashed: int, slots: Rows) -> None:
     """Put a row into a table that has an empty slot; a row that is there stays there once."""
     mask = slots.shape[0] - 1
@@ -114,9 +134,7 @@ def find(
     for place in range(start_B.shape[0]):
         start, length = start_B[place], length_B[place]
         hashed = hash_span(buffer, start, length)
-        row = find_span(hashed, buffer, start, length, slots, hash_R, blob, start_R, length_R)
-        if row < 0 and old_slots.shape[0] > 1:
-            row = find_span(hashed, buffer, start, length, old_slots, hash_R, blob, start_R, length_R)
+        row = find_in_both(hashed, buffer, start, length, slots, old_slots, hash_R, blob, start_R, length_R)
         rows_B[place] = row
 
 
@@ -142,9 +160,7 @@ def intern(
     for place in range(start_B.shape[0]):
         start, length = start_B[place], length_B[place]
         hashed = hash_span(buffer, start, length)
-        row = find_span(hashed, buffer, start, length, slots, hash_R, blob, start_R, length_R)
-        if row < 0 and old_slots.shape[0] > 1:
-            row = find_span(hashed, buffer, start, length, old_slots, hash_R, blob, start_R, length_R)
+        row = find_in_both(hashed, buffer, start, length, slots, old_slots, hash_R, blob, start_R, length_R)
         if row < 0:
             if counters[FREE] > 0:
                 counters[FREE] -= 1
