@@ -16,7 +16,7 @@ from typing import Protocol
 from consumer.actions import Interpreter
 from consumer.catalogue import Catalogues
 from consumer.checkpoint import Counts
-from consumer.decode import Decoder, Events, Reject
+from consumer.decode import Events, Reject
 from consumer.duplicates import RecentEventIds
 from consumer.journal import JournaledSource
 from consumer.lists import ListWriter, Written
@@ -57,7 +57,7 @@ class Parts:
     """The stages, in the order in which the loop calls them."""
 
     source: JournaledSource
-    decode: Decoder
+    decode: Callable[[Taken], tuple[Events, list[Reject]]]
     seen_ids: RecentEventIds
     catalogue: Catalogues
     interpret: Interpreter

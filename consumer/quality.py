@@ -7,7 +7,7 @@ of learning. They are the judges in tests/test_quality.py instead.
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,12 @@ from model import evaluation
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 COLD_EVENTS: Final = 5
 """A user with fewer earlier events is cold, else warm."""
 COHORTS: Final = ("all", "cold", "warm")
 EVENTS_AT_ONCE: Final = 512
-LISTS_AT_ONCE: Final = 128
 NEWEST_LISTS: Final = 1000
 """Lists that coverage and novelty look back on."""
 
@@ -93,16 +93,15 @@ class LiveQuality:
     ) -> None:
         self._k = k
         self._scale = (rating_min, rating_max)
-        self._ranks = _Newest(window, columns=4)
-        self._ratings = _Newest(window, columns=5)
-        self._lists = _Newest(NEWEST_LISTS, columns=2)
-        self._listed: _Newest | None = None
+        self._ranks = _Newest(window, columns=4, dtype=np.float64)
+        self._ratings = _Newest(window, columns=5, dtype=np.float64)
+        self._is_cold = _Newest(NEWEST_LISTS, columns=1, dtype=np.bool_)
+        """Of the users of the newest lists, as `_listed` has those lists."""
+        self._listed = _Newest(NEWEST_LISTS, columns=0, dtype=np.int64)
         self._totals = _Totals()
         # Small steps are taken in together: the cost of a call, not of an event, is what counts there.
         self._waiting: list[_Events] = []
         self._waiting_events = 0
-        self._waiting_lists: list[NDArray[np.integer]] = []
-        self._waiting_cold: list[Flags] = []
         self._count_I = np.zeros(0, dtype=np.int64)
 
     def observe(
@@ -143,7 +142,6 @@ class LiveQuality:
 
     def _settle(self) -> None:
         """Take in what waits."""
-        self._settle_lists()
         if not self._waiting:
             return
         columns = [np.concatenate(parts) for parts in zip(*self._waiting, strict=True)]
@@ -163,36 +161,16 @@ class LiveQuality:
     def observe_lists(self, item_rows_UK: NDArray[np.integer], is_cold_U: Flags, count_I: Ints) -> None:
         """The lists of a step as rows of items, best first, and whether each one's user is cold.
 
-        `count_I` says how often each item was chosen, and is looked at now or a little later. Rows below 0 count for
+        `count_I` says how often each item was chosen, and is looked at when figures are read. Rows below 0 count for
         nothing: they are items without an event, and what is behind the end of a list.
         """
-        self._waiting_lists.append(item_rows_UK)
-        self._waiting_cold.append(is_cold_U)
+        length = item_rows_UK.shape[1]
+        if length > self._listed.columns:  # longer lists than before: figures begin anew
+            self._is_cold = _Newest(NEWEST_LISTS, columns=1, dtype=np.bool_)
+            self._listed = _Newest(NEWEST_LISTS, columns=length, dtype=np.int64)
+        self._is_cold.append(is_cold_U[:, None])
+        self._listed.append(np.pad(item_rows_UK, ((0, 0), (0, self._listed.columns - length)), constant_values=-1))
         self._count_I = count_I
-        if sum(map(len, self._waiting_cold)) >= LISTS_AT_ONCE:
-            self._settle_lists()
-
-    def _settle_lists(self) -> None:
-        waiting, cold, count_I = self._waiting_lists, self._waiting_cold, self._count_I
-        self._waiting_lists, self._waiting_cold = [], []
-        longest = max((rows_UK.shape[1] for rows_UK in waiting), default=0)
-        if not longest:
-            return
-        is_cold_U = np.concatenate(cold)
-        rows_UK = np.concatenate(
-            [np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=-1) for rows in waiting]
-        ).astype(np.int64)
-        items_UK, listed_UK = rows_UK.astype(np.float64), rows_UK >= 0
-        bits_UK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[rows_UK.clip(0)] + 0.5)
-        listed_U = listed_UK.sum(1)
-        novelty_U = np.divide(
-            (bits_UK * listed_UK).sum(1), listed_U, out=np.full(len(rows_UK), np.nan), where=listed_U > 0
-        )
-        if self._listed is None or self._listed.columns < longest:
-            self._lists, self._listed = _Newest(NEWEST_LISTS, columns=2), _Newest(NEWEST_LISTS, columns=longest)
-        missing = self._listed.columns - longest
-        self._lists.append(np.column_stack((novelty_U, is_cold_U)))
-        self._listed.append(np.pad(items_UK, ((0, 0), (0, missing)), constant_values=-1))
 
     def rolling(self) -> Figures:
         """The figures of the newest `window` ranked events and ratings."""
@@ -202,17 +180,21 @@ class LiveQuality:
     def by_cohort(self, known_items: int = 0) -> dict[str, Measures]:
         """The rolling figures of all, of cold and of warm users; coverage is of so many known items."""
         self._settle()
-        ranks, ratings, lists = self._ranks.rows(), self._ratings.rows(), self._lists.rows()
-        listed = np.zeros((0, 0)) if self._listed is None else self._listed.rows()
+        ranks, ratings, lists, is_cold = (
+            self._ranks.rows(),
+            self._ratings.rows(),
+            self._listed.rows(),
+            self._is_cold.rows(),
+        )
         measures = {}
         for cohort in COHORTS:
             ranks_R4, ratings_R5 = _of(cohort, ranks, ranks), _of(cohort, ratings, ratings)
-            novelty_L, items_LK = _of(cohort, lists, lists)[:, 0], _of(cohort, lists, listed)
+            items_LK = _of(cohort, is_cold, lists)
             measures[cohort] = Measures(
                 **_ranking_measures(ranks_R4, self._k),
                 **_rating_measures(ratings_R5),
                 coverage=_coverage(items_LK, known_items),
-                novelty=_mean(novelty_L[~np.isnan(novelty_L)]),
+                novelty=_novelty(items_LK, self._count_I),
             )
         return measures
 
@@ -222,24 +204,26 @@ class LiveQuality:
         return self._totals.figures()
 
 
-class _Newest:
+class _Newest(Generic[_Scalar]):
     """The newest rows, in no particular order, in one array that is written round and round."""
 
-    def __init__(self, window: int, columns: int) -> None:
+    def __init__(self, window: int, columns: int, dtype: type[_Scalar]) -> None:
         if window < 1:
             raise ValueError(f"window: expected at least 1 event, got {window}")
         self.columns = columns
-        self._rows = np.zeros((window, columns))
+        self._rows: NDArray[_Scalar] = np.zeros((window, columns), dtype=dtype)
         self._written = 0
 
-    def append(self, rows: Doubles) -> None:
+    def append(self, rows: NDArray[np.generic]) -> None:
         window = len(self._rows)
         newest = rows[-window:]
-        first = self._written + len(rows) - len(newest)
-        self._rows[(first + np.arange(len(newest))) % window] = newest
+        first = (self._written + len(rows) - len(newest)) % window
+        past = min(first + len(newest), window)
+        self._rows[first:past] = newest[: past - first]
+        self._rows[: len(newest) - (past - first)] = newest[past - first :]
         self._written += len(rows)
 
-    def rows(self) -> Doubles:
+    def rows(self) -> NDArray[_Scalar]:
         return self._rows[: self._written]
 
 
@@ -287,11 +271,11 @@ class _Totals:
         )
 
 
-def _of(cohort: str, judged: Doubles, rows: Doubles) -> Doubles:
+def _of(cohort: str, judged: NDArray[np.generic], rows: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """The rows whose place in `judged`, by its last column, is of the cohort."""
     if cohort == "all":
         return rows
-    chosen: Doubles = rows[(judged[:, -1] != 0) == (cohort == "cold")]
+    chosen: NDArray[_Scalar] = rows[(judged[:, -1] != 0) == (cohort == "cold")]
     return chosen
 
 
@@ -327,9 +311,19 @@ def _rating_measures(ratings_R5: Doubles) -> dict[str, float]:
     }
 
 
-def _coverage(items_LK: Doubles, known_items: int) -> float:
-    listed = items_LK[items_LK >= 0].astype(np.int64)
+def _coverage(items_LK: Ints, known_items: int) -> float:
+    listed = items_LK[items_LK >= 0]
     return _share(int((np.bincount(listed) > 0).sum()) if len(listed) else 0, known_items if len(items_LK) else 0)
+
+
+def _novelty(items_LK: Ints, count_I: Ints) -> float:
+    """Mean over lists of the mean -log2 of their items' shares of all events; half an event more for each item."""
+    listed_LK = items_LK >= 0
+    if not listed_LK.any():
+        return math.nan
+    bits_LK = np.log2(count_I.sum() + 0.5 * len(count_I)) - np.log2(count_I[items_LK.clip(0)] + 0.5)
+    listed_L = listed_LK.sum(1)
+    return _mean((bits_LK * listed_LK).sum(1)[listed_L > 0] / listed_L[listed_L > 0])
 
 
 def _share(part: int, whole: int) -> float:

@@ -16,6 +16,7 @@ import torch
 
 from consumer import lists
 from consumer.actions import Interpreter
+from consumer.ahead import ReadAhead
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
@@ -98,6 +99,10 @@ class Worker:
         self.source = Source(
             settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
         )
+        decode = Decoder(
+            settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
+        )
+        self._ahead = ReadAhead(self.source, decode, ThreadPoolExecutor(1, "reader"))
         self._content_sources = {
             kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
@@ -105,7 +110,7 @@ class Worker:
         self._publisher: Publisher | None = None
         try:
             epoch = self.store.acquire()
-            journaled = self.progress.restore(self.source, reset)
+            journaled = self.progress.restore(self.source, reset, self._ahead)
             self._read_catalogue()
             self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
@@ -119,9 +124,7 @@ class Worker:
             raise
         self.parts = Parts(
             source=journaled,
-            decode=Decoder(
-                settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
-            ),
+            decode=self._ahead.decode,
             seen_ids=seen_ids,
             catalogue=self.catalogue,
             interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
@@ -165,6 +168,7 @@ class Worker:
 
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
+        self._ahead.close()
         self.source.close()
         for source in self._content_sources.values():
             source.close()
