@@ -5,6 +5,7 @@ stated number of items is what lists are made from. Phases follow each other on 
 out.
 """
 
+import gc
 import resource
 import time
 from contextlib import ExitStack
@@ -46,6 +47,7 @@ class Service:
         self.settings = worker_settings(bootstrap_servers, Path(folder), settings)
         self.worker = self._closing.enter_context(Worker(self.settings))
         introduce(self.worker.learner, stream)
+        gc.freeze()  # as `Worker.run` does
         # There is nothing to write yet; the time until the next checkpoint begins.
         self.worker.progress.save(self.worker.parts.publisher)
         self.events = self.steps = self.sent = self.unchanged = 0

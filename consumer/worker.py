@@ -4,6 +4,7 @@ Order of a start: take the checkpoint folder (and with it an epoch), restore, se
 anything is read.
 """
 
+import gc
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ class Worker:
 
         What a stage raises passes through: nothing of a failed step is saved.
         """
+        gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
         run(
             self.parts,
             batch_size=self.settings.batch_size,
