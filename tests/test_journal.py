@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from stream_fakes import FakeSource, Record, Topic, places
 from structlog.testing import capture_logs
+from worker_fakes import InTurn
 
 from consumer.ahead import ReadAhead
 from consumer.decode import Decoder
@@ -508,7 +509,8 @@ class Worker:
         self.source = FakeSource(topic)
         self.source.seek(saved.offsets)
         self.applied = list(saved.applied)
-        self.stream = JournaledSource(self.source, self.journal, saved.step, self.source.next_offsets())
+        offsets = self.source.next_offsets()
+        self.stream = JournaledSource(ReadAhead(self.source, Decoder(), InTurn()), self.journal, saved.step, offsets)
 
 
 class Saved:
