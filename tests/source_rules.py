@@ -100,9 +100,9 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                        "consumer.publish", "consumer.metrics", "consumer.progress", "consumer.checkpoint",
                        "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
-    ("consumer.progress", ("consumer.ahead", "consumer.checkpoint", "consumer.duplicates", "consumer.journal", "consumer.lists",
-                           "consumer.publish", "consumer.refreshes", "consumer.source", "consumer.catalogue",
-                           "consumer.precopy",
+    ("consumer.progress", ("consumer.ahead", "consumer.checkpoint", "consumer.duplicates", "consumer.journal",
+                           "consumer.lists", "consumer.publish", "consumer.refreshes", "consumer.source",
+                           "consumer.catalogue", "consumer.precopy",
                            "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
