@@ -52,6 +52,8 @@ class Service:
         self.worker.progress.save(self.worker.parts.publisher)
         self.events = self.steps = self.sent = self.unchanged = 0
         self.freshness: list[float] = []
+        self._first: tuple[float, int] | None = None
+        """When the first step of a phase was done, and how many events had been by then."""
         self.worker.observation.batch_listeners.append(self._batch_done)
         self.worker.observation.freshness_listeners.append(self._lists_settled)
 
@@ -64,6 +66,7 @@ class Service:
         events, steps, sent, unchanged = self.events, self.steps, self.sent, self.unchanged
         stages = self._stage_seconds()
         self.freshness.clear()
+        self._first = None
         started = time.perf_counter()
         ended: list[float] = []
 
@@ -83,11 +86,13 @@ class Service:
             stopping=stopping,
         )
         seconds = ended[0] - started
+        first_at, by_then = (started, events) if self._first is None else self._first
         done, recomputed = self.events - events, self.sent - sent + self.unchanged - unchanged
         return {
             "events": done,
             "seconds": round(seconds, 3),
             "events_per_second": round(done / seconds, 1),
+            "events_per_second_once_begun": round((self.events - by_then) / (ended[0] - first_at), 1),
             "events_per_step": round(done / max(self.steps - steps, 1), 1),
             "lists": recomputed,
             "lists_per_event": round(recomputed / max(done, 1), 4),
@@ -137,6 +142,7 @@ class Service:
 
     def _batch_done(self, batch: Batch, written: Written) -> None:
         self.events += len(batch.learned)
+        self._first = self._first or (time.perf_counter(), self.events)
         self.steps += 1
         self.sent += written.sent
         self.unchanged += written.unchanged

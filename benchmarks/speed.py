@@ -16,7 +16,8 @@ its full settings; the last line sums up:
     lists_per_event                      lists recomputed for each event of the service at the smaller catalogue
     freshness_p99_of_two_hops_10k, ...   p99 from event sent to list acknowledged over that of two bare hops, at
                                          5,000 events/s
-    freshness_p99_ms_at_80_percent       p99 at 80 % of the rate of the service at the smaller catalogue
+    freshness_p99_ms_at_80_percent       p99 at 80 % of what it gets done, at the smaller catalogue, while more is sent
+                                         than it can do
     learn_of_river                       ratings predicted and learned a second, the rating head over River's BiasedMF,
                                          on MovieLens-100K (where it cannot be had, on the stream); `rmse` beside it
     service_of_river                     events/s from take to learn, with Kafka, over River's BiasedMF in memory, on
@@ -35,7 +36,7 @@ from typing import Final
 
 from benchmarks import report
 from benchmarks.bare import consume_and_decode, consume_bare
-from benchmarks.freshness import RELAYED_TOPIC, measure_hops, measure_service
+from benchmarks.freshness import RELAYED_TOPIC, measure_hops, measure_saturation, measure_service
 from benchmarks.phases import Phase, close_service, lists_of_large, open_service, rivals, run_phase
 from benchmarks.processes import Process, run_alone
 from benchmarks.report import Result
@@ -73,7 +74,10 @@ RECENCY: Final[dict[str, object]] = {"encoder": "recency", "embedding_dim": 64}
 DEFAULT: Final[dict[str, object]] = {"group_id": "headrace-default"}
 """A second worker on the same topic."""
 LARGE_STEP: Final = 4096
+OFFERED: Final = 1.25
+"""Of what the worker does on a backlog: more than it can do while a sender is at work."""
 SATURATION: Final = 0.8
+"""Of what it does then."""
 
 
 class Run:
@@ -94,8 +98,8 @@ class Run:
         lists = self.lists()
         hops = {rate: self.hops(rate) for rate in plan.rates}
         smallest = plan.catalogues[0]
-        most = round(SATURATION * readings[smallest]["service, fast"]["events_per_second"])
-        fresh = {items: self.freshness(items, most if items == smallest else None) for items in plan.catalogues}
+        offered = round(OFFERED * readings[smallest]["service, exact"]["events_per_second"])
+        fresh = {items: self.freshness(items, offered if items == smallest else None) for items in plan.catalogues}
         return {
             "benchmark": "summary",
             "bare_events_per_second": {report.short(items): round(rate, 1) for items, rate in bare.items()},
@@ -139,14 +143,21 @@ class Run:
             report.emit({"benchmark": f"lists, {mode}", **figures}, as_json=self._as_json)
         return found
 
-    def freshness(self, items: int, one_more: float | None = None) -> dict[float, Result]:
-        """The worker at each rate, and at `one_more`, slowest first."""
+    def freshness(self, items: int, offered: float | None = None) -> dict[float, Result]:
+        """The worker at each rate; where more than it can do is `offered`, then at a share of what it does of that."""
         results: dict[float, Result] = {}
-        rates = sorted({*self.plan.rates, *([] if one_more is None else [one_more])})
+        rates = sorted(self.plan.rates)
         with self._broker(self._steady(max(rates), items)) as broker, Process() as process:
-            streams = {rate: self._steady(rate, items) for rate in rates}
-            settings = process.run(open_service, broker.bootstrap_servers, next(iter(streams.values())), RECENCY)
-            for rate, stream in streams.items():
+            first = self._steady(rates[0], items)
+            settings = process.run(open_service, broker.bootstrap_servers, first, RECENCY)
+            if offered is not None:
+                stream = self._steady(offered, items)
+                drain_seconds = self.plan.drain_seconds
+                most = measure_saturation(process, broker.bootstrap_servers, stream, offered, drain_seconds)
+                self._tell(f"saturation, {report.short(items)} items", most, stream, settings)
+                rates.append(round(SATURATION * most["events_per_second_once_begun"]))
+            for rate in rates:
+                stream = self._steady(rate, items)
                 results[rate] = measure_service(
                     process, broker.bootstrap_servers, stream, rate, self.plan.drain_seconds
                 )
