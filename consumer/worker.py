@@ -111,8 +111,7 @@ class Worker:
         self._publisher: Publisher | None = None
         try:
             epoch = self.store.acquire()
-            journaled = self.progress.restore(self.source, reset, self._ahead)
-            self._read_catalogue()
+            # Before the rest: a client that numbers its records may not send for its first half second.
             self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
                 topic=settings.recommendations_topic,
@@ -120,6 +119,8 @@ class Worker:
                 epoch=epoch,
                 librdkafka=settings.librdkafka,
             )
+            journaled = self.progress.restore(self.source, reset, self._ahead)
+            self._read_catalogue()
         except BaseException:
             self.close()
             raise
