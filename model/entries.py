@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
-from model.kernels.entries import write_rows
+from model.kernels.entries import read_bags, write_rows
 from model.numbers import RunningScaler
 from model.text import bucket, text_features
 
@@ -174,19 +174,23 @@ class Entries:
 
     def bags_at(self, start_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> Bags:
         """The same of what stood in these places, also where it was replaced since, but for `tidy`."""
-        starts_N = np.cumsum(length_N) - length_N
-        at_E = np.repeat(start_N - starts_N, length_N) + np.arange(int(length_N.sum()))
-        counts_E = self._shared_F[self._feature_E[at_E]]
-        row_E = np.repeat(np.arange(len(length_N)), length_N)
-        length_N = np.bincount(row_E[counts_E], minlength=len(length_N))
-        starts_N, at_E = np.cumsum(length_N) - length_N, at_E[counts_E]
-        features_E = self._feature_E[at_E].astype(np.int64)
-        values_E, share_E = self._value_E[at_E], self._share_E[at_E]
-        is_number_E = share_E > 0
-        if is_number_E.any():
-            scaled = self.in_force.scaled(features_E[is_number_E], values_E[is_number_E])
-            values_E[is_number_E] = scaled * share_E[is_number_E]
-        return Bags(starts_N, features_E, values_E.astype(np.float32))
+        entries = int(length_N.sum())
+        starts_N, features_M = np.empty(len(length_N), dtype=np.int64), np.empty(entries, dtype=np.int64)
+        values_M, shares_M = np.empty(entries), np.empty(entries, dtype=np.float32)
+        found = read_bags(
+            start_N,
+            length_N,
+            self._feature_E,
+            self._value_E,
+            self._share_E,
+            self._shared_F,
+            starts_N,
+            features_M,
+            values_M,
+            shares_M,
+        )
+        weights_M = self.in_force.scaled(features_M[:found], values_M[:found], shares_M[:found])
+        return Bags(starts_N, features_M[:found], weights_M.astype(np.float32))
 
     def _close_holes(self) -> None:
         rows_X = np.arange(self.rows)

@@ -27,6 +27,7 @@ from model.content import NONE, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
+from model.kernels.content import add_bags, pull_bags_back
 from model.kernels.entries import let_later_find
 from model.optimizers import Adagrad
 from model.tables import Table
@@ -82,6 +83,7 @@ class UserContent:
         """Texts that the user ever wrote."""
         self._row_U = np.zeros(0, dtype=np.int64)
         """The row in `ids` of each of the learner's users, NONE or UNRESOLVED."""
+        self._place_F = np.zeros(0, dtype=np.int64)
 
     # --- what is said ---
 
@@ -166,6 +168,11 @@ class UserContent:
             self._give_back(user_id)
         if user is not None and user < len(self._row_U):
             self._row_U[user] = UNRESOLVED
+
+    def places_of_features(self) -> Ints:
+        """Room for a place of each feature, -1 everywhere, for those who leave it so."""
+        self._place_F = grown(self._place_F, self.entries.features, fill=-1)
+        return self._place_F
 
     def _said(self, found_N: Ints, start_NS: Ints, length_NS: Ints, at_NS: Ints, events_N: Ints) -> "Said":
         settings = self.settings
@@ -276,8 +283,17 @@ class Said:
 
     def on_top(self, users_BD: Tensor) -> Tensor:
         """The users' vectors with what is said of them on top."""
-        if not len(self._bags.features_E):
+        bags = self._bags
+        if not len(bags.features_E):
             return users_BD
+        if users_BD.device.type != "cpu":
+            return self._on_top_anywhere(users_BD)
+        summed_BD, values = users_BD.clone(), self._content.table.values.numpy()
+        add_bags(self._events_N, bags.starts_N, bags.features_E, bags.weights_E, values, summed_BD.numpy())
+        return summed_BD
+
+    def _on_top_anywhere(self, users_BD: Tensor) -> Tensor:
+        """The plain torch twin of the kernel, for GPUs."""
         values = self._content.table.values
         events = torch.from_numpy(self._events_N).to(values.device)
         return users_BD.index_add(0, events, sums(self._bags, values))
@@ -309,14 +325,35 @@ class Said:
             self._content.optimizer.step(self._features, self._gradient)
 
     def _keep(self, gradient_BD: Tensor) -> None:
-        bags = self._bags
-        if not len(bags.features_E):
+        if not len(self._bags.features_E):
             return
+        by = self._by_features if gradient_BD.device.type == "cpu" else self._by_features_anywhere
+        self._features, self._gradient = by(gradient_BD)
+
+    def _by_features(self, gradient_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct features of the batch, by first mention, and the gradient by each."""
+        bags, content = self._bags, self._content
+        features_M = np.empty(len(bags.features_E), dtype=np.int64)
+        by_MD = gradient_BD.new_zeros((len(features_M), gradient_BD.shape[1]))
+        mentioned = pull_bags_back(
+            self._events_N,
+            bags.starts_N,
+            bags.features_E,
+            bags.weights_E,
+            gradient_BD.numpy(),
+            content.places_of_features(),
+            features_M,
+            by_MD.numpy(),
+        )
+        return torch.from_numpy(features_M[:mentioned]), by_MD[:mentioned]
+
+    def _by_features_anywhere(self, gradient_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """The plain torch twin of the kernel, for GPUs; features by number."""
+        bags = self._bags
         order_E = np.argsort(bags.features_E, kind="stable")
         features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
         events_of_features = Bags(starts_F, self._events_N[bags.rows_E[order_E]], bags.weights_E[order_E])
-        self._features = torch.from_numpy(features_F).to(gradient_BD.device)
-        self._gradient = sums(events_of_features, gradient_BD)
+        return torch.from_numpy(features_F).to(gradient_BD.device), sums(events_of_features, gradient_BD)
 
 
 def _context_features(context: Mapping[str, str | float]) -> Features:
