@@ -68,8 +68,8 @@ class Content:
         self.settings = settings
         self.device = device
         self.moved = MovedRows() if moved is None else moved
-        self.changes = 0
-        """Rises when vectors of the catalogue move, or what may be recommended of it, but for a first event."""
+        self.moved_rows = MovedRows()
+        """Rows of the catalogue whose vector moved, or whether they may be recommended, or had their first event."""
         self.ids = Vocabulary()
         self.entries = Entries()
         self.available_X = np.zeros(0, dtype=np.bool_)
@@ -120,7 +120,7 @@ class Content:
         items_N, is_available_N = items_N[items_N != NONE], self.available_X[rows[items_N != NONE]]
         self.hidden_I[items_N] = ~is_available_N
         self.moved.add(items_N)
-        self.changes += 1
+        self.moved_rows.add(rows)
         self.table.grow(self.entries.features)
         self._links = self._bags = None
         if self.entries.has_new_scale():
@@ -135,8 +135,12 @@ class Content:
         known, self.items = self.items, max(self.items, len(items))
         if self.items == known:
             return
-        self.row_I, self.hidden_I = grown(self.row_I, self.items, fill=NONE), grown(self.hidden_I, self.items)
-        self._gathered_ID = _with_room(self._gathered_ID, self.items)
+        self.row_I = grown(self.row_I, self.items, fill=NONE)
+        self.hidden_I = grown(self.hidden_I, self.items)
+        if len(self._gathered_ID) < len(self.row_I):
+            larger = self._gathered_ID.new_zeros((len(self.row_I), self.table.width))
+            larger[: len(self._gathered_ID)] = self._gathered_ID
+            self._gathered_ID = larger
         for item in range(known, self.items):
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
@@ -157,11 +161,19 @@ class Content:
 
     def cold_rows(self) -> NDArray[np.int64]:
         """Catalogue rows of available items without an event, of which something is said."""
-        size = len(self.ids)
-        lengths_X = self.entries.lengths()
-        return np.flatnonzero((self.item_X[:size] == NONE) & self.available_X[:size] & (lengths_X > 0))
+        return np.flatnonzero(self.is_cold(np.arange(len(self.ids))))
+
+    def is_cold(self, rows_X: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows are such rows."""
+        has_none_X: NDArray[np.bool_] = self.item_X[rows_X] == NONE
+        return has_none_X & self.available_X[rows_X] & (self.entries.lengths()[rows_X] > 0)
 
     # --- vectors ---
+
+    @property
+    def vectors_XD(self) -> Tensor:
+        """Content vectors of all catalogue rows, to be read."""
+        return self._vectors_XD[: len(self.ids)]
 
     def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
         """Content vectors of catalogue rows."""
@@ -254,18 +266,22 @@ class Content:
             self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
             items_X = self.item_X[: len(self.ids)]
             self.moved.add(items_X[items_X != NONE])
-            self.changes += 1
+            self.moved_rows.add(None)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
         self.item_X = grown(self.item_X, rows, fill=NONE)
         self.born_cold_X = grown(self.born_cold_X, rows)
         self.entries.grow(rows)
-        self._vectors_XD = _with_room(self._vectors_XD, rows)
+        if len(self._vectors_XD) < len(self.item_X):
+            larger = self._vectors_XD.new_zeros((len(self.item_X), self.table.width))
+            larger[: len(self._vectors_XD)] = self._vectors_XD
+            self._vectors_XD = larger
 
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
         self.hidden_I[item] = not self.available_X[row]
+        self.moved_rows.add(np.array([row]))
         self._removed.pop(row, None)
 
     # --- keeping ---
@@ -309,7 +325,7 @@ class Content:
         self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
         self._links = self._bags = None
         self._summed_at = -1
-        self.changes += 1
+        self.moved_rows.add(None)
         self._compute_all()
 
 

@@ -43,6 +43,57 @@ def write_rows(
 
 
 @compiled
+def find_slots(
+    row_B: Ints,
+    start_X: Ints,
+    length_X: Ints,
+    at_XS: Ints,
+    events_N: Ints,
+    rows_N: Ints,
+    start_NS: Ints,
+    length_NS: Ints,
+    at_NS: Ints,
+) -> int:
+    """What the users of a batch have in their slots, for those that have a row (0 or above); how many events these are.
+
+    Slot s of user row x is row x * slots + s of `start_X` and `length_X`.
+    """
+    slots, found = at_XS.shape[1], 0
+    for event in range(row_B.shape[0]):
+        row = row_B[event]
+        if row < 0:
+            continue
+        events_N[found], rows_N[found] = event, row
+        for slot in range(slots):
+            start_NS[found, slot] = start_X[row * slots + slot]
+            length_NS[found, slot] = length_X[row * slots + slot]
+            at_NS[found, slot] = at_XS[row, slot]
+        found += 1
+    return found
+
+
+@compiled
+def weigh_slots(starts_M: Ints, weights_E: Shares, at_NS: Ints, had_N: Ints, half: float, text_half: float) -> None:
+    """Weigh what is said in each slot by the events that the user has had, `had_N`: see `model.user_content`.
+
+    Slot s of event n is bag n * slots + s, whose entries begin at `starts_M`.
+    """
+    slots = at_NS.shape[1]
+    for n in range(at_NS.shape[0]):
+        for slot in range(slots):
+            since = had_N[n] - at_NS[n, slot]
+            weight = text_half / (text_half + since)
+            if slot == 0:
+                weight = half / (half + had_N[n])
+            elif slot == slots - 1:
+                weight = 1.0 if since == 0 else 0.0
+            bag = n * slots + slot
+            past = starts_M[bag + 1] if bag + 1 < starts_M.shape[0] else weights_E.shape[0]
+            for entry in range(starts_M[bag], past):
+                weights_E[entry] *= np.float32(weight)
+
+
+@compiled
 def let_later_find(
     places_W: Ints,
     slots_W: Ints,
