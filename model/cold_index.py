@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.content import Content
 from model.growth import grown
@@ -12,6 +13,16 @@ from model.kernels.scan import Askers
 
 class ColdIndex:
     """Finds the best items without an event, by their content vectors alone."""
+
+    _index: ItemIndex
+    _updated: int
+    _cold: int
+    """How many items may be listed."""
+    _known_X: NDArray[np.bool_]
+    """Those that may be listed, or might at some time since all was taken anew."""
+    _hidden_X: NDArray[np.bool_]
+    _zeros_X: NDArray[np.int64]
+    _biases_X: Tensor
 
     def __init__(self) -> None:
         self._content: Content | None = None
@@ -29,12 +40,17 @@ class ColdIndex:
         return self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k)
 
     def _update(self, content: Content) -> None:
-        moved_R = content.moved_rows.since(self._updated) if content is self._content else None
         rows = len(content.ids)
-        if moved_R is None:
-            self._content = content
+        if content is not self._content:
             self._forget()
+            self._content = content
+        moved_R = content.moved_rows.since(self._updated)
+        if moved_R is None:
+            if self._cold < self._index.size // 2:
+                self._forget()
             moved_R = np.arange(rows)
+        elif len(moved_R):
+            moved_R = np.unique(moved_R)
         self._updated = content.moved_rows.end
         if not len(moved_R):
             return
@@ -42,26 +58,19 @@ class ColdIndex:
         self._zeros_X = grown(self._zeros_X, rows)
         if len(self._biases_X) < rows:
             self._biases_X = torch.zeros(len(self._zeros_X))
-        moved_R = np.unique(moved_R)
         self._cold -= self._candidates(moved_R)
         is_cold_R = content.is_cold(moved_R)
         self._known_X[moved_R] |= is_cold_R
         self._hidden_X[moved_R] = ~is_cold_R
         self._cold += self._candidates(moved_R)
-        parts_X = self._zeros_X, self._known_X, self._hidden_X
-        items = Items(content.vectors_XD, self._biases_X[:rows], *(part_X[:rows] for part_X in parts_X))
+        biases_X, zeros_X = self._biases_X[:rows], self._zeros_X[:rows]
+        items = Items(content.vectors_XD, biases_X, zeros_X, self._known_X[:rows], self._hidden_X[:rows])
         self._index.update(items, moved_R)
 
     def _candidates(self, rows_R: NDArray[np.int64]) -> int:
         return int((self._known_X[rows_R] & ~self._hidden_X[rows_R]).sum())
 
     def _forget(self) -> None:
-        self._index = ItemIndex()
-        self._updated = -1
-        self._cold = 0
-        """How many items may be listed."""
-        self._known_X = np.zeros(0, dtype=np.bool_)
-        """Those that may be listed, or might at some time since all was taken anew."""
-        self._hidden_X = np.zeros(0, dtype=np.bool_)
-        self._zeros_X = np.zeros(0, dtype=np.int64)
-        self._biases_X = torch.zeros(0)
+        self._index, self._updated, self._cold = ItemIndex(), -1, 0
+        self._known_X, self._hidden_X = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_)
+        self._zeros_X, self._biases_X = np.zeros(0, dtype=np.int64), torch.zeros(0)

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from model.entries import Bags, Entries, ItemContent, features_of
 from model.growth import grown, room_for
-from model.kernels.content import gather_back, put_on_top
+from model.kernels.content import gather_back, number_features, pull_bags_back, put_on_top
 from model.moved import MovedRows
 from model.optimizers import Adagrad
 from model.tables import Table
@@ -95,7 +95,6 @@ class Content:
         self._summed_at = -1
         """Sums are as of this place of `moved`."""
         self._events = 0
-        self._links: Links | None = None
         self._bags: Bags | None = None
 
     # --- the catalogue ---
@@ -122,7 +121,7 @@ class Content:
         self.moved.add(items_N)
         self.moved_rows.add(rows)
         self.table.grow(self.entries.features)
-        self._links = self._bags = None
+        self._bags = None
         if self.entries.has_new_scale():
             self.entries.refresh()
             self._compute_all()
@@ -145,7 +144,6 @@ class Content:
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
                 self._link(row, item, born_cold=True)
-        self._links = None
 
     def _give_back_rows(self) -> None:
         """Let go of items that were removed long ago and had no event."""
@@ -249,21 +247,23 @@ class Content:
 
     def _move(self) -> None:
         """One step of the table against what was gathered; every content vector follows."""
-        if self._links is None:
-            self._links = links(self.entries, self.item_X[: len(self.ids)])
-        by_feature = sums(self._links.items_of_features, self._gathered_ID)
-        self._optimizer.step(self._links.features, by_feature)
+        items_X = self.item_X[: len(self.ids)]
+        self._optimizer.step(*pulled_back(self.entries, self._all_bags(), items_X, self._gathered_ID))
         self._gathered_ID.zero_()
         self._events = 0
         if self.entries.numbers.values != self.entries.in_force.values:
             self.entries.refresh()
-            self._links = self._bags = None
+            self._bags = None
         self._compute_all()
+
+    def _all_bags(self) -> Bags:
+        if self._bags is None:
+            self._bags = self.entries.bags(np.arange(len(self.ids)))
+        return self._bags
 
     def _compute_all(self) -> None:
         if self.table.rows:
-            self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
-            self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
+            self._vectors_XD[: len(self.ids)] = sums(self._all_bags(), self.table.values)
             items_X = self.item_X[: len(self.ids)]
             self.moved.add(items_X[items_X != NONE])
             self.moved_rows.add(None)
@@ -323,28 +323,10 @@ class Content:
         self.hidden_I = np.zeros(self.items, dtype=np.bool_)
         self.hidden_I[self.item_X[linked_X]] = ~self.available_X[linked_X]
         self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
-        self._links = self._bags = None
+        self._bags = None
         self._summed_at = -1
         self.moved_rows.add(None)
         self._compute_all()
-
-
-@dataclass(frozen=True)
-class Links:
-    """Which items each feature belongs to: the matrix of entries turned round, for gradients."""
-
-    features: Tensor
-    items_of_features: Bags
-
-
-def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
-    """The features of items that have had an event."""
-    rows_N = np.flatnonzero(item_X != NONE)
-    bags = entries.bags(rows_N)
-    order_E = np.argsort(bags.features_E, kind="stable")
-    features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
-    items_E = item_X[rows_N][bags.rows_E[order_E]]
-    return Links(torch.from_numpy(features_F), Bags(starts_F, items_E, bags.weights_E[order_E]))
 
 
 def cold_code(catalogue_row: Row) -> Row:
@@ -367,6 +349,40 @@ def sums(bags: Bags, rows: Tensor) -> Tensor:
         per_sample_weights=weights,
     )
     return summed
+
+
+def pulled_back(entries: Entries, bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Back from `sums` put at `places_N` of B rows: the distinct features (F,) of the bags and the gradient by each.
+
+    Bags whose place is NONE are left out. `entries`: the matrix whose rows the bags are.
+    """
+    if by_BD.device.type != "cpu":
+        return _pulled_back_anywhere(bags, places_N, by_BD)
+    features_F = np.empty(min(len(bags.features_E), entries.features), dtype=np.int64)
+    number_F = entries.no_numbers()
+    features_F = features_F[: number_features(places_N, bags.starts_N, bags.features_E, number_F, features_F)]
+    by_FD = by_BD.new_zeros((len(features_F), by_BD.shape[1]))
+    pull_bags_back(
+        places_N,
+        bags.starts_N,
+        bags.features_E,
+        bags.weights_E,
+        by_BD.numpy(),
+        features_F,
+        number_F,
+        by_FD.numpy(),
+    )
+    return torch.from_numpy(features_F), by_FD
+
+
+def _pulled_back_anywhere(bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """The plain torch twin, for GPUs: features by number instead of by first mention."""
+    some = bags.some(np.flatnonzero(places_N != NONE))
+    places_N = places_N[places_N != NONE]
+    order_E = np.argsort(some.features_E, kind="stable")
+    features_F, starts_F = np.unique(some.features_E[order_E], return_index=True)
+    turned = Bags(starts_F, places_N[some.rows_E[order_E]], some.weights_E[order_E])
+    return torch.from_numpy(features_F).to(by_BD.device), sums(turned, by_BD)
 
 
 def _with_room(rows_ND: Tensor, rows: int) -> Tensor:

@@ -90,6 +90,7 @@ class Entries:
         """1 / how many numbers the item has, where the value is a number to be scaled; 0 where it is a weight."""
         self._start_X = np.zeros(0, dtype=np.int64)
         self._length_X = np.zeros(0, dtype=np.int64)
+        self._number_F = np.zeros(0, dtype=np.int64)
 
     @property
     def features(self) -> int:
@@ -98,6 +99,11 @@ class Entries:
     def lengths(self) -> NDArray[np.int64]:
         """How many features each row has."""
         return self._length_X[: self.rows]
+
+    def no_numbers(self) -> NDArray[np.int64]:
+        """A number for each feature, -1, to be written to by those who leave it so."""
+        self._number_F = grown(self._number_F, self.features, fill=-1)
+        return self._number_F
 
     def grow(self, rows: int) -> None:
         self._start_X, self._length_X = grown(self._start_X, rows), grown(self._length_X, rows)

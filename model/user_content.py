@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.content import NONE, sums
+from model.content import NONE, pulled_back, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
-from model.kernels.content import add_bags, pull_bags_back
+from model.kernels.content import add_bags
 from model.kernels.entries import find_slots, let_later_find, weigh_slots
 from model.optimizers import Adagrad
 from model.tables import Table
@@ -95,7 +95,6 @@ class UserContent:
         """Texts that the user ever wrote."""
         self._row_U = np.zeros(0, dtype=np.int64)
         """The row in `ids` of each of the learner's users, NONE or UNRESOLVED."""
-        self._place_F = np.zeros(0, dtype=np.int64)
 
     # --- what is said ---
 
@@ -138,9 +137,7 @@ class UserContent:
             self.entries.refresh()
         return said
 
-    def _write(
-        self, notes: Mapping[int, Note], rows_B: Ints, after_B: Ints, found: "Found"
-    ) -> None:
+    def _write(self, notes: Mapping[int, Note], rows_B: Ints, after_B: Ints, found: "Found") -> None:
         """Take the notes in, in stream order, and let later events find them: `found` is what earlier ones left.
 
         `after_B`: events that the user has had after each event.
@@ -182,11 +179,6 @@ class UserContent:
             self._give_back(user_id)
         if user is not None and user < len(self._row_U):
             self._row_U[user] = UNRESOLVED
-
-    def places_of_features(self) -> Ints:
-        """Room for a place of each feature, -1 everywhere, for those who leave it so."""
-        self._place_F = grown(self._place_F, self.entries.features, fill=-1)
-        return self._place_F
 
     def _found(self, rows_B: Ints) -> "Found":
         events, shape = len(rows_B), (len(rows_B), self.slots)
@@ -345,35 +337,9 @@ class Said:
             self._content.optimizer.step(self._features, self._gradient)
 
     def _keep(self, gradient_BD: Tensor) -> None:
-        if not len(self._bags.features_E):
-            return
-        by = self._by_features if gradient_BD.device.type == "cpu" else self._by_features_anywhere
-        self._features, self._gradient = by(gradient_BD)
-
-    def _by_features(self, gradient_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """The distinct features of the batch, by first mention, and the gradient by each."""
-        bags, content = self._bags, self._content
-        features_M = np.empty(len(bags.features_E), dtype=np.int64)
-        by_MD = gradient_BD.new_zeros((len(features_M), gradient_BD.shape[1]))
-        mentioned = pull_bags_back(
-            self._events_N,
-            bags.starts_N,
-            bags.features_E,
-            bags.weights_E,
-            gradient_BD.numpy(),
-            content.places_of_features(),
-            features_M,
-            by_MD.numpy(),
-        )
-        return torch.from_numpy(features_M[:mentioned]), by_MD[:mentioned]
-
-    def _by_features_anywhere(self, gradient_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """The plain torch twin of the kernel, for GPUs; features by number."""
-        bags = self._bags
-        order_E = np.argsort(bags.features_E, kind="stable")
-        features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
-        events_of_features = Bags(starts_F, self._events_N[bags.rows_E[order_E]], bags.weights_E[order_E])
-        return torch.from_numpy(features_F).to(gradient_BD.device), sums(events_of_features, gradient_BD)
+        if len(self._bags.features_E):
+            entries = self._content.entries
+            self._features, self._gradient = pulled_back(entries, self._bags, self._events_N, gradient_BD)
 
 
 def _context_features(context: Mapping[str, str | float]) -> Features:
