@@ -6,8 +6,9 @@
 so content speaks for items with few events and gives way to what was learned of the item itself. The table learns by
 the same softmax as the embeddings and begins at zero, where it says nothing.
 
-Cost: a pass over the item table a step (items * width), and the features (entries * width) only once in so many events
-that it comes to a constant an event; items that the catalogue changes are brought up to date at once.
+The sums are kept, and only those are taken anew that moved (`model.moved`). The features are gone through (entries *
+width) only once in so many events that it comes to a constant an event; items that the catalogue changes are brought
+up to date at once.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.entries import Bags, Entries, ItemContent, features_of
-from model.growth import grown
+from model.growth import grown, room_for
+from model.kernels.content import gather_back, number_features, pull_bags_back, put_on_top
+from model.moved import MovedRows
 from model.optimizers import Adagrad
 from model.tables import Table
 from model.vocabulary import Vocabulary
@@ -52,9 +55,21 @@ class Content:
     catalogue costs nothing where items are ranked.
     """
 
-    def __init__(self, width: int, settings: ContentSettings, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        width: int,
+        settings: ContentSettings,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        moved: MovedRows | None = None,
+    ) -> None:
+        """`moved`: what is told which items moved, also through content; it has to hear of all other moves too."""
         self.settings = settings
         self.device = device
+        self.moved = MovedRows() if moved is None else moved
+        self.moved_rows = MovedRows()
+        """Rows of the catalogue whose vector moved, or whether they may be recommended, or had their first event."""
         self.ids = Vocabulary()
         self.entries = Entries()
         self.available_X = np.zeros(0, dtype=np.bool_)
@@ -65,6 +80,8 @@ class Content:
         self.row_I = np.zeros(0, dtype=np.int64)
         """The catalogue row of each item, NONE where there is none."""
         self.items = 0
+        self.hidden_I = np.zeros(0, dtype=np.bool_)
+        """Items that are not to be recommended."""
         self._removed: dict[int, int] = {}
         """Row of each removed item that had no event -> events learned up to then, oldest first."""
         self._learned = 0
@@ -72,8 +89,12 @@ class Content:
         self._optimizer = Adagrad(self.table, settings.rate)
         self._vectors_XD = torch.zeros((0, width), device=device, dtype=dtype)
         self._gathered_ID = torch.zeros((0, width), device=device, dtype=dtype)
+        self._summed_ID = torch.zeros((0, width), device=device, dtype=dtype)
+        self._summed = 0
+        """Items whose sum was ever taken."""
+        self._summed_at = -1
+        """Sums are as of this place of `moved`."""
         self._events = 0
-        self._links: Links | None = None
         self._bags: Bags | None = None
 
     # --- the catalogue ---
@@ -94,8 +115,13 @@ class Content:
             self._removed.pop(row, None)
             if content is None and self.item_X[row] == NONE:
                 self._removed[row] = self._learned
+        items_N = self.item_X[rows]
+        items_N, is_available_N = items_N[items_N != NONE], self.available_X[rows[items_N != NONE]]
+        self.hidden_I[items_N] = ~is_available_N
+        self.moved.add(items_N)
+        self.moved_rows.add(rows)
         self.table.grow(self.entries.features)
-        self._links = self._bags = None
+        self._bags = None
         if self.entries.has_new_scale():
             self.entries.refresh()
             self._compute_all()
@@ -109,6 +135,7 @@ class Content:
         if self.items == known:
             return
         self.row_I = grown(self.row_I, self.items, fill=NONE)
+        self.hidden_I = grown(self.hidden_I, self.items)
         if len(self._gathered_ID) < len(self.row_I):
             larger = self._gathered_ID.new_zeros((len(self.row_I), self.table.width))
             larger[: len(self._gathered_ID)] = self._gathered_ID
@@ -117,7 +144,6 @@ class Content:
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
                 self._link(row, item, born_cold=True)
-        self._links = None
 
     def _give_back_rows(self) -> None:
         """Let go of items that were removed long ago and had no event."""
@@ -128,38 +154,87 @@ class Content:
             self.ids.remove(self.ids.name(row))
 
     def unavailable_items(self) -> NDArray[np.int64]:
-        """Item rows that are not to be recommended."""
-        items_X = self.item_X[: len(self.ids)]
-        unavailable: NDArray[np.int64] = items_X[(items_X != NONE) & ~self.available_X[: len(self.ids)]]
-        return unavailable
+        """Item rows that are not to be recommended, ascending."""
+        return np.flatnonzero(self.hidden_I[: self.items])
 
     def cold_rows(self) -> NDArray[np.int64]:
         """Catalogue rows of available items without an event, of which something is said."""
-        size = len(self.ids)
-        lengths_X = self.entries.lengths()
-        return np.flatnonzero((self.item_X[:size] == NONE) & self.available_X[:size] & (lengths_X > 0))
+        return np.flatnonzero(self.is_cold(np.arange(len(self.ids))))
+
+    def is_cold(self, rows_X: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows are such rows."""
+        has_none_X: NDArray[np.bool_] = self.item_X[rows_X] == NONE
+        return has_none_X & self.available_X[rows_X] & (self.entries.lengths()[rows_X] > 0)
 
     # --- vectors ---
+
+    @property
+    def vectors_XD(self) -> Tensor:
+        """Content vectors of all catalogue rows, to be read."""
+        return self._vectors_XD[: len(self.ids)]
 
     def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
         """Content vectors of catalogue rows."""
         return self._vectors_XD[torch.from_numpy(rows_X).to(self.device)]
 
+    def of_all(self, values_ID: Tensor, count_I: NDArray[np.int64]) -> Tensor:
+        """The embeddings of all items with content on top, as of the last move; on the CPU not to be written to.
+
+        Counts and embeddings are those that `moved` was told of: others count as they were.
+        """
+        if self.device.type != "cpu":
+            return self.on_top(values_ID.clone(), np.arange(len(values_ID)), count_I)
+        items, rows_R = len(values_ID), self.moved.since(self._summed_at)
+        if rows_R is None:
+            rows_R = np.arange(items)
+        elif items > self._summed:
+            rows_R = np.concatenate((rows_R, np.arange(self._summed, items)))
+        self._summed_ID = _with_room(self._summed_ID, items)
+        self._put_on_top(rows_R, rows_R, values_ID, count_I, self._summed_ID)
+        self._summed, self._summed_at = items, self.moved.end
+        return self._summed_ID[:items]
+
     def on_top(self, embeddings_ND: Tensor, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> Tensor:
-        """The embeddings of these items with content on top, by the events that each has had."""
+        """The embeddings of these items, changed: content is on top, by the events that each has had."""
+        if self.device.type == "cpu":
+            self._put_on_top(items_N, np.arange(len(items_N)), embeddings_ND, count_I, embeddings_ND)
+            return embeddings_ND
+        return self._on_top_anywhere(embeddings_ND, items_N, count_I)
+
+    def _on_top_anywhere(self, embeddings_ND: Tensor, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> Tensor:
+        """The plain torch twin of the kernel, for GPUs."""
         places, rows, weights = self._weighted(items_N, count_I)
-        return embeddings_ND.index_add(0, places, weights * self._vectors_XD[rows])
+        return embeddings_ND.index_add_(0, places, weights * self._vectors_XD[rows])
 
     def learn(self, rows: Tensor | None, gradient: Tensor, count_I: NDArray[np.int64], events: int) -> None:
         """Take in the gradient by the vectors that `on_top` gave (of all items, or of distinct `rows`)."""
         items_N = np.arange(len(gradient)) if rows is None else rows.cpu().numpy()  # CPU-GPU sync point
-        places, _, weights = self._weighted(items_N, count_I)
-        items = places if rows is None else rows[places]
-        self._gathered_ID.index_add_(0, items, weights * gradient[places])
+        if self.device.type == "cpu":
+            half = self.settings.half
+            gather_back(items_N, gradient.numpy(), self.row_I, count_I, half, self._gathered_ID.numpy())
+        else:
+            self._gather_anywhere(items_N, gradient, count_I)
         self._events += events
         self._learned += events
         if self._events >= max(self.settings.every_events, self.entries.live // self.settings.entries_an_event):
             self._move()
+
+    def _gather_anywhere(self, items_N: NDArray[np.int64], gradient: Tensor, count_I: NDArray[np.int64]) -> None:
+        """The plain torch twin of the kernel, for GPUs."""
+        places, _, weights = self._weighted(items_N, count_I)
+        items = torch.from_numpy(items_N).to(self.device)[places]
+        self._gathered_ID.index_add_(0, items, weights * gradient[places])
+
+    def _put_on_top(
+        self,
+        items_R: NDArray[np.int64],
+        places_R: NDArray[np.int64],
+        values_ND: Tensor,
+        count_I: NDArray[np.int64],
+        summed_ND: Tensor,
+    ) -> None:
+        vectors, half = self._vectors_XD.numpy(), self.settings.half
+        put_on_top(items_R, places_R, values_ND.numpy(), vectors, self.row_I, count_I, half, summed_ND.numpy())
 
     def _weighted(self, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Of these items those that the catalogue has: their places here, the catalogue's rows, and weights (N, 1)."""
@@ -172,21 +247,26 @@ class Content:
 
     def _move(self) -> None:
         """One step of the table against what was gathered; every content vector follows."""
-        if self._links is None:
-            self._links = links(self.entries, self.item_X[: len(self.ids)])
-        by_feature = sums(self._links.items_of_features, self._gathered_ID)
-        self._optimizer.step(self._links.features, by_feature)
+        items_X = self.item_X[: len(self.ids)]
+        self._optimizer.step(*pulled_back(self.entries, self._all_bags(), items_X, self._gathered_ID))
         self._gathered_ID.zero_()
         self._events = 0
         if self.entries.numbers.values != self.entries.in_force.values:
             self.entries.refresh()
-            self._links = self._bags = None
+            self._bags = None
         self._compute_all()
+
+    def _all_bags(self) -> Bags:
+        if self._bags is None:
+            self._bags = self.entries.bags(np.arange(len(self.ids)))
+        return self._bags
 
     def _compute_all(self) -> None:
         if self.table.rows:
-            self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
-            self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
+            self._vectors_XD[: len(self.ids)] = sums(self._all_bags(), self.table.values)
+            items_X = self.item_X[: len(self.ids)]
+            self.moved.add(items_X[items_X != NONE])
+            self.moved_rows.add(None)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
@@ -200,6 +280,8 @@ class Content:
 
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
+        self.hidden_I[item] = not self.available_X[row]
+        self.moved_rows.add(np.array([row]))
         self._removed.pop(row, None)
 
     # --- keeping ---
@@ -238,27 +320,13 @@ class Content:
         self.row_I = np.full(self.items, NONE, dtype=np.int64)
         linked_X = np.flatnonzero(self.item_X != NONE)
         self.row_I[self.item_X[linked_X]] = linked_X
+        self.hidden_I = np.zeros(self.items, dtype=np.bool_)
+        self.hidden_I[self.item_X[linked_X]] = ~self.available_X[linked_X]
         self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
-        self._links = self._bags = None
+        self._bags = None
+        self._summed_at = -1
+        self.moved_rows.add(None)
         self._compute_all()
-
-
-@dataclass(frozen=True)
-class Links:
-    """Which items each feature belongs to: the matrix of entries turned round, for gradients."""
-
-    features: Tensor
-    items_of_features: Bags
-
-
-def links(entries: Entries, item_X: NDArray[np.int64]) -> Links:
-    """The features of items that have had an event."""
-    rows_N = np.flatnonzero(item_X != NONE)
-    bags = entries.bags(rows_N)
-    order_E = np.argsort(bags.features_E, kind="stable")
-    features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
-    items_E = item_X[rows_N][bags.rows_E[order_E]]
-    return Links(torch.from_numpy(features_F), Bags(starts_F, items_E, bags.weights_E[order_E]))
 
 
 def cold_code(catalogue_row: Row) -> Row:
@@ -281,6 +349,50 @@ def sums(bags: Bags, rows: Tensor) -> Tensor:
         per_sample_weights=weights,
     )
     return summed
+
+
+def pulled_back(entries: Entries, bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Back from `sums` put at `places_N` of B rows: the distinct features (F,) of the bags and the gradient by each.
+
+    Bags whose place is NONE are left out. `entries`: the matrix whose rows the bags are.
+    """
+    if by_BD.device.type != "cpu":
+        return _pulled_back_anywhere(bags, places_N, by_BD)
+    features_F = np.empty(min(len(bags.features_E), entries.features), dtype=np.int64)
+    number_F = entries.no_numbers()
+    features_F = features_F[: number_features(places_N, bags.starts_N, bags.features_E, number_F, features_F)]
+    by_FD = by_BD.new_zeros((len(features_F), by_BD.shape[1]))
+    pull_bags_back(
+        places_N,
+        bags.starts_N,
+        bags.features_E,
+        bags.weights_E,
+        by_BD.numpy(),
+        features_F,
+        number_F,
+        by_FD.numpy(),
+    )
+    return torch.from_numpy(features_F), by_FD
+
+
+def _pulled_back_anywhere(bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """The plain torch twin, for GPUs: features by number instead of by first mention."""
+    some = bags.some(np.flatnonzero(places_N != NONE))
+    places_N = places_N[places_N != NONE]
+    order_E = np.argsort(some.features_E, kind="stable")
+    features_F, starts_F = np.unique(some.features_E[order_E], return_index=True)
+    turned = Bags(starts_F, places_N[some.rows_E[order_E]], some.weights_E[order_E])
+    return torch.from_numpy(features_F).to(by_BD.device), sums(turned, by_BD)
+
+
+def _with_room(rows_ND: Tensor, rows: int) -> Tensor:
+    """The same rows with room for at least so many, the new ones zeros; the same object while they fit."""
+    capacity = room_for(rows, len(rows_ND))
+    if capacity == len(rows_ND):
+        return rows_ND
+    larger = rows_ND.new_zeros((capacity, rows_ND.shape[1]))
+    larger[: len(rows_ND)] = rows_ND
+    return larger
 
 
 def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
-from model.kernels.entries import write_rows
+from model.kernels.entries import read_bags, write_rows
 from model.numbers import RunningScaler
 from model.text import bucket, text_features
 
@@ -90,6 +90,7 @@ class Entries:
         """1 / how many numbers the item has, where the value is a number to be scaled; 0 where it is a weight."""
         self._start_X = np.zeros(0, dtype=np.int64)
         self._length_X = np.zeros(0, dtype=np.int64)
+        self._number_F = np.zeros(0, dtype=np.int64)
 
     @property
     def features(self) -> int:
@@ -98,6 +99,11 @@ class Entries:
     def lengths(self) -> NDArray[np.int64]:
         """How many features each row has."""
         return self._length_X[: self.rows]
+
+    def no_numbers(self) -> NDArray[np.int64]:
+        """A number for each feature, -1, to be written to by those who leave it so."""
+        self._number_F = grown(self._number_F, self.features, fill=-1)
+        return self._number_F
 
     def grow(self, rows: int) -> None:
         self._start_X, self._length_X = grown(self._start_X, rows), grown(self._length_X, rows)
@@ -113,7 +119,7 @@ class Entries:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The same for many rows, one after the other, also of the same one; where each was written, and its length.
 
-        What was said before stays where `spans` found it until `tidy`.
+        What was said before stays where `places` had it until `tidy`.
         """
         columns, values, shares = self._columns, list[float](), list[float]()
         places: list[int] = []
@@ -166,27 +172,31 @@ class Entries:
 
     def bags(self, rows_N: NDArray[np.int64]) -> Bags:
         """The features of these rows that count, and their weights."""
-        return self.bags_at(*self.spans(rows_N))
+        return self.bags_at(self._start_X[rows_N], self._length_X[rows_N])
 
-    def spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where what is said of these rows begins and how long it is, each of the shape of `rows`; see `bags_at`."""
-        return self._start_X[rows], self._length_X[rows]
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where what is said of each row begins and how long it is, of more rows than there are; see `bags_at`."""
+        return self._start_X, self._length_X
 
     def bags_at(self, start_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> Bags:
         """The same of what stood in these places, also where it was replaced since, but for `tidy`."""
-        starts_N = np.cumsum(length_N) - length_N
-        at_E = np.repeat(start_N - starts_N, length_N) + np.arange(int(length_N.sum()))
-        counts_E = self._shared_F[self._feature_E[at_E]]
-        row_E = np.repeat(np.arange(len(length_N)), length_N)
-        length_N = np.bincount(row_E[counts_E], minlength=len(length_N))
-        starts_N, at_E = np.cumsum(length_N) - length_N, at_E[counts_E]
-        features_E = self._feature_E[at_E].astype(np.int64)
-        values_E, share_E = self._value_E[at_E], self._share_E[at_E]
-        is_number_E = share_E > 0
-        if is_number_E.any():
-            scaled = self.in_force.scaled(features_E[is_number_E], values_E[is_number_E])
-            values_E[is_number_E] = scaled * share_E[is_number_E]
-        return Bags(starts_N, features_E, values_E.astype(np.float32))
+        entries = int(length_N.sum())
+        starts_N, features_M = np.empty(len(length_N), dtype=np.int64), np.empty(entries, dtype=np.int64)
+        values_M, shares_M = np.empty(entries), np.empty(entries, dtype=np.float32)
+        found = read_bags(
+            start_N,
+            length_N,
+            self._feature_E,
+            self._value_E,
+            self._share_E,
+            self._shared_F,
+            starts_N,
+            features_M,
+            values_M,
+            shares_M,
+        )
+        weights_M = self.in_force.scaled(features_M[:found], values_M[:found], shares_M[:found])
+        return Bags(starts_N, features_M[:found], weights_M.astype(np.float32))
 
     def _close_holes(self) -> None:
         rows_X = np.arange(self.rows)

@@ -15,6 +15,7 @@ from model.growth import grown
 from model.kernels.scan import (
     BLOCK,
     DENSE_USER,
+    FEW,
     GROUP,
     HIGHEST_COUNT,
     Askers,
@@ -271,17 +272,18 @@ def warm_up_products(like: Tensor) -> None:
     )
     index = ItemIndex()
     index.update(items, None)
-    one, nothing = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    users = FEW // len(items.count_I) + 1
+    nothing, zeros_U, ones_U = np.zeros(0, dtype=np.int32), np.zeros(users, np.int64), np.ones(users, np.float32)
     askers = Askers(
-        np.ones((1, like.shape[1]), dtype=items.vectors_ID.numpy().dtype),
-        np.ones(1, dtype=np.float32),
-        np.zeros(2, dtype=np.int64),
+        np.ones((users, like.shape[1]), dtype=items.vectors_ID.numpy().dtype),
+        ones_U,
+        np.zeros(users + 1, dtype=np.int64),
         nothing,
         nothing.astype(np.float32),
-        np.ones(1, dtype=np.float32),
+        ones_U,
         True,
         nothing,
-        one,
-        one,
+        zeros_U,
+        zeros_U,
     )
     index.best(askers, 1)  # equal items: bounds tell none of them from another

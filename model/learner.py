@@ -346,6 +346,7 @@ class Learner:
         pace = self.drift.pace
         self.ranking.set_pace(pace)
         turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=ranked_B)
+        self.ranking.moved.add(items_B)  # counts moved; not before, the step reads them as they were before it
         self.live.seen.trim(users_B)
         losses_B = _unweighted(turn.losses_B, np.where(found.known_B, weights_B, 0.0))
         popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.total, found.items)
@@ -473,8 +474,8 @@ class Learner:
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:
-        values = self.ranking.items.values
-        return Content(self.settings.width, self.settings.content, device=self.device, dtype=values.dtype)
+        dtype, moved = self.ranking.items.values.dtype, self.ranking.moved
+        return Content(self.settings.width, self.settings.content, device=self.device, dtype=dtype, moved=moved)
 
     def _new_user_content(self) -> UserContent:
         dtype = self.ranking.items.values.dtype

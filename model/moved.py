@@ -33,6 +33,7 @@ class MovedRows:
         """The rows that moved since `end` was `place`, some of them repeatedly; None: it may be all of them."""
         if place < self._begin:
             return None
-        places = np.arange(place, self.end) % len(self._ring)
-        moved: NDArray[np.int64] = self._ring[places]
-        return moved
+        first, past = place % len(self._ring), place % len(self._ring) + self.end - place
+        if past <= len(self._ring):
+            return self._ring[first:past].copy()
+        return np.concatenate((self._ring[first:], self._ring[: past - len(self._ring)]))

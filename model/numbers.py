@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import grown
-from model.kernels.entries import learn_scale
+from model.kernels.entries import learn_scale, scale_values
 
 Doubles = NDArray[np.float64]
 
@@ -45,18 +45,25 @@ class RunningScaler:
         self.squares_F = grown(self.squares_F, features)
         learn_scale(features_N, values_N, self.count_F, self.mean_F, self.squares_F)
 
-    def scaled(self, features_N: NDArray[np.int64], values_N: Doubles) -> Doubles:
-        """The values in deviations from the mean, cut at FAR; 0 for a feature that never varied or was never met."""
-        if not self.features:
-            return np.zeros(len(features_N))
-        met_N = features_N < self.features
-        features_N = np.where(met_N, features_N, 0)
-        count_N = np.maximum(self.count_F[features_N], 1)
-        deviation_N = np.sqrt(self.squares_F[features_N] / count_N)
-        difference_N = np.clip(values_N, -LARGEST, LARGEST) - self.mean_F[features_N]
-        varies_N = met_N & (deviation_N > 0)
-        scaled_N = np.where(varies_N, difference_N, 0.0) / np.where(varies_N, deviation_N, 1.0)
-        return np.clip(np.nan_to_num(scaled_N), -FAR, FAR)
+    def scaled(self, features_N: NDArray[np.int64], values_N: Doubles, shares_N: NDArray[np.float32]) -> Doubles:
+        """Values with a share in deviations from the mean, cut at FAR, times the share; those without as they are.
+
+        0 for a feature that never varied or was never met.
+        """
+        scaled_N, features = np.empty(len(values_N)), self.features
+        scale_values(
+            features_N,
+            values_N,
+            shares_N,
+            self.count_F,
+            self.mean_F,
+            self.squares_F,
+            features,
+            LARGEST,
+            FAR,
+            scaled_N,
+        )
+        return scaled_N
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         features = self.features

@@ -100,7 +100,7 @@ class RankingHead:
         """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.device = device
         self.moved = MovedRows()
-        """Items whose vector, bias or count moved; what content adds is not followed."""
+        """Items whose vector, bias or count moved."""
         self._seed = seed
         self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
@@ -133,7 +133,6 @@ class RankingHead:
 
     def observe(self, batch: RankedBatch) -> Features:
         """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
-        self.moved.add(batch.items_B)
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
         return self.cooccurrence.features_then_count(batch.found)
@@ -455,12 +454,9 @@ class RankingHead:
         users_UD = self.encoder.encode(windows, items_ID)
         return users_UD if said is None else said.on_top(users_UD)
 
-    def _vectors(self, count_I: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Tensor:
-        """The vectors of these items, or of all: embeddings, and content on top of those with few events."""
-        values = self.items.values if rows is None else self.items.values[self._rows(rows)]
-        if self.content is None:
-            return values
-        return self.content.on_top(values, np.arange(len(values)) if rows is None else rows, count_I)
+    def _vectors(self, count_I: NDArray[np.int64]) -> Tensor:
+        """The vectors of all items: embeddings, and content on top of those with few events."""
+        return self.items.values if self.content is None else self.content.of_all(self.items.values, count_I)
 
     def _add_entries(self, scores_BI: Tensor, windows: Windows, features: Features, *, allow_repeats: bool) -> None:
         """Add what only some items have: the co-occurrence feature and, where repeats are allowed, their bias."""

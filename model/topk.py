@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.cold_index import ColdIndex
 from model.content import NONE, Content, cold_code
 from model.item_index import Best, ItemIndex, Items, of_users
+from model.kernels.merge import merge_lists
 from model.kernels.scan import Askers
 from model.learner import Learner
 from model.ranking import ScoreParts
@@ -69,6 +71,7 @@ class TopK:
         self.recall = Recall(least_recall)
         """`recall.value` is measured in mode `fast`; other lists are exact, and it stays 1."""
         self._index = ItemIndex()
+        self._cold_index = ColdIndex()
         self._updated = -1
 
     def __call__(self, users_U: Ints) -> Lists:
@@ -139,12 +142,8 @@ class TopK:
         content = learner.ranking.content
         if content is None:
             return Lists(users_U, found.rows_UK, found.lengths_U, found.scores_UK)
-        codes_UK = _codes(content, found)
-        cold_X = content.cold_rows() if self.cold_items else np.zeros(0, dtype=np.int64)
-        if not len(cold_X):
-            return Lists(users_U, codes_UK, found.lengths_U, found.scores_UK)
-        cold = self._cold(askers, content, cold_X)
-        return _merged(users_U, found._replace(rows_UK=codes_UK), cold._replace(rows_UK=_cold_codes(cold_X, cold)))
+        cold = self._cold_index.best(content, askers, self.k) if self.cold_items else None
+        return _merged(users_U, content, found, cold)
 
     def _fast(self, askers: Askers, users_U: Ints) -> Best:
         """Loose bounds for most; exact lists for those that are measured, and for all while recall is low."""
@@ -165,27 +164,14 @@ class TopK:
         found.lengths_U[measured] = exact.lengths_U
         return found
 
-    def _cold(self, askers: Askers, content: Content, cold_X: Ints) -> Best:
-        """The best items without an event, rows from 0 in the order of `cold_X`; an exact list in either mode."""
-        vectors_XD = content.vectors(cold_X)
-        no_count_X = np.zeros(len(cold_X), dtype=np.int64)
-        index = ItemIndex()
-        no_bias_X = torch.zeros(len(cold_X))
-        index.update(Items(vectors_XD, no_bias_X, no_count_X, no_count_X == 0, np.zeros(0, dtype=np.bool_)), None)
-        no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
-        return index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), self.k)
-
     def _update(self, parts: ScoreParts) -> None:
         moved = self.learner.ranking.moved
-        rows = None if self.learner.ranking.content is not None else moved.since(self._updated)
-        self._index.update(self._items(parts), rows)
+        self._index.update(self._items(parts), moved.since(self._updated))
         self._updated = moved.end
 
     def _items(self, parts: ScoreParts) -> Items:
         counts, content = self.learner.live.counts, self.learner.ranking.content
-        hidden_I = np.zeros(0 if content is None else counts.items, dtype=np.bool_)
-        if content is not None:
-            hidden_I[content.unavailable_items()] = True
+        hidden_I = np.zeros(0, dtype=np.bool_) if content is None else content.hidden_I[: counts.items]
         return Items(
             parts.vectors_ID, parts.biases_I, counts.count_I[: counts.items], counts.known_I[: counts.items], hidden_I
         )
@@ -213,24 +199,26 @@ def _codes(content: Content, found: Best) -> NDArray[np.int32]:
     return codes_UK
 
 
-def _cold_codes(cold_X: Ints, found: Best) -> NDArray[np.int32]:
-    listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
-    codes_UK: NDArray[np.int32] = cold_code(cold_X[np.where(listed_UK, found.rows_UK, 0)]).astype(np.int32)
-    return codes_UK
-
-
-def _merged(users_U: Ints, first: Best, second: Best) -> Lists:
-    """The best of two lists of each user, of equal scores those of the first."""
-    scores_UK = np.concatenate((first.scores_UK, second.scores_UK), 1)
-    codes_UK = np.concatenate((first.rows_UK, second.rows_UK), 1)
-    k = first.rows_UK.shape[1]
-    places_K = np.arange(k)
-    listed_UK = np.concatenate([places_K < one.lengths_U[:, None] for one in (first, second)], 1)
-    order_UK = np.argsort(np.where(listed_UK, -scores_UK, np.inf), axis=1, kind="stable")[:, :k]
-    lengths_U = np.minimum(first.lengths_U + second.lengths_U, k).astype(np.int32)
-    return Lists(
-        users_U, np.take_along_axis(codes_UK, order_UK, 1), lengths_U, np.take_along_axis(scores_UK, order_UK, 1)
+def _merged(users_U: Ints, content: Content, found: Best, cold: Best | None) -> Lists:
+    """The best of both, of equal scores those with an event."""
+    cold = cold or Best(found.rows_UK[:, :0], found.scores_UK[:, :0], np.zeros_like(found.lengths_U), found.needed_UK)
+    merged = Lists(
+        users_U, np.empty_like(found.rows_UK), np.empty_like(found.lengths_U), np.empty_like(found.scores_UK)
     )
+    merge_lists(
+        found.rows_UK,
+        found.scores_UK,
+        found.lengths_U,
+        content.row_I,
+        content.born_cold_X,
+        cold.rows_UK,
+        cold.scores_UK,
+        cold.lengths_U,
+        merged.codes_UK,
+        merged.scores_UK,
+        merged.lengths_U,
+    )
+    return merged
 
 
 def _cold_name(content: Content | None, code: int) -> str:

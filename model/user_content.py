@@ -23,11 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.content import NONE, sums
+from model.content import NONE, pulled_back, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
-from model.kernels.entries import let_later_find
+from model.kernels.content import add_bags
+from model.kernels.entries import find_slots, let_later_find, weigh_slots
 from model.optimizers import Adagrad
 from model.tables import Table
 from model.text import bucket, text_features, words
@@ -62,6 +63,18 @@ class Note(NamedTuple):
 
     text: str | None = None
     context: Mapping[str, str | float] | None = None
+
+
+class Found(NamedTuple):
+    """What the events of a batch find of their users, those of whom anything is said."""
+
+    events_N: Ints
+    """Their places in the batch, ascending."""
+    rows_N: Ints
+    start_NS: Ints
+    """Where what stands in each slot begins, how long it is, and how many events the user had when it was written."""
+    length_NS: Ints
+    at_NS: Ints
 
 
 class UserContent:
@@ -114,27 +127,21 @@ class UserContent:
             for user in strangers:
                 self._add(users.name(user), users)
             rows_B = self._rows_of(users_B, users)
-        found_N = np.flatnonzero(rows_B != NONE)
-        rows_N = rows_B[found_N]
-        start_NS, length_NS = self.entries.spans(rows_N[:, None] * self.slots + np.arange(self.slots))
-        at_NS = self._at_XS[rows_N]
+        found = self._found(rows_B)
         if notes:
-            self._write(notes, rows_B, events_B + enters_B, (found_N, rows_N, start_NS, length_NS, at_NS))
-        said = self._said(found_N, start_NS, length_NS, at_NS, events_B[found_N])
+            self._write(notes, rows_B, events_B + enters_B, found)
+        said = self._said(found, events_B)
         self.entries.tidy()
         self.table.grow(self.entries.features)
         if self.entries.has_new_scale():
             self.entries.refresh()
         return said
 
-    def _write(
-        self, notes: Mapping[int, Note], rows_B: Ints, after_B: Ints, found: tuple[Ints, Ints, Ints, Ints, Ints]
-    ) -> None:
+    def _write(self, notes: Mapping[int, Note], rows_B: Ints, after_B: Ints, found: "Found") -> None:
         """Take the notes in, in stream order, and let later events find them: `found` is what earlier ones left.
 
         `after_B`: events that the user has had after each event.
         """
-        found_N, rows_N, start_NS, length_NS, at_NS = found
         written = [
             (place, slot, said)
             for place in sorted(notes)
@@ -146,16 +153,22 @@ class UserContent:
         starts_W, lengths_W = self.entries.write(rows_W * self.slots + slots_W, [said for _, _, said in written])
         self._at_XS[rows_W, slots_W] = at_W  # of several writes the last one counts
         let_later_find(
-            places_W, slots_W, starts_W, lengths_W, at_W, found_N, rows_N, rows_W, start_NS, length_NS, at_NS
+            places_W,
+            slots_W,
+            starts_W,
+            lengths_W,
+            at_W,
+            found.events_N,
+            found.rows_N,
+            rows_W,
+            found.start_NS,
+            found.length_NS,
+            found.at_NS,
         )
 
     def read(self, users_U: Ints, events_U: Ints, users: Vocabulary) -> "Said":
         """What is said of these users now; `events_U`: events that each has had."""
-        rows_U = self._rows_of(users_U, users)
-        found_N = np.flatnonzero(rows_U != NONE)
-        rows_N = rows_U[found_N]
-        spans = self.entries.spans(rows_N[:, None] * self.slots + np.arange(self.slots))
-        return self._said(found_N, *spans, self._at_XS[rows_N], events_U[found_N])
+        return self._said(self._found(self._rows_of(users_U, users)), events_U)
 
     def forget(self, user_id: str, user: int | None) -> None:
         """Erase what is said of a user; `user`: the learner's row that is given back."""
@@ -167,15 +180,21 @@ class UserContent:
         if user is not None and user < len(self._row_U):
             self._row_U[user] = UNRESOLVED
 
-    def _said(self, found_N: Ints, start_NS: Ints, length_NS: Ints, at_NS: Ints, events_N: Ints) -> "Said":
-        settings = self.settings
-        bags = self.entries.bags_at(start_NS.ravel(), length_NS.ravel())
-        since_NS = (events_N[:, None] - at_NS).astype(np.float64)
-        weights_NS = settings.text_half / (settings.text_half + since_NS)
-        weights_NS[:, FEATURES] = settings.half / (settings.half + events_N)
-        weights_NS[:, -1] = since_NS[:, -1] == 0
-        weights_E = bags.weights_E * weights_NS.ravel()[bags.rows_E].astype(np.float32)
-        return Said(self, found_N, Bags(bags.starts_N[:: self.slots], bags.features_E, weights_E))
+    def _found(self, rows_B: Ints) -> "Found":
+        events, shape = len(rows_B), (len(rows_B), self.slots)
+        found = Found(
+            np.empty(events, dtype=np.int64),
+            np.empty(events, dtype=np.int64),
+            *(np.empty(shape, dtype=np.int64) for _ in range(3)),
+        )
+        number = find_slots(rows_B, *self.entries.places(), self._at_XS, *found)
+        return found if number == events else Found(*(part[:number] for part in found))
+
+    def _said(self, found: "Found", events_B: Ints) -> "Said":
+        bags, settings = self.entries.bags_at(found.start_NS.ravel(), found.length_NS.ravel()), self.settings
+        had_N = events_B[found.events_N]
+        weigh_slots(bags.starts_N, bags.weights_E, found.at_NS, had_N, settings.half, settings.text_half)
+        return Said(self, found.events_N, bags._replace(starts_N=bags.starts_N[:: self.slots].copy()))
 
     def _slots_of(self, row: int, note: Note) -> list[tuple[int, Features]]:
         """The slots that a note goes to, and what it says there."""
@@ -276,8 +295,17 @@ class Said:
 
     def on_top(self, users_BD: Tensor) -> Tensor:
         """The users' vectors with what is said of them on top."""
-        if not len(self._bags.features_E):
+        bags = self._bags
+        if not len(bags.features_E):
             return users_BD
+        if users_BD.device.type != "cpu":
+            return self._on_top_anywhere(users_BD)
+        summed_BD, values = users_BD.clone(), self._content.table.values.numpy()
+        add_bags(self._events_N, bags.starts_N, bags.features_E, bags.weights_E, values, summed_BD.numpy())
+        return summed_BD
+
+    def _on_top_anywhere(self, users_BD: Tensor) -> Tensor:
+        """The plain torch twin of the kernel, for GPUs."""
         values = self._content.table.values
         events = torch.from_numpy(self._events_N).to(values.device)
         return users_BD.index_add(0, events, sums(self._bags, values))
@@ -309,14 +337,9 @@ class Said:
             self._content.optimizer.step(self._features, self._gradient)
 
     def _keep(self, gradient_BD: Tensor) -> None:
-        bags = self._bags
-        if not len(bags.features_E):
-            return
-        order_E = np.argsort(bags.features_E, kind="stable")
-        features_F, starts_F = np.unique(bags.features_E[order_E], return_index=True)
-        events_of_features = Bags(starts_F, self._events_N[bags.rows_E[order_E]], bags.weights_E[order_E])
-        self._features = torch.from_numpy(features_F).to(gradient_BD.device)
-        self._gradient = sums(events_of_features, gradient_BD)
+        if len(self._bags.features_E):
+            entries = self._content.entries
+            self._features, self._gradient = pulled_back(entries, self._bags, self._events_N, gradient_BD)
 
 
 def _context_features(context: Mapping[str, str | float]) -> Features:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from streams import joined, random_stream, run, small_learner
 
-from model.content import Content, ContentSettings
+from model.content import NONE, Content, ContentSettings, _pulled_back_anywhere, pulled_back
 from model.entries import ItemContent
 from model.interactions import Interaction
 from model.ranking import RankingRates
@@ -303,6 +303,70 @@ def test_the_table_moves_less_often_where_the_catalogue_is_large():
 
     assert content.entries.live > 8
     assert 0 < moves[1] < moves[1000]
+
+
+def summed(made):
+    """The vectors of all items as they are kept, and as a content that kept nothing has them."""
+    count_I = made.live.counts.count_I[: made.live.counts.items]
+    kept_ID = made.ranking.content.of_all(made.ranking.items.values, count_I).clone()
+    again = learner(content=made.settings.content, ranking=made.settings.ranking)
+    again.load(made.state())
+    return kept_ID, again.ranking.content.of_all(again.ranking.items.values, count_I)
+
+
+@pytest.mark.parametrize("full_softmax_items", [4096, 0], ids=["full", "sampled"])
+def test_the_sums_that_are_kept_are_those_of_who_kept_nothing_to_the_last_bit(full_softmax_items):
+    rates = RankingRates(full_softmax_items=full_softmax_items, negatives=8)
+    made = learner(
+        described=catalogue([f"i{n}" for n in range(30)]), content=ContentSettings(every_events=50), ranking=rates
+    )
+    stream = random_stream(9, 400, items=60, forgets=0.02)
+    for turn, start in enumerate(range(0, len(stream), 8)):
+        run(made, stream[start : start + 8], 8)
+        if turn % 7 == 0:
+            made.describe({f"i{turn}": ItemContent(f"number {turn}", None, ["kind 0"]), "i2": None, "new": None})
+
+        kept_ID, again_ID = summed(made)
+
+        assert kept_ID.numpy().tobytes() == again_ID.numpy().tobytes()
+    assert not torch.equal(kept_ID, made.ranking.items.values)
+
+
+@pytest.mark.parametrize("rows", [None, [7, 0, 3]])
+def test_compiled_passes_do_what_plain_torch_does(rows):
+    made = learner(described=catalogue([f"i{n}" for n in range(20)]), content=ContentSettings(every_events=10**9))
+    run(made, two_tastes(200), 20)
+    content, count_I = made.ranking.content, np.arange(len(made.items))
+    content._vectors_XD.normal_(generator=torch.Generator().manual_seed(1))
+    content._gathered_ID.zero_()
+    items_N = np.arange(len(made.items)) if rows is None else np.array(rows)
+    gradient = torch.randn((len(items_N), 8), generator=torch.Generator().manual_seed(2))
+
+    added = content.on_top(gradient.clone(), items_N, count_I)
+    content.learn(None if rows is None else torch.tensor(rows), gradient, count_I, events=1)
+    gathered_ID = content._gathered_ID.clone()
+    content._gathered_ID.zero_()
+    content._gather_anywhere(items_N, gradient, count_I)
+
+    torch.testing.assert_close(added, content._on_top_anywhere(gradient.clone(), items_N, count_I))
+    torch.testing.assert_close(gathered_ID, content._gathered_ID)
+    assert gathered_ID.abs().sum() > 0
+
+
+def test_gradients_by_feature_are_those_of_plain_torch():
+    made = learner(described=catalogue([f"i{n}" for n in range(20)]))
+    run(made, two_tastes(200, items=12), 20)
+    content = made.ranking.content
+    bags, items_X = content.entries.bags(np.arange(20)), content.item_X[:20]
+    by_ID = torch.randn((len(made.items), 8), generator=torch.Generator().manual_seed(3))
+
+    features, by_features = pulled_back(content.entries, bags, items_X, by_ID)
+
+    expected_features, expected = _pulled_back_anywhere(bags, items_X, by_ID)
+    order = torch.argsort(features)
+    assert features[order].tolist() == expected_features.tolist()
+    torch.testing.assert_close(by_features[order], expected)
+    assert (items_X == NONE).any(), "what had no event is left out"
 
 
 @pytest.mark.parametrize(

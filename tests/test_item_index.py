@@ -8,6 +8,7 @@ from item_worlds import all_scores, assert_best, lists_of, right_lists, world
 import model.item_index
 import model.kernels.scan
 from model.item_index import ItemIndex, Items
+from model.kernels.scan import FEW
 
 KS = [1, 7, 20, 1000]
 
@@ -196,11 +197,12 @@ def test_other_items_altogether_are_taken_for_what_they_are():
 
 
 def test_a_list_does_not_depend_on_who_else_is_asked_for():
-    made, askers = world(13, users=40, items=1500)
+    made, askers = world(13, users=60, items=1500)
+    assert FEW < 60 * 1500, "together they may be taken by products, alone they are not"
     index = index_of(made)
     together = index.best(askers, 20)
 
-    for user in range(40):
+    for user in range(60):
         alone = index.best(model.item_index.of_users(askers, np.array([user])), 20)
         assert alone.rows_UK[0].tolist() == together.rows_UK[user].tolist()
         assert alone.scores_UK[0].tobytes() == together.scores_UK[user].tobytes()

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.entries import learn_scale, let_later_find, write_rows
+from model.kernels.entries import (
+    find_slots,
+    learn_scale,
+    let_later_find,
+    read_bags,
+    scale_values,
+    weigh_slots,
+    write_rows,
+)
 
 
 def both(kernel):
@@ -65,3 +73,57 @@ def test_mean_and_squares_are_those_of_the_values(kernel):
         assert count_F[feature] == len(values)
         assert mean_F[feature] == pytest.approx(values.mean())
         assert squares_F[feature] / len(values) == pytest.approx(values.var())
+
+
+@both(find_slots)
+def test_what_users_have_in_their_slots_is_found_for_those_that_have_a_row(kernel):
+    draw = np.random.default_rng(4)
+    start_X, length_X, at_XS = draw.integers(100, size=12), draw.integers(9, size=12), draw.integers(50, size=(4, 3))
+    row_B = np.array([-1, 2, 0, -2, 2, 3])
+    events_N, rows_N = np.empty(6, dtype=np.int64), np.empty(6, dtype=np.int64)
+    slots = [np.empty((6, 3), dtype=np.int64) for _ in range(3)]
+
+    found = kernel(row_B, start_X, length_X, at_XS, events_N, rows_N, *slots)
+
+    assert events_N[:found].tolist() == [1, 2, 4, 5]
+    assert rows_N[:found].tolist() == [2, 0, 2, 3]
+    expected = [start_X.reshape(4, 3), length_X.reshape(4, 3), at_XS]
+    assert [slot[:found].tolist() for slot in slots] == [array[[2, 0, 2, 3]].tolist() for array in expected]
+
+
+@both(weigh_slots)
+def test_features_weigh_by_all_events_texts_by_those_since_and_the_context_until_the_next_one(kernel):
+    starts_M, weights_E = np.array([0, 2, 3, 3, 4, 4, 4, 5]), np.array([1, 2, 3, 4, 5, 6], dtype=np.float32)
+    at_NS, had_N = np.array([[0, 4, 0, 9], [0, 0, 0, 9]]), np.array([10, 9])
+
+    kernel(starts_M, weights_E, at_NS, had_N, 5.0, 3.0)
+
+    np.testing.assert_allclose(weights_E, [5 / 15, 2 * 5 / 15, 3 * 3 / 9, 0, 5 * 3 / 12, 6], rtol=1e-6)
+
+
+@both(read_bags)
+def test_of_spans_the_entries_that_count_come_end_to_end(kernel):
+    feature_E, value_E = np.array([0, 1, 2, 3, 1, 0], dtype=np.int32), np.arange(6.0)
+    share_E, shared_F = np.linspace(0, 1, 6).astype(np.float32), np.array([True, False, True, True])
+    starts_N, features_M = np.empty(4, dtype=np.int64), np.empty(8, dtype=np.int64)
+    values_M, shares_M = np.empty(8), np.empty(8, dtype=np.float32)
+
+    spans = np.array([3, 0, 1, 4]), np.array([3, 2, 0, 1])
+    found = kernel(*spans, feature_E, value_E, share_E, shared_F, starts_N, features_M, values_M, shares_M)
+
+    assert starts_N.tolist() == [0, 2, 3, 3]
+    assert features_M[:found].tolist() == [3, 0, 0]
+    assert values_M[:found].tolist() == [3, 5, 0]
+    assert shares_M[:found].tolist() == share_E[[3, 5, 0]].tolist()
+
+
+@both(scale_values)
+def test_numbers_are_scaled_by_mean_and_deviation_and_what_has_no_share_stays(kernel):
+    features_M, values_M = np.array([0, 0, 1, 2, 0, 0]), np.array([5.0, 9.0, 3.0, 1.0, 1e9, -1e300])
+    shares_M = np.array([0, 0.5, 1, 1, 1, 1], dtype=np.float32)
+    count_F, mean_F, squares_F = np.array([4.0, 3.0, 2.0]), np.array([5.0, 3.0, 0.0]), np.array([16.0, 0.0, 9.0])
+    scaled_M = np.full(6, np.nan)
+
+    kernel(features_M, values_M, shares_M, count_F, mean_F, squares_F, 2, 1e100, 7.0, scaled_M)
+
+    assert scaled_M.tolist() == [5, 0.5 * (9 - 5) / 2, 0, 0, 7, -7]

@@ -6,6 +6,7 @@ import torch
 from streams import click, random_stream, run, small_learner
 
 import model.topk
+from model.content import ContentSettings
 from model.encoders.choice import ENCODERS
 from model.entries import ItemContent
 from model.ranking import RankingRates
@@ -211,6 +212,40 @@ def test_a_top_k_that_follows_the_steps_makes_the_lists_of_a_new_one(encoder, fu
 
         assert lists_in(lists) == lists_in(fresh)
         assert lists.scores_UK[:, 0].tobytes() == fresh.scores_UK[:, 0].tobytes()
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("full_softmax_items", [4096, 0])
+def test_with_a_catalogue_lists_are_those_of_a_new_one_and_of_a_restored_learner_to_the_last_bit(
+    full_softmax_items, mode
+):
+    settings = {"full_softmax_items": full_softmax_items, "content": ContentSettings(every_events=40)}
+    learner = trained(events=10, **settings)
+    learner.describe({f"i{n}": ItemContent(categories=[f"kind {n % 4}", "thing"]) for n in range(0, 90, 2)})
+    learner.describe_users({f"u{n}": ItemContent(categories=[f"kind {n % 3}"]) for n in range(0, 20, 2)})
+    following = TopK(learner, 10, cold_items=True, mode=mode)
+    stream = random_stream(9, 400, users=20, items=90, forgets=0.05)
+    for turn, start in enumerate(range(0, len(stream), 8)):
+        learner.test_then_learn(stream[start : start + 8])
+        if turn % 6 == 0:
+            learner.describe({f"i{turn}": ItemContent(categories=["kind 0"], available=turn % 4 == 0)})
+            learner.describe({f"i{turn + 1}": None, f"new {turn}": ItemContent(categories=["kind 1"])})
+        again = small_learner(encoder="recency", ranking=learner.settings.ranking, content=settings["content"])
+        again.load(learner.state())
+        restored = TopK(again, 10, cold_items=True, mode=mode)
+        restored.load(following.state())
+        here_U = learner.users.find([f"u{n}" for n in range(20)])
+        here_U = here_U[here_U >= 0]
+
+        lists = following(here_U)
+
+        others = [restored(here_U)] + ([TopK(learner, 10, cold_items=True)(here_U)] if mode == "exact" else [])
+        for other in others:
+            assert lists_in(other) == lists_in(lists)
+            for ours, theirs, length in zip(lists.scores_UK, other.scores_UK, lists.lengths_U, strict=True):
+                assert ours[:length].tobytes() == theirs[:length].tobytes()
+        if mode == "exact":
+            assert_same(lists, by_torch(learner, here_U, 10, cold_items=True))
 
 
 def test_a_step_that_was_refused_moves_counts_and_lists_follow():

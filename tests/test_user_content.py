@@ -5,6 +5,7 @@ import pytest
 import torch
 from streams import click, joined, random_stream, run, small_learner
 
+from model.content import _pulled_back_anywhere
 from model.encoders.interface import Encoded
 from model.entries import ItemContent
 from model.interactions import Forget
@@ -212,6 +213,24 @@ def test_an_event_is_ranked_as_if_it_said_nothing_itself():
     [without] = run(made["nothing"], [event], 1)
 
     assert with_text.ranks_B.tolist() == without.ranks_B.tolist()
+
+
+def test_compiled_passes_do_what_plain_torch_does():
+    made, users = after_notes()
+    events_B = np.arange(7)
+    said = made.read_then_write(np.arange(7) % 7, events_B, events_B > 0, {0: NOTES[0], 3: NOTES[1]}, users)
+    vectors_BD = torch.randn((7, 4), generator=torch.Generator().manual_seed(1)).double()
+    nobody = Encoded(vectors_BD, lambda *_: None)
+
+    encoded = said.trace(nobody)
+    encoded.pull_back(vectors_BD, torch.zeros((1, 4)))
+
+    torch.testing.assert_close(encoded.users_BD, said._on_top_anywhere(vectors_BD))
+    assert not torch.equal(encoded.users_BD, vectors_BD)
+    features, expected = _pulled_back_anywhere(said._bags, said._events_N, vectors_BD)
+    order = torch.argsort(said._features)
+    assert said._features[order].tolist() == features.tolist()
+    torch.testing.assert_close(said.gradients()[0][order], expected)
 
 
 NOTES = [Note("red shoes"), Note("blue shoes and a red hat", {"place": "home"}), Note(None, {"place": "work"})]

@@ -35,6 +35,8 @@ FIRST_SLACK = 0.25
 """Of a first pass that finds good items soon, so that the second one skips the more."""
 DENSE = 12
 """A product of all items costs as much as scoring one in so many one by one."""
+FEW = 1 << 16
+"""Scores of a call up to which no product is taken: to set one up costs more than to take each score by itself."""
 DENSE_USER = -1
 ROUNDING = 2.0**-22
 """Of a score, for each column: more than float32 rounds."""
@@ -343,8 +345,9 @@ def scan(
     NaN and -inf are no candidates. With `slack` 1 the lists are exact; below it |user| |vector_i| counts `slack` of
     what it is. Without `looks_further` the items with an extra are the only candidates. A user of whom bounds would
     leave more than one item in DENSE gets the length DENSE_USER instead of a list: a matrix product is cheaper
-    there (`sift`). `bars_U` is the k-th best score, or a lower bound of it for these users; -inf where there are
-    fewer candidates. `needed_UK` (no rows: not asked for) is the slack that would have kept each listed item.
+    there (`sift`), but not where items times users are at most FEW. `bars_U` is the k-th best score, or a lower bound
+    of it for these users; -inf where there are fewer candidates. `needed_UK` (no rows: not asked for) is the slack that
+    would have kept each listed item.
 
     Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
     all are taken at one place.
@@ -416,7 +419,8 @@ def scan(
             if waiting == 0 and is_first:
                 reach, block, is_first = full_reach, 0, False
                 extra, extras, left_over = 0, left_over, 0
-                most = size // DENSE if looks_further else size
+                is_few = size * askers.users_UD.shape[0] <= FEW
+                most = size // DENSE if looks_further and not is_few else size
                 if k < most < size:
                     survivors = _survivors(order, size, blocks, groups, popularity, reach, floor, most)
                     is_dense = bool(survivors > most)
