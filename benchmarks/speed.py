@@ -17,8 +17,10 @@ its full settings; the last line sums up:
     freshness_p99_of_two_hops_10k, ...   p99 from event sent to list acknowledged over that of two bare hops, at
                                          5,000 events/s
     freshness_p99_ms_at_80_percent       p99 at 80 % of the rate of the service at the smaller catalogue
-    learn_of_river                       ratings predicted and learned a second, the rating head over River's BiasedMF,
-                                         on MovieLens-100K (where it cannot be had, on the stream); `rmse` beside it
+    learn_of_river                       ratings predicted and learned a second, HEADRACE_RATING_MODEL=factors over
+                                         River's BiasedMF, on MovieLens-100K (where it cannot be had, on the stream);
+                                         `rmse` of all beside it
+    neighbours_learn_of_river            the same of the default rating model
     service_of_river                     events/s from take to learn, with Kafka, over River's BiasedMF in memory, on
                                          the same stream
     freshness_ms                         p50, p99 and p99.9 at each rate, of two bare hops and of each catalogue
