@@ -37,9 +37,9 @@ USER_CONTENT = "user content."
 """Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
 
 NO_ROW = -1
-RANKED_ITEMS = 128
-"""Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
-an event with its list (docs/speed.md)."""
+RANKED_ITEMS = 32
+"""Items that ranking may go through for an event, on average, where it is not free: about a twentieth of the time in
+which an event is learned (docs/speed.md)."""
 
 PIECES = 10
 """No more than a tenth of what was learned before is learned by one gradient step."""
