@@ -75,8 +75,10 @@ def throughput_ratios(readings: Mapping[int, Mapping[str, Result]], bare: Mappin
 def rival_ratios(rivals: Result, ingested: float) -> Result:
     """Rates over those of River's BiasedMF. `rivals`: of `benchmarks.rivals.measure`; `ingested`: events/s, learned."""
     real = rivals["movielens-100k"] or rivals["stream"]
+    neighbours = real["headrace"]["events_per_second"] / real["river"]["events_per_second"]
     return {
-        "learn_of_river": round(real["headrace"]["events_per_second"] / real["river"]["events_per_second"], 2),
+        "learn_of_river": round(real["headrace, factors"]["events_per_second"] / real["river"]["events_per_second"], 2),
+        "neighbours_learn_of_river": round(neighbours, 2),
         "service_of_river": round(ingested / rivals["stream"]["river"]["events_per_second"], 2),
         "rmse": {name: result and result["rmse"] for name, result in real.items()},
         "rivals_on": "movielens-100k" if rivals["movielens-100k"] else "stream",

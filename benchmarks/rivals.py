@@ -1,6 +1,6 @@
-"""River and Vowpal Wabbit beside Headrace's rating head: speed on the same events, and the error on real ratings.
+"""River and Vowpal Wabbit beside Headrace's rating models: speed on the same events, and the error on real ratings.
 
-Events/s count predicting and learning each rating, one after the other, in memory; Headrace's rating head gets them in
+Events/s count predicting and learning each rating, one after the other, in memory; Headrace's rating models get them in
 micro-batches, with users and items as rows. Real ratings are MovieLens-100K, where it can be had.
 """
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.river_ratings import BiasedMf
 from benchmarks.stream import Stream, draw
+from model.factors import FactorHead
+from model.rating_models import RatingModel
 from model.ratings import RatingHead
 from model.vocabulary import Vocabulary
 from producer import datasets
@@ -20,6 +22,8 @@ from producer.events import Rating
 from producer.fetch import DatasetUnavailable
 
 BATCH: Final = 512
+FACTORS: Final = 16
+"""The default of HEADRACE_RATING_DIM."""
 MOST_EVENTS: Final = 60_000
 """Of the stream that River learns: a rate needs no more."""
 
@@ -68,9 +72,17 @@ def of_movielens() -> Ratings:
     )
 
 
-def rate_of_headrace(ratings: Ratings) -> Result:
-    """The rating head alone, as the worker runs it."""
-    head = RatingHead(16, 0.5, 5.0, seed=0)
+def rate_of_neighbours(ratings: Ratings) -> Result:
+    """The default rating model alone, as the worker runs it."""
+    return _rate_of_headrace(RatingHead(FACTORS, 0.5, 5.0, seed=0), ratings)
+
+
+def rate_of_factors(ratings: Ratings) -> Result:
+    """The rating model of HEADRACE_RATING_MODEL=factors alone, as the worker runs it."""
+    return _rate_of_headrace(FactorHead(FACTORS, 0.5, 5.0, seed=0), ratings)
+
+
+def _rate_of_headrace(head: RatingModel, ratings: Ratings) -> Result:
     head.grow(int(ratings.users_N.max()) + 1, int(ratings.items_N.max()) + 1)
     predicted_N = np.empty(len(ratings))
 
@@ -140,7 +152,8 @@ def _timed(ratings: Ratings, predicted_N: Doubles, learn: Callable[[int, int], N
 
 
 RATES: Final[dict[str, Callable[[Ratings], Result | None]]] = {
-    "headrace": rate_of_headrace,
+    "headrace": rate_of_neighbours,
+    "headrace, factors": rate_of_factors,
     "river": rate_of_river,
     "vowpal wabbit": rate_of_vowpal_wabbit,
 }

@@ -18,8 +18,10 @@ its full settings; the last line sums up:
                                          5,000 events/s
     freshness_p99_ms_at_80_percent       p99 at 80 % of what it gets done, at the smaller catalogue, while more is sent
                                          than it can do
-    learn_of_river                       ratings predicted and learned a second, the rating head over River's BiasedMF,
-                                         on MovieLens-100K (where it cannot be had, on the stream); `rmse` beside it
+    learn_of_river                       ratings predicted and learned a second, HEADRACE_RATING_MODEL=factors over
+                                         River's BiasedMF, on MovieLens-100K (where it cannot be had, on the stream);
+                                         `rmse` of all beside it
+    neighbours_learn_of_river            the same of the default rating model
     service_of_river                     events/s from take to learn, with Kafka, over River's BiasedMF in memory, on
                                          the same stream
     freshness_ms                         p50, p99 and p99.9 at each rate, of two bare hops and of each catalogue

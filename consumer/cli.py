@@ -33,7 +33,7 @@ KAFKA: Final = ("bootstrap_servers",)
 TO_EVENTS: Final = (*KAFKA, "events_topic")
 MODEL: Final = (
     *("batch_size", "encoder", "device", "seed", "optimizer", "learning_rate", "embedding_dim"),
-    *("rating_min", "rating_max"),
+    *("rating_min", "rating_max", "rating_model"),
 )
 SAVED: Final = ("checkpoint_dir",)
 WORKER: Final = (

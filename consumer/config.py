@@ -173,8 +173,10 @@ class Settings(BaseSettings):
     """How a user's last items become the user's vector."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)] = 0
     """Numbers in an item embedding. 0: what suits the encoder, 48 for recency, 96 for others."""
+    rating_model: Annotated[Literal["neighbours", "factors"], BeforeValidator(_lower)] = "neighbours"
+    """What predicts ratings: a filter with neighbours, of less error, or matrix factors, many times as fast."""
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
-    """Factors of the rating head."""
+    """Factors of the rating model."""
     history_window: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Last items of a user that the encoder reads."""
     seen_per_user: Annotated[int, Field(ge=1, le=2**24)] = 4096
@@ -186,7 +188,7 @@ class Settings(BaseSettings):
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
     """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
     rating_learning_rate: Positive = 0.115
-    """Rate of the rating head's item factors."""
+    """Rate of the rating model's factors."""
     negatives: Count = 64
     """Sampled negatives of an event, where the catalogue is larger than full_softmax_items."""
     full_softmax_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 4096

@@ -6,6 +6,7 @@ from consumer.config import Settings
 from consumer.environment import SettingsError
 from model.drift import DriftSettings
 from model.encoders.choice import ENCODERS
+from model.factors import FactorRates
 from model.interactions import Interaction
 from model.item_index import warm_up_products
 from model.learner import Learner, LearnerSettings
@@ -48,6 +49,7 @@ def learner_settings(
     return LearnerSettings(
         encoder=settings.encoder,
         width=settings.embedding_dim,
+        rating_model=settings.rating_model,
         rating_width=settings.rating_dim,
         window=settings.history_window,
         depth=max(2 * settings.history_window, 64),
@@ -66,6 +68,7 @@ def learner_settings(
         ),
         drift=DriftSettings(boost=settings.drift_boost),
         ratings=RatingRates(item_rate=settings.rating_learning_rate),
+        factors=FactorRates(rate=settings.rating_learning_rate),
     )
 
 

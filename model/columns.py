@@ -53,14 +53,6 @@ class Columns:
         for name, array in self._arrays.items():
             array[row] = self._starts[name]
 
-    def copy_of(self, rows_R: NDArray[np.int64]) -> Arrays:
-        """These rows of every column, to be put back by `restore`."""
-        return {name: array[rows_R] for name, array in self._arrays.items()}
-
-    def restore(self, rows_R: NDArray[np.int64], copy: Arrays) -> None:
-        for name, array in self._arrays.items():
-            array[rows_R] = copy[name]
-
     def state(self) -> dict[str, NDArray[np.generic]]:
         """The rows in use: views, not copies."""
         return {name: array[: self.rows] for name, array in self._arrays.items()}

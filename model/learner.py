@@ -22,10 +22,12 @@ from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
+from model.factors import FactorRates
 from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
-from model.ratings import RatingHead, RatingRates
+from model.rating_models import make_rating_model
+from model.ratings import RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
 from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
@@ -35,9 +37,9 @@ USER_CONTENT = "user content."
 """Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
 
 NO_ROW = -1
-RANKED_ITEMS = 128
-"""Items that ranking may go through for an event, on average, where it is not free: under a twentieth of the time of
-an event with its list (docs/speed.md)."""
+RANKED_ITEMS = 32
+"""Items that ranking may go through for an event, on average, where it is not free: about a twentieth of the time in
+which an event is learned (docs/speed.md)."""
 
 PIECES = 10
 """No more than a tenth of what was learned before is learned by one gradient step."""
@@ -54,6 +56,8 @@ class LearnerSettings:
     encoder: str = "blend"
     width: int = 0
     """Width of an item embedding; where 0 is given it becomes the encoder's own (`model.encoders.choice`)."""
+    rating_model: str = "neighbours"
+    """Which model predicts ratings (`model.rating_models`)."""
     rating_width: int = 16
     window: int = 50
     """Last items that the encoder reads."""
@@ -77,6 +81,7 @@ class LearnerSettings:
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     ratings: RatingRates = field(default_factory=RatingRates)
+    factors: FactorRates = field(default_factory=FactorRates)
     content: ContentSettings = field(default_factory=ContentSettings)
     user_content: UserContentSettings = field(default_factory=UserContentSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
@@ -155,8 +160,14 @@ class Learner:
             device=self.device,
             dtype=dtype,
         )
-        self.ratings = RatingHead(
-            settings.rating_width, settings.rating_min, settings.rating_max, seed=settings.seed, rates=settings.ratings
+        self.ratings = make_rating_model(
+            settings.rating_model,
+            settings.rating_width,
+            settings.rating_min,
+            settings.rating_max,
+            seed=settings.seed,
+            rates=settings.ratings,
+            factor_rates=settings.factors,
         )
         self.means = UserMeans()
         self.drift = Drift(settings.drift)
@@ -487,6 +498,7 @@ class Learner:
         return {
             "encoder": settings.encoder,
             "width": settings.width,
+            "rating_model": settings.rating_model,
             "rating_width": settings.rating_width,
             "depth": settings.depth,
             "window": settings.window,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.counts import ItemCounts
 from model.history import History, SeenItems
 from model.kernels.live import live_pass
-from model.windows import Windows, empty_windows
+from model.windows import Windows
 
 Ints = NDArray[np.int64]
 
@@ -91,7 +91,12 @@ class LiveState:
         self.seen.reserve(users_B)
         self.counts.reserve(items_B)
         total, chosen = self.counts.total, int(self.counts.items_above_count[0])
-        windows = empty_windows(size, window)
+        windows = Windows(
+            np.empty((size, window), dtype=np.int32),
+            np.empty((size, window), dtype=np.int8),
+            np.empty((size, window), dtype=np.int8),
+            np.empty(size, dtype=np.int8),
+        )
         full_items_BW = np.empty_like(windows.items_BW) if strictly_before else windows.items_BW
         known_B = np.empty(size, dtype=np.bool_)
         counts_B = np.empty(size, dtype=np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.columns import Columns
-from model.kernels.median import fill_start, read_at_median
+from model.kernels.median import fill_start, new_levels, read_at_median
 
 Doubles = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class MedianTable:
         width = len(self.levels_L)
         if width == MOST_LEVELS:
             return
-        levels = len(np.union1d(self.levels_L[: self.known], ratings_B))
+        levels = self.known + new_levels(self.levels_L, self.known, ratings_B, np.empty(MOST_LEVELS))
         while width < min(levels, MOST_LEVELS):
             width *= 2
         if width > len(self.levels_L):

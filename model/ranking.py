@@ -19,6 +19,8 @@ from model.batches import RankedBatch
 from model.content import Content
 from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
+from model.growth import grown
+from model.kernels.rank import rank_few
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
 from model.moved import MovedRows
@@ -31,6 +33,8 @@ from model.windows import LENGTH_BUCKETS, Windows
 
 SCORES_AT_ONCE = 1 << 24
 """Most scores held at a time, in numbers: 64 MB of float32."""
+FEW_EVENTS = 64
+"""Up to so many events of a batch are ranked one by one."""
 REPEAT_AGES = 20
 """Ages of the items in a window that have a repeat bias."""
 
@@ -102,6 +106,8 @@ class RankingHead:
         self.moved = MovedRows()
         """Items whose vector, bias or count moved."""
         self._seed = seed
+        self._log_count_C: NDArray[np.floating] = np.zeros(0)
+        self._row_I: NDArray[np.floating] = np.zeros(0)
         self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
         ones_L = torch.ones(LENGTH_BUCKETS, device=device, dtype=dtype)
@@ -377,6 +383,9 @@ class RankingHead:
         if not len(events_R):
             return ranks_B
         on_cpu = self.device.type == "cpu"
+        if on_cpu and len(events_R) <= FEW_EVENTS:
+            self._rank_few(batch, features, events_R, ranks_B)
+            return ranks_B
         items_ID, nothing_B = self._vectors(batch.found.count_I), np.zeros(len(batch.items_B))
         live, first = self._live_on_cpu(batch) if on_cpu else None, 0
         for rows in _chunks(len(events_R), batch.found.items):
@@ -390,6 +399,47 @@ class RankingHead:
             some = features.of_events(events)
             ranks_B[events] = self._anywhere(batch, some, scores_RI, nothing_B, learns=False, rows=events)[0]
         return ranks_B
+
+    def _rank_few(
+        self, batch: RankedBatch, features: Features, events_R: NDArray[np.int64], ranks_B: NDArray[np.float64]
+    ) -> None:
+        """Fill the ranks of these events of known items, ascending, one by one: nothing is done for the batch."""
+        found = batch.found
+        items_ID = self.items.values if self.content is None else self._vectors(found.count_I)
+        windows = found.windows[events_R]
+        users_RD = self._users(windows, items_ID, None if batch.said is None else batch.said.of_events(events_R))
+        values = items_ID.numpy()
+        highest = len(found.now.items_with_count)
+        if len(self._log_count_C) < highest or self._log_count_C.dtype != values.dtype:
+            self._log_count_C = np.log(np.arange(2 * highest) + 0.5).astype(values.dtype)
+        self._row_I = grown(self._row_I.astype(values.dtype, copy=False), found.items)
+        repeats = min(REPEAT_AGES, found.windows.items_BW.shape[1]) if batch.allow_repeats else 0
+        rank_few(
+            events_R,
+            users_RD.numpy(),
+            values,
+            self.biases.values.numpy(),
+            batch.items_B,
+            batch.enters_B,
+            found.known_B,
+            found.windows.lengths_B,
+            found.now.known_I[: found.items],
+            found.now.count_I[: found.items],
+            self._log_count_C,
+            self.mix["popularity"].numpy(),
+            features.starts_B,
+            features.items_E,
+            features.values_E,
+            self.mix["together"].numpy(),
+            found.windows.items_BW,
+            self.mix["repeat"][:repeats].numpy(),
+            not batch.allow_repeats,
+            batch.seen.pool,
+            found.seen_start_B,
+            found.seen_length_B,
+            self._row_I,
+            ranks_B,
+        )
 
     def _learn_from_sample(
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int

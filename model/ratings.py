@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.columns import Columns
-from model.growth import normal_rows
-from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, predict_then_learn
+from model.columns import Arrays, Columns
+from model.growth import grown, normal_rows, room_for
+from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, number_rows, predict_then_learn, take_rows
 from model.median import MedianTable
 from model.pairs import PairTable
 
@@ -142,6 +142,8 @@ class RatingHead:
             }
         )
         self.pairs = PairTable(pair_bits)
+        self._kept_users = _Kept(self.users, "mean", "covariance", "time", "count")
+        self._kept_items = _Kept(self.items, *self.items.state())
         self.median = MedianTable(lowest, highest)
 
     @property
@@ -177,13 +179,16 @@ class RatingHead:
 
     def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
         """Predict and learn at the mean; all or nothing: what the kernel may move is kept, to be put back."""
-        user_rows, (item_rows, items_here_B) = np.unique(users_B), np.unique(items_B, return_inverse=True)
-        users_before, items_before = self.users.copy_of(user_rows), self.items.copy_of(item_rows)
+        self._kept_users.keep(users_B)
+        items_here_B = self._kept_items.keep(items_B)
+        item_rows, items_before = self._kept_items.rows, self._kept_items.before
         overall, weights_S = self.overall.copy(), self.stack_weights_S.copy()
         covariance_SS = self.stack_covariance_SS.copy()
         journal = self.pairs.journal(len(users_B) * self.users["items"].shape[1])
         gradient_HF = np.zeros((len(item_rows), self.factors), dtype=np.float32)
         predictions_B = np.zeros(len(users_B))
+        forgotten_items_B = np.empty(len(users_B), dtype=np.int32)
+        forgotten_residuals_B = np.empty(len(users_B), dtype=np.float32)
         length = self.highest - self.lowest
         learned, changes = predict_then_learn(
             users_B,
@@ -218,18 +223,35 @@ class RatingHead:
             journal.keys,
             journal.sums,
             journal.counts,
+            forgotten_items_B,
+            forgotten_residuals_B,
         )
         squares_H = items_before["squares"] + np.square(gradient_HF, dtype=np.float64).mean(1)
         steps_HF = gradient_HF * (self.rates.item_rate / np.sqrt(squares_H))[:, None]
         factors_HF = (items_before["factors"] + steps_HF).astype(np.float32)
         if learned < len(users_B) or not np.isfinite(factors_HF).all():
-            self.users.restore(user_rows, users_before)
-            self.items.restore(item_rows, items_before)
+            self._remember_again(users_B[:learned], forgotten_items_B, forgotten_residuals_B)
+            self._kept_users.put_back()
+            self._kept_items.put_back()
             self.pairs.undo(journal, changes)
             raise FloatingPointError("the rating head has diverged: a number is not finite; lower its rates")
         self.items["squares"][item_rows], self.items["factors"][item_rows] = squares_H, factors_HF
         self.overall, self.stack_weights_S, self.stack_covariance_SS = overall, weights_S, covariance_SS
         return np.clip(self.lowest + predictions_B * length, self.lowest, self.highest)
+
+    def _remember_again(
+        self, users_B: Ints, forgotten_items_B: NDArray[np.int32], forgotten_residuals_B: NDArray[np.float32]
+    ) -> None:
+        """Put back what these events made their users stop remembering, the last one first."""
+        items_UR, residuals_UR, count_U = self.users["items"], self.users["residuals"], self.users["count"]
+        if not items_UR.shape[1]:
+            return
+        for event in range(len(users_B) - 1, -1, -1):
+            user = users_B[event]
+            count_U[user] -= 1
+            place = count_U[user] % items_UR.shape[1]
+            items_UR[user, place] = forgotten_items_B[event]
+            residuals_UR[user, place] = forgotten_residuals_B[event]
 
     def clear_user(self, user: int) -> None:
         """Make the row a stranger's and take the user out of the pairs, as far as `PairTable.forget` goes.
@@ -271,6 +293,40 @@ class RatingHead:
         ):
             if (theirs := state[name].shape[-1]) != ours:
                 raise ValueError(f"the saved {what} {theirs}, the settings ask for {ours}")
+
+
+class _Kept:
+    """The rows that a batch is about to move, as they were: in memory that every batch uses again."""
+
+    def __init__(self, columns: Columns, *names: str) -> None:
+        self.columns = columns
+        self.names = names
+        self.rows: Ints = np.zeros(0, dtype=np.int64)
+        """Distinct ones, by first mention."""
+        self.before: Arrays = {}
+        self._room: Arrays = {}
+        self._place_N = np.zeros(0, dtype=np.int32)
+
+    def keep(self, rows_B: Ints) -> Ints:
+        """Copy the rows of these events; where (B,) each event's one is among them."""
+        self._place_N = grown(self._place_N, self.columns.rows, fill=-1)
+        distinct_H, places_B = np.empty(len(rows_B), dtype=np.int64), np.empty(len(rows_B), dtype=np.int64)
+        self.rows = distinct_H[: number_rows(rows_B, self._place_N, distinct_H, places_B)]
+        for name in self.names:
+            array = self.columns[name]
+            room = self._room.get(name)
+            if room is None or len(room) < len(self.rows):
+                room = self._room[name] = np.empty((room_for(len(self.rows), 0), *array.shape[1:]), dtype=array.dtype)
+            self.before[name] = room[: len(self.rows)]
+            if array.ndim == 2:
+                take_rows(array, self.rows, self.before[name])
+            else:
+                np.take(array, self.rows, out=self.before[name], mode="clip")  # none is beyond, and that checks less
+        return places_B
+
+    def put_back(self) -> None:
+        for name in self.names:
+            self.columns[name][self.rows] = self.before[name]
 
 
 def _packed(matrix_DD: Doubles) -> NDArray[np.float32]:

@@ -19,7 +19,8 @@ from model.content import Content
 from model.cooccurrence import Features
 from model.encoders.interface import Encoder
 from model.growth import grown, room_for
-from model.kernels.sample import collect_rows, describe_samples, gather_rows, hand_out, soften_samples
+from model.kernels.sample import collect_rows, describe_samples, gather_rows, soften_samples
+from model.kernels.vectors import EIGHT
 from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
@@ -142,17 +143,12 @@ class SampledSoftmax:
     ) -> tuple[Tensor, Tensor]:
         """Losses (B,) and gradients by users (B, D); those by items and biases are added."""
         found, windows = batch.found, batch.found.windows
-        users, own_B = users_BD.numpy(), np.empty(len(users_BD), dtype=users_BD.numpy().dtype)
-        drawn_KCD = _by_sample(items_TD, sample)
-        users_KED = self._dealt(users_BD, sample)
-        products_KEC = torch.bmm(users_KED, drawn_KCD.transpose(1, 2))
-        size = drawn_KCD.shape[1]
-        products_RC = products_KEC.view(users_KED.shape[0] * users_KED.shape[1], size)
-        bits_C, losses_B = np.empty(size, dtype=np.int32), np.zeros(len(users))
+        users, by_users_BD = users_BD.numpy(), np.empty_like(users_BD.numpy())
+        losses_B, whole = np.zeros(len(users)), len(sample.drawn_N) // sample.samples + EIGHT
+        bits_C = np.empty(whole, dtype=np.int32)
         ages = min(len(mix["repeat"]), windows.items_BW.shape[1]) if batch.allow_repeats else 0
         by = {name: gradient.numpy() for name, gradient in mix.gradients.items()}
         soften_samples(
-            products_RC.numpy(),
             users,
             items_TD.numpy(),
             biases_T.numpy(),
@@ -181,25 +177,14 @@ class SampledSoftmax:
             bits_C,
             bits_C.view(np.float32),
             losses_B,
-            own_B,
+            by_users_BD,
+            by_items_TD.numpy(),
             by_biases_T.numpy(),
             by["popularity"],
             by["together"],
             by["repeat"][:ages],
         )
-        by_users_KED, by_users_BD = torch.bmm(products_KEC, drawn_KCD), torch.empty_like(users_BD)
-        torch.bmm(products_KEC.transpose(1, 2), users_KED, out=_by_sample(by_items_TD, sample))
-        hand_out(
-            own_B,
-            sample.samples,
-            sample.places_B,
-            users,
-            items_TD.numpy(),
-            by_users_KED.view(-1, users.shape[1]).numpy(),
-            by_users_BD.numpy(),
-            by_items_TD.numpy(),
-        )
-        return torch.from_numpy(losses_B), by_users_BD
+        return torch.from_numpy(losses_B), torch.from_numpy(by_users_BD)
 
     def _soften_anywhere(
         self,

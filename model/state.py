@@ -31,9 +31,14 @@ def settings_as_bytes(settings: Mapping[str, object]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(settings, sort_keys=True).encode(), dtype=np.uint8)
 
 
+NOT_ALWAYS_SAVED: Mapping[str, object] = {"rating_model": "neighbours"}
+"""Settings that came later, and what a state that does not name them was made with."""
+
+
 def refuse_other_settings(saved: Tensor, ours: Mapping[str, object]) -> None:
     """ValueError naming each setting in which a saved state (`settings_as_bytes`) differs from ours."""
-    theirs: dict[str, object] = json.loads(saved.numpy().tobytes())
+    named: dict[str, object] = json.loads(saved.numpy().tobytes())
+    theirs = {**{name: value for name, value in NOT_ALWAYS_SAVED.items() if name in ours}, **named}
     differing = [
         f"{name} (saved {theirs.get(name)}, now {ours.get(name)})"
         for name in sorted({*theirs, *ours})

@@ -227,7 +227,8 @@ def test_rates_are_divided_by_the_bare_rate_read_around_them_under_the_agreed_na
 def test_rivals_are_compared_on_real_ratings_where_they_can_be_had(has_movielens: bool) -> None:
     def measured(ours: float, rivers: float) -> dict[str, object]:
         return {
-            "headrace": {"events_per_second": ours, "rmse": 0.9},
+            "headrace": {"events_per_second": ours / 2, "rmse": 0.9},
+            "headrace, factors": {"events_per_second": ours, "rmse": 0.92},
             "river": {"events_per_second": rivers, "rmse": 0.95},
             "vowpal wabbit": None,
         }
@@ -237,8 +238,9 @@ def test_rivals_are_compared_on_real_ratings_where_they_can_be_had(has_movielens
     found = report.rival_ratios(rivals, ingested=50.0)
 
     assert found["learn_of_river"] == (20 if has_movielens else 30)
+    assert found["neighbours_learn_of_river"] == (10 if has_movielens else 15)
     assert found["service_of_river"] == 5
-    assert found["rmse"] == {"headrace": 0.9, "river": 0.95, "vowpal wabbit": None}
+    assert found["rmse"] == {"headrace": 0.9, "headrace, factors": 0.92, "river": 0.95, "vowpal wabbit": None}
     assert found["rivals_on"] == ("movielens-100k" if has_movielens else "stream")
 
 
@@ -253,7 +255,7 @@ def test_rivals_learn_the_same_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["movielens-100k"] is None
     assert found["why"] == "no network"
     rated = int(stream.draw(SMALL).rated_N.sum())
-    for name in ("headrace", "river"):
+    for name in ("headrace", "headrace, factors", "river"):
         assert found["stream"][name]["events"] == rated
         assert 1 < found["stream"][name]["rmse"] < 2  # ratings of 0.5 to 5 without any sense
 

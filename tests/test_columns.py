@@ -65,18 +65,6 @@ def test_a_widened_column_has_zeros_more_in_new_rows_and_cleared_ones_too():
     assert columns["taste"][:4].tolist() == [[1, 2, 0, 0]] * 4
 
 
-def test_rows_put_back_are_what_they_were():
-    columns, rows = made(), np.array([0, 2])
-    copy = columns.copy_of(rows)
-    columns["taste"][:] = 9
-    columns["count"][:] = 9
-
-    columns.restore(rows, copy)
-
-    assert columns["taste"].tolist()[:3] == [[1, 2], [9, 9], [1, 2]]
-    assert columns["count"].tolist()[:3] == [7, 9, 7]
-
-
 def test_loaded_it_holds_the_saved_rows_in_memory_of_its_own():
     columns, other = made(), made(50)
     columns["taste"][2] = 9

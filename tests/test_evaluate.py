@@ -30,7 +30,7 @@ from producer.events import encode
 
 KEYS = {
     *("events", "ranked", "hr@10", "ndcg@10", "mrr", "mae", "rmse", "mae_median"),
-    *("seconds", "events_per_second", "batch_size", "encoder", "settings", "baselines"),
+    *("seconds", "events_per_second", "batch_size", "encoder", "rating_model", "settings", "baselines"),
 }
 DEFAULT_WEIGHT = 0.5
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.kernels.compiled import interpreted
-from model.kernels.ratings import FACTORS, MEAN, VARIANCE, predict_then_learn
+from model.kernels.ratings import FACTORS, MEAN, VARIANCE, number_rows, predict_then_learn, take_rows
 from model.ratings import RatingHead, RatingRates
 
 USERS, ITEMS, F = 4, 9, 3
@@ -171,3 +171,25 @@ def test_pairs_that_share_one_slot_wear_each_other_down_and_the_frequent_one_hol
 
     assert made.pairs.state()["keys"].tolist() == [1]  # 0 and 1
     assert made.pairs.counts[0] > 50
+
+
+@pytest.mark.parametrize("kernel", [number_rows, interpreted(number_rows)], ids=["compiled", "interpreted"])
+def test_rows_are_numbered_by_first_mention_and_the_room_is_left_as_it_was(kernel):
+    room, distinct, places = np.full(9, -1, dtype=np.int32), np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64)
+
+    size = kernel(np.array([7, 2, 7, 0, 2]), room, distinct, places)
+
+    assert distinct[:size].tolist() == [7, 2, 0]
+    assert places.tolist() == [0, 1, 0, 2, 1]
+    assert (room == -1).all()
+
+
+@pytest.mark.parametrize("kernel", [take_rows, interpreted(take_rows)], ids=["compiled", "interpreted"])
+@pytest.mark.parametrize("width", [3, 8, 21])
+def test_rows_are_taken_as_they_are(kernel, width):
+    rows = np.random.default_rng(width).normal(size=(30, width)).astype(np.float32)
+    wanted, taken = np.array([7, 0, 29, 7, 3, 1, 2, 28, 11]), np.zeros((9, width), dtype=np.float32)
+
+    kernel(rows, wanted, taken)
+
+    np.testing.assert_array_equal(taken, rows[wanted])

@@ -29,7 +29,7 @@ def test_rows_are_numbered_by_first_mention_and_the_room_is_left_as_it_was(kerne
 def test_a_step_is_the_same_interpreted(monkeypatch, allow_repeats, dtype):
     given, twin = (make_batch(7, allow_repeats=allow_repeats, rates=SAMPLED_RATES, dtype=dtype) for _ in range(2))
     turn = given.head.rank_then_learn(given.batch, given.features, given.weights, 1)
-    for name in ("collect_rows", "soften_samples", "hand_out", "describe_samples"):
+    for name in ("collect_rows", "soften_samples", "describe_samples"):
         monkeypatch.setattr(model.sampled, name, interpreted(getattr(model.sampled, name)))
 
     plain = twin.head.rank_then_learn(twin.batch, twin.features, twin.weights, 1)

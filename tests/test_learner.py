@@ -266,6 +266,7 @@ def test_a_fresh_learner_has_a_state_that_can_be_loaded():
     ("change", "message"),
     [
         ({"width": 16}, r"width \(saved 8, now 16\)"),
+        ({"rating_model": "factors"}, r"rating_model \(saved neighbours, now factors\)"),
         ({"rating_width": 2}, r"rating_width \(saved 4, now 2\)"),
         ({"window": 4}, r"window \(saved 5, now 4\)"),
         ({"hidden": 9}, r"hidden \(saved 64, now 9\)"),

@@ -9,6 +9,7 @@ from consumer.config import Settings, load
 from consumer.environment import SettingsError
 from consumer.modelling import choose_device, learner_settings, make_learner, warm_up
 from model.drift import DriftSettings
+from model.factors import FactorRates
 from model.learner import LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
@@ -23,6 +24,7 @@ def test_every_setting_of_the_model_arrives() -> None:
     made = learner_settings(
         settings(
             embedding_dim=12,
+            rating_model="factors",
             rating_dim=6,
             history_window=40,
             seen_per_user=99,
@@ -45,6 +47,7 @@ def test_every_setting_of_the_model_arrives() -> None:
     assert made == LearnerSettings(
         encoder="recency",
         width=12,
+        rating_model="factors",
         rating_width=6,
         window=40,
         depth=80,
@@ -57,6 +60,7 @@ def test_every_setting_of_the_model_arrives() -> None:
         seed=11,
         ranking=RankingRates(optimizer="adam", rate=0.01, full_softmax_items=100, negatives=33),
         ratings=RatingRates(item_rate=0.02),
+        factors=FactorRates(rate=0.02),
         drift=DriftSettings(boost=2.0),
     )
 

@@ -53,3 +53,11 @@ def test_each_differing_setting_is_named_with_both_values():
 
     with pytest.raises(ValueError, match=r"other settings: old \(saved 1, now None\), width \(saved 64, now 32\)$"):
         refuse_other_settings(saved, {"encoder": "recency", "width": 32})
+
+
+def test_a_state_from_before_a_setting_was_saved_had_its_first_value():
+    saved = torch.from_numpy(settings_as_bytes({"width": 64}).copy())
+
+    refuse_other_settings(saved, {"width": 64, "rating_model": "neighbours"})
+    with pytest.raises(ValueError, match=r"other settings: rating_model \(saved neighbours, now factors\)$"):
+        refuse_other_settings(saved, {"width": 64, "rating_model": "factors"})

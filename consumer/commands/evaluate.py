@@ -81,6 +81,7 @@ def run(
         "events_per_second": round(len(meanings) / learn.seconds, 1) if meanings else 0.0,
         "batch_size": settings.batch_size,
         "encoder": settings.encoder,
+        "rating_model": settings.rating_model,
         "settings": {
             **settings.shown(),
             "allow_repeats": allow_repeats,

@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.vectors import fetch
 from model.kernels.windows import ANY_TIME, length_bucket, read_window
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 Small = NDArray[np.int8]
+
+FAR, NEAR = 12, 6
+"""So many events ahead it is asked where the user's rows are, and then for the rows: waiting for them costs most."""
 
 
 @compiled
@@ -56,9 +60,25 @@ def live_pass(
     arrays.
     """
     depth = history_items_UH.shape[1]
+    pushed_U1, start_U1 = history_pushed_U.reshape(-1, 1), seen_start_U.reshape(-1, 1)
+    length_U1, pool_S1 = seen_length_U.reshape(-1, 1), seen_pool.reshape(-1, 1)
+    rings_items, rings_kinds = history_items_UH.reshape(-1, 1), history_kinds_UH.reshape(-1, 1)
+    rings_times = history_times_UH.reshape(-1, 1)
+    for event in range(min(FAR, users_B.shape[0])):
+        _fetch_places(users_B[event], pushed_U1, start_U1, length_U1)
+    for event in range(min(NEAR, users_B.shape[0])):
+        user = users_B[event]
+        newest = user * depth + max(history_pushed_U[user] - 1, 0) % depth
+        _fetch_rows(newest, seen_start_U[user], rings_items, rings_times, rings_kinds, pool_S1)
     for event in range(users_B.shape[0]):
         user = users_B[event]
         item = items_B[event]
+        if event + FAR < users_B.shape[0]:
+            _fetch_places(users_B[event + FAR], pushed_U1, start_U1, length_U1)
+        if event + NEAR < users_B.shape[0]:
+            coming = users_B[event + NEAR]
+            newest = coming * depth + max(history_pushed_U[coming] - 1, 0) % depth
+            _fetch_rows(newest, seen_start_U[coming], rings_items, rings_times, rings_kinds, pool_S1)
 
         pushed = history_pushed_U[user]
         latest = times_B[event] - 1 if strictly_before else ANY_TIME
@@ -120,3 +140,23 @@ def live_pass(
         if not has:
             seen_pool[start + length] = item
             seen_length_U[user] = length + 1
+
+
+@compiled
+def _fetch_places(user: int, pushed_U1: Ints, start_U1: Ints, length_U1: Ints) -> None:
+    fetch(pushed_U1, user)
+    fetch(start_U1, user)
+    fetch(length_U1, user)
+
+
+@compiled
+def _fetch_rows(
+    newest: int, start: int, rings_items: Rows, rings_times: Ints, rings_kinds: Small, pool_S1: Rows
+) -> None:
+    """Where a ring's newest interaction and a seen list lie, and for the times, which are longest, what is before."""
+    fetch(rings_items, newest)
+    fetch(rings_kinds, newest)
+    fetch(rings_times, newest)
+    fetch(rings_times, max(newest - 8, 0))
+    if start < pool_S1.shape[0]:
+        fetch(pool_S1, start)

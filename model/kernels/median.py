@@ -56,9 +56,12 @@ def read_at_median(
         for level in range(known):
             below_total += counts_NL[node, level] + start_NL[node, level]
             above_total += counts_NL[node + 1, level] + start_NL[node + 1, level]
+        share_below, share_above = 0.0, 0.0
+        if known > 0:
+            share_below, share_above = (1 - above) / below_total, above / above_total
         for level in range(known):
-            usual_L[level] = (1 - above) * (counts_NL[node, level] + start_NL[node, level]) / below_total
-            usual_L[level] += above * (counts_NL[node + 1, level] + start_NL[node + 1, level]) / above_total
+            usual_L[level] = share_below * (counts_NL[node, level] + start_NL[node, level])
+            usual_L[level] += share_above * (counts_NL[node + 1, level] + start_NL[node + 1, level])
             habit = (float(seen_UL[user, level]) + TILT_PRIOR) / (float(expected_UL[user, level]) + TILT_PRIOR)
             tilted_L[level] = usual_L[level] * habit
             total += tilted_L[level]
@@ -82,6 +85,24 @@ def read_at_median(
         counts_NL[node + 1, own] += above
         seen_UL[user, own] += 1
     return known
+
+
+@compiled
+def new_levels(levels_L: Doubles, known: int, ratings_B: Doubles, new_B: Doubles) -> int:
+    """How many distinct values of the batch are no level yet; it stops counting where `new_B` is full."""
+    new = 0
+    for event in range(ratings_B.shape[0]):
+        rating, place = ratings_B[event], 0
+        while place < known and levels_L[place] != rating:
+            place += 1
+        if place == known:
+            place = 0
+            while place < new and new_B[place] != rating:
+                place += 1
+            if place == new and new < new_B.shape[0]:
+                new_B[new] = rating
+                new += 1
+    return new
 
 
 @compiled

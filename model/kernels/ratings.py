@@ -3,7 +3,8 @@
 In one file, because a compiled kernel is kept on disk until its own file changes, whatever it calls.
 
 Inside, ratings lie between 0 and 1 and residuals are in standard deviations of all ratings so far. Sizes besides
-those of `model`: D numbers of a user's state, T = D (D + 1) / 2 of its packed covariance, R remembered ratings of a
+those of `model`: D numbers of a user's state, E the same in whole vectors,
+T = D (D + 1) / 2 of its packed covariance, R remembered ratings of a
 user, P slots for pairs, H items of the batch, S parts of the stack.
 """
 
@@ -12,7 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled
+from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.vectors import EIGHT, fetch, load, plus_product, plus_scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -32,6 +34,8 @@ LEAST_COUNT = 0.5
 """A pair with a smaller count loses its slot."""
 WEAR = 0.9
 SLOT_BITS_OF_HASH = 32
+AHEAD = 6
+"""Rows that are on their way while one is copied."""
 LARGEST_ERROR = 5.0
 LARGEST_RESIDUAL = 3.0
 LEAST_DEVIATION = 1e-6
@@ -75,18 +79,24 @@ def predict_then_learn(
     journal_keys: Ints,
     journal_sums: Floats,
     journal_counts: Floats,
+    forgotten_items_B: NDArray[np.int32],
+    forgotten_residuals_B: Floats,
 ) -> tuple[int, int]:
     """Fill `predictions_B` (each within the range of the ratings before it) and the gradient by item factors.
 
     `gradient_HF` points to where half the squared error of the user's filter falls. Returned are how many events
     were learned and how many changes of pairs the journal holds: it stops before an event whose numbers are not
-    finite. `rates` are unpacked here in the order of `RatingRates.live`.
+    finite. What each event's user had to stop remembering goes to the `forgotten` arrays. `rates` are unpacked here in
+    the order of `RatingRates.live`.
     """
     bias_drift, taste_drift, session_power, item_prior, item_floor, mood_rate, shrink, pair_shrinkage = rates
     size = start_D.shape[0]
     remembered = user_items_UR.shape[1]
-    mean_D, reading_D, gain_D, keep_D = np.zeros(size), np.ones(size), np.zeros(size), np.ones(size)
-    still_D, covariance_DD = np.ones(size), np.zeros((size, size))
+    mean_D, keep_D, still_D = np.zeros(size), np.ones(size), np.ones(size)
+    whole = -(-size // EIGHT) * EIGHT
+    reading_1E, gain_1E = np.zeros((1, whole), dtype=np.float32), np.zeros((1, whole), dtype=np.float32)
+    covariance_DE = np.zeros((size, whole), dtype=np.float32)
+    reading_1E[0, :SLOPE] = 1.0
     parts_S, stack_gain_S = np.ones(PARTS), np.zeros(PARTS)
     slots_R = np.zeros(remembered, dtype=np.int64)
     keep_D[SLOPE:] = math.sqrt(1.0 - taste_drift)
@@ -103,26 +113,27 @@ def predict_then_learn(
         if rated > 0:
             gap_minutes = max(float(times_B[event]) - float(user_time_U[user]), 0.0) / 60_000.0
             keep_D[SESSION] = (1.0 + gap_minutes) ** -session_power
-            _recall(user_mean_UD[user], user_covariance_UT[user], keep_D, start_D, variances_D, mean_D, covariance_DD)
-            _drift(covariance_DD, bias_drift, variances_D[BIAS])
+            _recall(user, user_mean_UD, user_covariance_UT, keep_D, start_D, variances_D, mean_D, covariance_DE)
+            _drift(covariance_DE, size, bias_drift, variances_D[BIAS])
         else:
-            _recall(user_mean_UD[user], user_covariance_UT[user], still_D, start_D, variances_D, mean_D, covariance_DD)
+            _recall(user, user_mean_UD, user_covariance_UT, still_D, start_D, variances_D, mean_D, covariance_DE)
         bias, count = item_bias_I[item], item_count_I[item]
         log_count = math.log1p(count)
         usual_log_count = overall[LOG_COUNT]
         usual_log_count += max(SLOWEST_MEAN, 1.0 / (earlier + 1.0)) * (log_count - usual_log_count)
-        reading_D[SLOPE] = bias
-        reading_D[POPULARITY] = log_count - usual_log_count
-        reading_D[FACTORS:] = item_factors_IF[item]
+        fame = log_count - usual_log_count
+        reading_1E[0, SLOPE] = bias
+        reading_1E[0, POPULARITY] = fame
+        reading_1E[0, FACTORS:size] = item_factors_IF[item]
 
         # prediction
         of_factors = 0.0
         for d in range(FACTORS, size):
-            of_factors += mean_D[d] * reading_D[d]
+            of_factors += mean_D[d] * reading_1E[0, d]
         expected = bias + of_factors
         for d in range(FACTORS):
-            expected += mean_D[d] * reading_D[d]
-        spread = _spread(covariance_DD, reading_D, gain_D)
+            expected += mean_D[d] * reading_1E[0, d]
+        spread = _spread_of_user(covariance_DE, size, reading_1E, gain_1E)
         held = min(rated, remembered)
         vote = _vote(
             item,
@@ -141,9 +152,9 @@ def predict_then_learn(
         parts_S[1] = mean_D[SESSION]
         parts_S[2] = bias
         parts_S[3] = mean_D[SLOPE] * bias
-        parts_S[4] = mean_D[POPULARITY] * reading_D[POPULARITY]
+        parts_S[4] = mean_D[POPULARITY] * fame
         parts_S[5] = of_factors
-        parts_S[6] = reading_D[POPULARITY]
+        parts_S[6] = fame
         parts_S[7] = item_mood_I[item]
         parts_S[9] = vote
         stacked = 0.0
@@ -183,17 +194,54 @@ def predict_then_learn(
                 journal_counts,
             )
             overall[RESIDUAL_VARIANCE] += SLOWEST_MEAN * (residual * residual - overall[RESIDUAL_VARIANCE])
+            forgotten_items_B[event] = user_items_UR[user, rated % remembered]
+            forgotten_residuals_B[event] = user_residuals_UR[user, rated % remembered]
             user_items_UR[user, rated % remembered] = item
             user_residuals_UR[user, rated % remembered] = residual
         for f in range(size - FACTORS):
-            gradient_HF[here, f] += error * mean_D[FACTORS + f] - shrink * reading_D[FACTORS + f]
+            gradient_HF[here, f] += error * mean_D[FACTORS + f] - shrink * reading_1E[0, FACTORS + f]
         item_mood_I[item] += mood_rate * (error - item_mood_I[item])
         item_bias_I[item] += max(item_floor, 1.0 / (count + 1.0 + item_prior)) * error * (1.0 + mean_D[SLOPE])
         item_count_I[item] = count + 1
-        _correct_and_pack(mean_D, covariance_DD, gain_D, spread, error, user_mean_UD[user], user_covariance_UT[user])
+        _correct_and_pack(user, mean_D, covariance_DE, gain_1E, spread, error, user_mean_UD, user_covariance_UT)
         user_time_U[user] = times_B[event]
         user_count_U[user] = rated + 1
     return users_B.shape[0], changes
+
+
+@compiled
+def number_rows(rows_B: Ints, place_N: NDArray[np.int32], distinct_H: Ints, places_B: Ints) -> int:
+    """Distinct rows by first mention, and where each event's one is among them; how many they are.
+
+    `place_N` is room to work in: -1 everywhere, before and after.
+    """
+    distinct = 0
+    for event in range(rows_B.shape[0]):
+        row = rows_B[event]
+        if place_N[row] < 0:
+            place_N[row] = distinct
+            distinct_H[distinct] = row
+            distinct += 1
+        places_B[event] = place_N[row]
+    for place in range(distinct):
+        place_N[distinct_H[place]] = -1
+    return distinct
+
+
+@compiled_loosely
+def take_rows(rows_NX: Floats, rows_H: Ints, taken_HX: Floats) -> None:
+    """Copy these rows; some are on their way while one is copied, since they come in no order."""
+    width = rows_NX.shape[1]
+    for place in range(rows_H.shape[0]):
+        if place + AHEAD < rows_H.shape[0]:
+            fetch(rows_NX, rows_H[place + AHEAD])
+        row, column = rows_H[place], 0
+        while column + EIGHT <= width:
+            store(taken_HX, place, column, load(rows_NX, row, column))
+            column += EIGHT
+        while column < width:
+            taken_HX[place, column] = rows_NX[row, column]
+            column += 1
 
 
 @compiled
@@ -227,74 +275,98 @@ def _observe(overall: Doubles, rating: float, usual_log_count: float) -> None:
     overall[LOG_COUNT] = usual_log_count
 
 
-@compiled
+@compiled_loosely
 def _recall(
-    user_mean_D: Floats,
-    user_covariance_T: Floats,
+    user: int,
+    user_mean_UD: Floats,
+    user_covariance_UT: Floats,
     keep_D: Doubles,
     start_D: Floats,
     variances_D: Doubles,
     mean_D: Doubles,
-    covariance_DD: Doubles,
+    covariance_DE: Floats,
 ) -> None:
     """The filter's time update, on the way out of the packed state: an Ornstein-Uhlenbeck process.
 
     Each part falls back to its start by 1 - keep, and regains its doubt as it does; one that keeps 1 stays as it is.
+    Only the lower triangle is written: zeros stay above it.
     """
-    place = 0
-    for row in range(mean_D.shape[0]):
+    size, place = mean_D.shape[0], 0
+    for row in range(size):
         keep = keep_D[row]
-        mean_D[row] = start_D[row] + keep * (float(user_mean_D[row]) - float(start_D[row]))
+        mean_D[row] = start_D[row] + keep * (float(user_mean_UD[user, row]) - float(start_D[row]))
         for column in range(row + 1):
-            value = keep * keep_D[column] * float(user_covariance_T[place])
-            covariance_DD[row, column] = value
-            covariance_DD[column, row] = value
-            place += 1
-        covariance_DD[row, row] += variances_D[row] * (1.0 - keep * keep)
+            covariance_DE[row, column] = keep * keep_D[column] * user_covariance_UT[user, place + column]
+        place += row + 1
+        covariance_DE[row, row] += variances_D[row] * (1.0 - keep * keep)
 
 
-@compiled
-def _drift(covariance_DD: Doubles, drift: float, most: float) -> None:
+@compiled_loosely
+def _drift(covariance_DE: Floats, size: int, drift: float, most: float) -> None:
     """The bias walks at random; its doubt stops at a stranger's, so that no user is believed less than a new one."""
-    covariance_DD[BIAS, BIAS] += drift * most
-    if covariance_DD[BIAS, BIAS] > most:
-        factor = math.sqrt(most / covariance_DD[BIAS, BIAS])
-        for other in range(covariance_DD.shape[0]):
-            covariance_DD[BIAS, other] *= factor
-            covariance_DD[other, BIAS] *= factor
+    doubt = covariance_DE[BIAS, BIAS] + drift * most
+    covariance_DE[BIAS, BIAS] = min(doubt, most)
+    if doubt > most:
+        factor = math.sqrt(most / doubt)
+        for other in range(BIAS + 1, size):
+            covariance_DE[other, BIAS] *= factor
 
 
-@compiled
-def _spread(covariance_DD: Doubles, reading_D: Doubles, gain_D: Doubles) -> float:
-    """Variance of the error to come, 1 + reading . covariance . reading; `gain_D` becomes covariance . reading."""
-    gain_D[:] = 0.0
-    for row in range(reading_D.shape[0]):
-        for column in range(reading_D.shape[0]):
-            gain_D[column] += covariance_DD[row, column] * reading_D[row]
+@compiled_loosely
+def _spread_of_user(covariance_DE: Floats, size: int, reading_1E: Floats, gain_1E: Floats) -> float:
+    """Variance of the error to come, 1 + reading . covariance . reading; `gain_1E` becomes covariance . reading.
+
+    A row of the lower triangle stands for the column beside it too: it is read once for both. Rows are of whole
+    vectors, with zeros from the triangle to their ends.
+    """
+    for column in range(0, gain_1E.shape[1], EIGHT):
+        store(gain_1E, 0, column, zeros(gain_1E))
+    for row in range(size):
+        own, column, sums = reading_1E[0, row], 0, zeros(gain_1E)
+        while column <= row:
+            eight = load(covariance_DE, row, column)
+            sums = plus_product(sums, eight, load(reading_1E, 0, column))
+            store(gain_1E, 0, column, plus_scaled(load(gain_1E, 0, column), eight, own))
+            column += EIGHT
+        gain_1E[0, row] += total(sums) - covariance_DE[row, row] * own  # the diagonal is in both
     spread = 1.0
-    for row in range(reading_D.shape[0]):
-        spread += gain_D[row] * reading_D[row]
+    for row in range(size):
+        spread += float(gain_1E[0, row]) * float(reading_1E[0, row])
     return spread if not spread < 1.0 else 1.0  # rounding; NaN stays NaN
 
 
 @compiled
+def _spread(covariance_SS: Doubles, reading_S: Doubles, gain_S: Doubles) -> float:
+    """The same for the stack, whose covariance is whole."""
+    gain_S[:] = 0.0
+    for row in range(reading_S.shape[0]):
+        for column in range(reading_S.shape[0]):
+            gain_S[column] += covariance_SS[row, column] * reading_S[row]
+    spread = 1.0
+    for row in range(reading_S.shape[0]):
+        spread += gain_S[row] * reading_S[row]
+    return spread if not spread < 1.0 else 1.0  # rounding; NaN stays NaN
+
+
+@compiled_loosely
 def _correct_and_pack(
+    user: int,
     mean_D: Doubles,
-    covariance_DD: Doubles,
-    gain_D: Doubles,
+    covariance_DE: Floats,
+    gain_1E: Floats,
     spread: float,
     error: float,
-    user_mean_D: Floats,
-    user_covariance_T: Floats,
+    user_mean_UD: Floats,
+    user_covariance_UT: Floats,
 ) -> None:
     """The filter's measurement update, written back to the user."""
     place = 0
     for row in range(mean_D.shape[0]):
-        share = gain_D[row] / spread
-        user_mean_D[row] = mean_D[row] + share * error
+        share = gain_1E[0, row] / spread
+        user_mean_UD[user, row] = mean_D[row] + share * error
         for column in range(row + 1):
-            user_covariance_T[place] = covariance_DD[row, column] - share * gain_D[column]
-            place += 1
+            user_covariance_UT[user, place + column] = covariance_DE[row, column] - share * gain_1E[0, column]
+        place += row + 1
 
 
 @compiled

@@ -33,10 +33,11 @@ def read_window(
     filled = 0
     newest = 0
     left_out = 0
-    for age in range(min(pushed, depth)):
+    slot = pushed % depth  # one division a window: they take longer than all the rest
+    for _ in range(min(pushed, depth)):
         if filled == width:
             break
-        slot = (pushed - 1 - age) % depth
+        slot = slot - 1 if slot > 0 else depth - 1
         if ring_times_H[slot] > latest:
             left_out += 1
             continue
