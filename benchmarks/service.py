@@ -62,7 +62,7 @@ class Service:
         events, steps, sent, unchanged = self.events, self.steps, self.sent, self.unchanged
         stages = self._stage_seconds()
         self.freshness.clear()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         ended: list[float] = []
 
         def stopping() -> bool:
@@ -70,7 +70,7 @@ class Service:
                 return False
             if not ended:
                 worker.parts.publisher.flush(FLUSH_SECONDS)  # what is not acknowledged is not done
-                ended.append(time.perf_counter())
+                ended.extend((time.perf_counter(), time.process_time()))
                 stages.update({stage: now - stages[stage] for stage, now in self._stage_seconds().items()})
             return True
 
@@ -86,6 +86,7 @@ class Service:
             "events": done,
             "seconds": round(seconds, 3),
             "events_per_second": round(done / seconds, 1),
+            "events_per_cpu_second": round(done / (ended[1] - cpu_started), 1),
             "events_per_step": round(done / max(self.steps - steps, 1), 1),
             "lists": recomputed,
             "lists_per_event": round(recomputed / max(done, 1), 4),
