@@ -79,6 +79,22 @@ class ScoreParts(NamedTuple):
     """An extra is its value times its user's weight."""
 
 
+class DeviceParts(NamedTuple):
+    """Scores (U, I) in parts, on the device: users . vectors + biases + popularity * log counts + extras."""
+
+    users_UD: Tensor
+    vectors_ID: Tensor
+    biases_I: Tensor
+    log_count_I: Tensor
+    popularity_U: Tensor
+    extra_users_E: Tensor
+    """Extras are entries of a user (row of the call) and an item; those of one item add up."""
+    extra_items_E: Tensor
+    extras_E: Tensor
+    most_extras: int
+    """Entries of the user who has most."""
+
+
 class RankingHead:
     """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
@@ -183,6 +199,35 @@ class RankingHead:
             items_E,
             values_E,
             weights_U,
+        )
+
+    def parts_on_device(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> "DeviceParts":
+        """The same with everything on the device, and extras as they are added."""
+        features = no_features(len(windows))
+        if self.cooccurrence is not None:
+            features = self.cooccurrence.features(windows, count_I)
+        vectors_ID = self._vectors(count_I)
+        lengths_U = self._rows(windows.lengths_B)
+        users_E, items_E, values_E = self._entries(features, vectors_ID.dtype)
+        extras_E = self.mix["together"][lengths_U[users_E]] * values_E
+        entries_U = np.diff(features.starts_B)
+        if allow_repeats:
+            users, ages, items = _repeats(windows)
+            users_E, items_E = torch.cat((users_E, self._rows(users))), torch.cat((items_E, self._rows(items)))
+            extras_E = torch.cat((extras_E, self.mix["repeat"][self._rows(ages)]))
+            entries_U = entries_U + np.bincount(users, minlength=len(windows))
+        return DeviceParts(
+            self._users(windows, vectors_ID, said),
+            vectors_ID,
+            self.biases.values[:, 0],
+            _log_counts(self._on_device(count_I), vectors_ID.dtype),
+            self.mix["popularity"][lengths_U],
+            users_E,
+            items_E,
+            extras_E,
+            int(entries_U.max(initial=0)),
         )
 
     def cold_scores(
