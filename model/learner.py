@@ -240,7 +240,7 @@ class Learner:
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
             scores_UI[at] = -torch.inf
         unknown_I = torch.from_numpy(~live.counts.known_I[: live.counts.items])
-        scores_UI[:, unknown_I.to(self.device)] = -torch.inf
+        scores_UI.masked_fill_(unknown_I.to(self.device, non_blocking=True), -torch.inf)
         if self.ranking.content is not None:
             unavailable = torch.from_numpy(self.ranking.content.unavailable_items())
             scores_UI[:, unavailable.to(self.device)] = -torch.inf

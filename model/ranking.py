@@ -395,7 +395,7 @@ class RankingHead:
         everything_I = np.arange(scores_BI.shape[1])
         for events, items in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
             scores_BI[self._rows(events), self._rows(items)] = -torch.inf
-        scores_BI[:, self._on_device(batch.never_known())] = -torch.inf
+        scores_BI.masked_fill_(self._on_device(batch.never_known()), -torch.inf)
         ranks_B = _ranks(scores_BI, targets_B)
         ranks_B[~batch.found.known_B[rows]] = np.nan
         if not learns:
@@ -471,8 +471,7 @@ class RankingHead:
         square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
         for kept in () if batch.said is None else batch.said.gradients():
             square_1 += _square(kept)
-        loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
-        each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
+        loss, square, each_B = _on_host(losses_B, square_1)  # CPU-GPU sync point: here it is decided whether to move
         if not np.isfinite(loss + square):
             self.mix.drop_gradients()
             self.encoder.drop_gradients()
@@ -482,7 +481,7 @@ class RankingHead:
             )
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
         self.moved.add(rows_T)
-        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
+        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device, non_blocking=True)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
         if batch.said is not None:
@@ -531,10 +530,10 @@ class RankingHead:
         return at_start_I, self._rows(batch.mentions.items_M), _log_counts(counts_BM, dtype)
 
     def _rows(self, rows: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device, non_blocking=True)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
     # --- keeping ---
 
@@ -579,6 +578,14 @@ class _Live:
     """Of each event's item, with the event counted."""
     repeats: int
     """Ages that have a repeat bias here."""
+
+
+def _on_host(losses_B: Tensor, square_1: Tensor) -> tuple[float, float, NDArray[np.float64]]:
+    """The sum of the losses, the square of the gradient, and each loss: from a GPU in one transfer."""
+    if losses_B.device.type == "cpu":
+        return float(losses_B.sum()), float(square_1), losses_B.double().numpy()
+    told = torch.cat([part.double().reshape(-1) for part in (losses_B.sum(), square_1, losses_B)]).cpu().numpy()
+    return float(told[0]), float(told[1]), told[2:]
 
 
 def _square(gradient: Tensor) -> Tensor:

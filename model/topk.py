@@ -249,11 +249,11 @@ def on_device(
 ) -> Lists:
     """The lists by bounds on groups of items (`model.grouped`), where `kernels` are given or the device has some.
 
-    By all scores: users of whom a list was not proven to be whole, and everybody where items without an event are
-    candidates too.
+    By all scores: users of whom a list was not proven to be whole; everybody where items without an event are
+    candidates too, or parameters are not float32.
     """
-    content = learner.ranking.content
-    kernels = kernels or (kernels_for(learner.device) if available(learner.device) else None)
+    content, is_single = learner.ranking.content, learner.ranking.items.values.dtype == torch.float32
+    kernels = kernels or (kernels_for(learner.device) if available(learner.device) and is_single else None)
     if kernels is None or k == 0 or (cold_items and content is not None and len(content.cold_rows())):
         return by_torch(learner, users_U, k, cold_items=cold_items)
     parts = []
