@@ -28,7 +28,8 @@ lint: install ## ruff and mypy
 soak: install missing ## the tests that run for long
 	$(BIN)/python -m pytest -m soak
 
-bench: install missing ## speed, as JSON lines
+bench: install missing ## speed, as JSON lines, and how it grows (docs/figures/growth.png)
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.speed --json
 
 clean: ## remove what was made here: .venv, caches, builds (checkpoints stay)

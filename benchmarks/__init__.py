@@ -14,6 +14,8 @@ Read in this order:
     freshness     events at a steady rate, and how long until their lists are acknowledged
     report        what is printed
     speed         the command: runs all of them
+    growth        the worker against users, items, partitions and batch size, as a picture
     profiled      where the worker's time goes, function by function
+    flame         the same as a flame graph, by samples
     gpu           the learner and its top-k alone, on any device, beside the roofline
 """

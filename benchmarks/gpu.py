@@ -6,8 +6,13 @@ first (a large matrix product, a large copy), so that the floor is this device's
 object; times are medians in milliseconds.
 
     step, ranked_step   512 events learned, with nobody and with everybody ranked first
-    top_k               lists of the users from scores to Python lists, as the worker makes them
-    scores_and_best     the part of it on the device: scores, filters, the best k
+    top_k               lists of the users as the worker makes them
+    scores_and_best     the part of it on the device by plain torch: scores, filters, the best k
+    grouped             the same part without a score matrix (`model.grouped`): by Triton on a GPU, elsewhere by twins
+    mm_and_topk         torch.mm and torch.topk alone, no filters
+
+`a_of_b` is the time of a over that of b. `unproven` is the share of users whose list is made from all scores after all.
+`--encoder recency` is at width 64, as in the other benchmarks. Nothing of this was run on a GPU yet.
 """
 
 import argparse
@@ -22,6 +27,8 @@ import torch
 from benchmarks.introduction import introduce, item_id, user_id
 from benchmarks.report import emit, processor, short
 from benchmarks.stream import START_MS, Stream, draw
+from model.encoders.choice import ENCODERS
+from model.grouped import best_by_groups, kernels_for
 from model.interactions import Interaction
 from model.learner import Learner, LearnerSettings
 from model.topk import TopK, best
@@ -48,6 +55,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--items", type=_counts, default=(10_000, 50_000, 1_000_000), metavar="N,N")
     parser.add_argument("--users", type=int, default=1024, help="users whose lists are made at once")
+    parser.add_argument("--encoder", choices=tuple(ENCODERS), default=LearnerSettings().encoder)
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement is repeated")
     given = parser.parse_args()
     device = torch.device(given.device)
@@ -66,12 +74,13 @@ def main() -> None:
             }
             for dtype, peak in peaks.items()
         },
-        "settings": {"k": K, "batch": BATCH, "users": given.users, "seconds": given.seconds},
+        "settings": {"k": K, "batch": BATCH, "users": given.users, "encoder": given.encoder, "seconds": given.seconds},
     }
     emit({"benchmark": "peaks", **named}, as_json=given.json)
     summed: dict[str, Any] = {}
+    settings = LearnerSettings(encoder=given.encoder, width=64 if given.encoder == "recency" else 0)
     for items in given.items:
-        found = measure(items, given.users, device, peaks["float32"], peaks.get("bfloat16"), given.seconds)
+        found = measure(items, given.users, settings, device, peaks["float32"], peaks.get("bfloat16"), given.seconds)
         emit({"benchmark": f"{short(items)} items", **found, **named}, as_json=given.json)
         summed[short(items)] = found
         summed[f"users_per_second_{short(items)}_items"] = round(1000 * given.users / found["top_k_ms"], 1)
@@ -79,11 +88,17 @@ def main() -> None:
 
 
 def measure(
-    items: int, users: int, device: torch.device, peak: Peaks, narrow_peak: Peaks | None, seconds: float
+    items: int,
+    users: int,
+    settings: LearnerSettings,
+    device: torch.device,
+    peak: Peaks,
+    narrow_peak: Peaks | None,
+    seconds: float,
 ) -> dict[str, float]:
     """Times and floors of one catalogue. `_bf16_floor` is what half the bytes and the tensor cores would allow."""
     stream = Stream(events=64 * BATCH, users=max(4 * users, 4096), items=items)
-    learner = Learner(LearnerSettings(), device=device)
+    learner = Learner(settings, device=device)
     introduce(learner, stream)
     batches = _batches(stream)
     rows_U = learner.users.find([user_id(user) for user in range(users)])
@@ -101,14 +116,24 @@ def measure(
     times["top_k_ms"] = _median_ms(lambda: top_k(rows_U), device, seconds)
     # Some users at a time, as top-k itself does: all at once would not fit for a million items.
     size = max(1, (1 << 24) // items)
-    parts = [rows_U[start : start + size] for start in range(0, users, size)]
+    goes = [rows_U[start : start + size] for start in range(0, users, size)]
     times["scores_and_best_ms"] = _median_ms(
-        lambda: [best(learner.scores(part_U), K) for part_U in parts], device, seconds
+        lambda: [best(learner.scores(part_U), K) for part_U in goes], device, seconds
     )
+    parts, kernels = learner.parts_on_device(rows_U), kernels_for(device)
+    times["grouped_ms"] = _median_ms(lambda: best_by_groups(parts, K, kernels), device, seconds)
+    times["unproven"] = 1 - float(best_by_groups(parts, K, kernels).is_proven_U.mean())
+    some = [parts.users_UD[start : start + size] for start in range(0, users, size)]
+    times["mm_and_topk_ms"] = _median_ms(
+        lambda: [torch.topk(part_UD @ parts.vectors_ID.T, min(K, items), dim=1) for part_UD in some], device, seconds
+    )
+    times["mm_and_topk_of_grouped"] = times["mm_and_topk_ms"] / times["grouped_ms"]
     flops, output_bytes = 2 * users * items * width, users * K * 8
     times["top_k_floor_ms"] = peak.floor_ms(flops, items * width * 4 + output_bytes)
     if narrow_peak is not None:
         times["top_k_bf16_floor_ms"] = narrow_peak.floor_ms(flops, items * width * 2 + output_bytes)
+        times["grouped_of_bf16_floor"] = times["grouped_ms"] / times["top_k_bf16_floor_ms"]
+    times["grouped_of_floor"] = times["grouped_ms"] / times["top_k_floor_ms"]
     return {name: round(value, 4) for name, value in times.items()}
 
 

@@ -24,9 +24,9 @@ def item_id(item: int) -> str:
 def introduce(learner: Learner, stream: Stream) -> None:
     """Make every item known, by an event without weight, and give every user one click; nobody is ranked."""
     rng = np.random.default_rng([stream.seed, 1])
-    ranked, learner.settings = learner.settings, replace(learner.settings, ranked_share=0.0)
+    ranked = learner.settings
     items, users = rng.permutation(stream.items).tolist(), rng.permutation(stream.users).tolist()
-    # Without weight there is no gradient step, and so no limit on how many at once.
+    # Without weight there is no gradient step, and so no limit on how many at once, nor need of small pieces.
     known = [
         Interaction(user_id(users[n % stream.users]), item_id(item), START_MS, 0.0, None)
         for n, item in enumerate(items)
@@ -35,7 +35,11 @@ def introduce(learner: Learner, stream: Stream) -> None:
         Interaction(user_id(user), item_id(items[n % stream.items]), START_MS, 1.0, None)
         for n, user in enumerate(users)
     ]
-    for interactions, size in ((known, ITEMS_AT_ONCE), (clicks, USERS_AT_ONCE)):
+    for interactions, size, piece in (
+        (known, ITEMS_AT_ONCE, ITEMS_AT_ONCE),
+        (clicks, USERS_AT_ONCE, ranked.smallest_piece),
+    ):
+        learner.settings = replace(ranked, ranked_share=0.0, smallest_piece=piece)
         for start in range(0, len(interactions), size):
             learner.test_then_learn(interactions[start : start + size])
     learner.settings = ranked

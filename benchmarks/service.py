@@ -67,7 +67,7 @@ class Service:
         stages = self._stage_seconds()
         self.freshness.clear()
         self._first = None
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         ended: list[float] = []
 
         def stopping() -> bool:
@@ -75,7 +75,7 @@ class Service:
                 return False
             if not ended:
                 worker.parts.publisher.flush(FLUSH_SECONDS)  # what is not acknowledged is not done
-                ended.append(time.perf_counter())
+                ended.extend((time.perf_counter(), time.process_time()))
                 stages.update({stage: now - stages[stage] for stage, now in self._stage_seconds().items()})
             return True
 
@@ -93,6 +93,7 @@ class Service:
             "seconds": round(seconds, 3),
             "events_per_second": round(done / seconds, 1),
             "events_per_second_once_begun": round((self.events - by_then) / (ended[0] - first_at), 1),
+            "events_per_cpu_second": round(done / (ended[1] - cpu_started), 1),
             "events_per_step": round(done / max(self.steps - steps, 1), 1),
             "lists": recomputed,
             "lists_per_event": round(recomputed / max(done, 1), 4),

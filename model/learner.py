@@ -23,6 +23,7 @@ from model.drift import Alarm, Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
 from model.factors import FactorRates
+from model.grouped import Parts
 from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
@@ -250,7 +251,7 @@ class Learner:
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
             scores_UI[at] = -torch.inf
         unknown_I = torch.from_numpy(~live.counts.known_I[: live.counts.items])
-        scores_UI[:, unknown_I.to(self.device)] = -torch.inf
+        scores_UI.masked_fill_(unknown_I.to(self.device, non_blocking=True), -torch.inf)
         if self.ranking.content is not None:
             unavailable = torch.from_numpy(self.ranking.content.unavailable_items())
             scores_UI[:, unavailable.to(self.device)] = -torch.inf
@@ -262,6 +263,39 @@ class Learner:
         count_I = self.live.counts.count_I[: self.live.counts.items]
         said = self._said_of(rows_U)
         return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
+
+    def parts_on_device(self, rows_U: NDArray[np.int64]) -> Parts:
+        """What `scores` is made of, on the device, what is no candidate told apart: for lists without all scores."""
+        live = self.live
+        windows = live.history.windows(rows_U, self.settings.window)
+        count_I = live.counts.count_I[: live.counts.items]
+        parts = self.ranking.parts_on_device(
+            windows, count_I, allow_repeats=self.settings.allow_repeats, said=self._said_of(rows_U)
+        )
+        is_candidate_I = live.counts.known_I[: live.counts.items].copy()
+        if self.ranking.content is not None:
+            is_candidate_I[self.ranking.content.unavailable_items()] = False
+        seen_users, seen_items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        if not self.settings.allow_repeats:
+            seen_users, seen_items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
+        # pageable memory is copied aside before this returns, so that nothing waits and nothing may be overwritten
+        candidate_I, users_S, items_S = (
+            torch.from_numpy(array).to(self.device, non_blocking=True)
+            for array in (is_candidate_I, seen_users, seen_items)
+        )
+        return Parts(
+            parts.users_UD.float(),
+            parts.vectors_ID.float(),
+            torch.where(candidate_I, parts.biases_I.float(), -torch.inf),
+            parts.log_count_I.float(),
+            parts.popularity_U.float(),
+            parts.extra_users_E,
+            parts.extra_items_E,
+            parts.extras_E.float(),
+            users_S,
+            items_S.to(torch.int64),
+            parts.most_extras,
+        )
 
     def rows_of_list(self, codes: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
         """The item rows behind codes of `model.topk.Lists`, -1 for items without an event; the same shape."""

@@ -83,6 +83,22 @@ class ScoreParts(NamedTuple):
     """An extra is its value times its user's weight."""
 
 
+class DeviceParts(NamedTuple):
+    """Scores (U, I) in parts, on the device: users . vectors + biases + popularity * log counts + extras."""
+
+    users_UD: Tensor
+    vectors_ID: Tensor
+    biases_I: Tensor
+    log_count_I: Tensor
+    popularity_U: Tensor
+    extra_users_E: Tensor
+    """Extras are entries of a user (row of the call) and an item; those of one item add up."""
+    extra_items_E: Tensor
+    extras_E: Tensor
+    most_extras: int
+    """Entries of the user who has most."""
+
+
 class RankingHead:
     """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
@@ -188,6 +204,35 @@ class RankingHead:
             items_E,
             values_E,
             weights_U,
+        )
+
+    def parts_on_device(
+        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
+    ) -> "DeviceParts":
+        """The same with everything on the device, and extras as they are added."""
+        features = no_features(len(windows))
+        if self.cooccurrence is not None:
+            features = self.cooccurrence.features(windows, count_I)
+        vectors_ID = self._vectors(count_I)
+        lengths_U = self._rows(windows.lengths_B)
+        users_E, items_E, values_E = self._entries(features, vectors_ID.dtype)
+        extras_E = self.mix["together"][lengths_U[users_E]] * values_E
+        entries_U = np.diff(features.starts_B)
+        if allow_repeats:
+            users, ages, items = _repeats(windows)
+            users_E, items_E = torch.cat((users_E, self._rows(users))), torch.cat((items_E, self._rows(items)))
+            extras_E = torch.cat((extras_E, self.mix["repeat"][self._rows(ages)]))
+            entries_U = entries_U + np.bincount(users, minlength=len(windows))
+        return DeviceParts(
+            self._users(windows, vectors_ID, said),
+            vectors_ID,
+            self.biases.values[:, 0],
+            _log_counts(self._on_device(count_I), vectors_ID.dtype),
+            self.mix["popularity"][lengths_U],
+            users_E,
+            items_E,
+            extras_E,
+            int(entries_U.max(initial=0)),
         )
 
     def cold_scores(
@@ -355,7 +400,7 @@ class RankingHead:
         everything_I = np.arange(scores_BI.shape[1])
         for events, items in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
             scores_BI[self._rows(events), self._rows(items)] = -torch.inf
-        scores_BI[:, self._on_device(batch.never_known())] = -torch.inf
+        scores_BI.masked_fill_(self._on_device(batch.never_known()), -torch.inf)
         ranks_B = _ranks(scores_BI, targets_B)
         ranks_B[~batch.found.known_B[rows]] = np.nan
         if not learns:
@@ -475,8 +520,7 @@ class RankingHead:
         square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
         for kept in () if batch.said is None else batch.said.gradients():
             square_1 += _square(kept)
-        loss, square = float(losses_B.sum()), float(square_1)  # CPU-GPU sync points
-        each_B = losses_B.double().cpu().numpy()  # CPU-GPU sync point
+        loss, square, each_B = _on_host(losses_B, square_1)  # CPU-GPU sync point: here it is decided whether to move
         if not np.isfinite(loss + square):
             self.mix.drop_gradients()
             self.encoder.drop_gradients()
@@ -486,7 +530,7 @@ class RankingHead:
             )
             return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
         self.moved.add(rows_T)
-        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device)
+        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device, non_blocking=True)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
         if batch.said is not None:
@@ -532,10 +576,10 @@ class RankingHead:
         return at_start_I, self._rows(batch.mentions.items_M), _log_counts(counts_BM, dtype)
 
     def _rows(self, rows: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device, non_blocking=True)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
     # --- keeping ---
 
@@ -580,6 +624,14 @@ class _Live:
     """Of each event's item, with the event counted."""
     repeats: int
     """Ages that have a repeat bias here."""
+
+
+def _on_host(losses_B: Tensor, square_1: Tensor) -> tuple[float, float, NDArray[np.float64]]:
+    """The sum of the losses, the square of the gradient, and each loss: from a GPU in one transfer."""
+    if losses_B.device.type == "cpu":
+        return float(losses_B.sum()), float(square_1), losses_B.double().numpy()
+    told = torch.cat([part.double().reshape(-1) for part in (losses_B.sum(), square_1, losses_B)]).cpu().numpy()
+    return float(told[0]), float(told[1]), told[2:]
 
 
 def _square(gradient: Tensor) -> Tensor:

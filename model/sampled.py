@@ -216,7 +216,7 @@ class SampledSoftmax:
         logits_BX = torch.cat((own_B[:, None], others_BC), 1)
         at, ages = self._repeats(batch, sample, size, len(mix["repeat"]))
         logits_BX.index_put_(at, mix["repeat"][ages], accumulate=True)
-        logits_BX[:, 1:][hidden_BC] = -torch.inf
+        logits_BX[:, 1:].masked_fill_(hidden_BC, -torch.inf)
 
         weights = self._on_device(weights_B).to(logits_BX)
         losses_B, gradient_BX = softmax_loss(logits_BX, torch.zeros_like(places_B), weights)
@@ -287,7 +287,7 @@ class SampledSoftmax:
         return rows_KEX.transpose(0, 1).flatten(0, 1)[:events]
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
     @staticmethod
     def _dealt(users_BD: Tensor, sample: Sample) -> Tensor:
@@ -309,7 +309,7 @@ class SampledSoftmax:
     def _gathered(self, rows_T: Ints, values_ID: Tensor, biases_I1: Tensor) -> tuple[Tensor, Tensor]:
         """These rows of the tables (T, D) and (T,)."""
         if self.device.type != "cpu":
-            rows = torch.from_numpy(rows_T).to(self.device)
+            rows = torch.from_numpy(rows_T).to(self.device, non_blocking=True)
             return values_ID.index_select(0, rows), biases_I1[:, 0].index_select(0, rows)
         items_TD = self._rows_of("items", len(rows_T), values_ID)
         biases_T = self._rows_of("biases", len(rows_T), biases_I1).view(-1)

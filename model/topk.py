@@ -3,7 +3,8 @@
 With `cold_items` also available items of the catalogue that had no event yet, where their content says so.
 
 On the CPU a scan skips what bounds say cannot get in (`model.item_index`): `exact` skips nothing else, `fast` takes
-looser bounds and measures what that costs (`model.recall`). Elsewhere plain torch makes the same lists.
+looser bounds and measures what that costs (`model.recall`). On a GPU with Triton groups of items are bounded first
+(`model.grouped`). Elsewhere plain torch makes the same lists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from model.cold_index import ColdIndex
 from model.content import NONE, Content, cold_code
+from model.grouped import Kernels, best_by_groups, kernels_for
 from model.item_index import Best, ItemIndex, Items, of_users
+from model.kernels.groups import available
 from model.kernels.merge import merge_lists
 from model.kernels.scan import Askers
 from model.learner import Learner
@@ -80,7 +83,7 @@ class TopK:
         if len(users_U) and not 0 <= users_U.min() <= users_U.max() < users:
             raise ValueError(f"user rows: expected 0 to {users - 1}, got {users_U.min()} to {users_U.max()}")
         if self.learner.device.type != "cpu":
-            return by_torch(self.learner, users_U, self.k, cold_items=self.cold_items)
+            return on_device(self.learner, users_U, self.k, cold_items=self.cold_items)
         parts = [
             self._lists(users_U[start : start + USERS_AT_ONCE])
             for start in range(0, max(len(users_U), 1), USERS_AT_ONCE)
@@ -226,7 +229,34 @@ def _cold_name(content: Content | None, code: int) -> str:
     return content.ids.name(cold_code(code))
 
 
-# --- the plain torch twin, for GPUs ---
+# --- on a GPU ---
+
+
+def on_device(
+    learner: Learner, users_U: Ints, k: int, *, cold_items: bool = False, kernels: Kernels | None = None
+) -> Lists:
+    """The lists by bounds on groups of items (`model.grouped`), where `kernels` are given or the device has some.
+
+    By all scores: users of whom a list was not proven to be whole; everybody where items without an event are
+    candidates too, or parameters are not float32.
+    """
+    content, is_single = learner.ranking.content, learner.ranking.items.values.dtype == torch.float32
+    kernels = kernels or (kernels_for(learner.device) if available(learner.device) and is_single else None)
+    if kernels is None or k == 0 or (cold_items and content is not None and len(content.cold_rows())):
+        return by_torch(learner, users_U, k, cold_items=cold_items)
+    parts = []
+    for start in range(0, max(len(users_U), 1), USERS_AT_ONCE):
+        rows_U = users_U[start : start + USERS_AT_ONCE]
+        found = best_by_groups(learner.parts_on_device(rows_U), k, kernels)
+        no_colds = np.zeros(0, dtype=np.int64)
+        lists = _padded(rows_U, found.scores_UK, found.rows_UK, k, content, no_colds, len(learner.items))
+        rest = np.flatnonzero(~found.is_proven_U)
+        if len(rest):
+            whole = by_torch(learner, rows_U[rest], k)
+            lists.codes_UK[rest], lists.lengths_U[rest] = whole.codes_UK, whole.lengths_U
+            lists.scores_UK[rest] = whole.scores_UK
+        parts.append(lists)
+    return Lists(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def by_torch(learner: Learner, users_U: Ints, k: int, *, cold_items: bool = False) -> Lists:

@@ -334,6 +334,9 @@ def test_the_benchmark_of_the_device_ends_with_times_beside_their_floors() -> No
         assert times[f"{name}_ms"] > 0
     assert times["top_k_floor_ms"] > 0
     assert times["scores_and_best_ms"] > 0
+    assert times["mm_and_topk_of_grouped"] == pytest.approx(times["mm_and_topk_ms"] / times["grouped_ms"], rel=0.05)
+    assert times["grouped_of_floor"] == pytest.approx(times["grouped_ms"] / times["top_k_floor_ms"], rel=0.05)
+    assert 0 <= times["unproven"] <= 1
 
 
 @pytest.mark.parametrize(("flops", "moved_bytes", "floor_ms"), [(2e9, 1e6, 2.0), (1e6, 3e9, 30.0), (0, 0, 0.0)])

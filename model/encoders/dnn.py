@@ -56,7 +56,7 @@ class DnnEncoder(OnRecency):
         return Encoded(torch.addmm(sums_BD, hidden_BH, self.layers["second"]), pull_back)
 
     def _hidden(self, windows: Windows, sums_BD: Tensor) -> tuple[Tensor, Tensor]:
-        lengths_B = torch.from_numpy(windows.lengths_B).to(sums_BD.device, torch.int64)
+        lengths_B = torch.from_numpy(windows.lengths_B).to(sums_BD.device, torch.int64, non_blocking=True)
         buckets_BL = torch.nn.functional.one_hot(lengths_B, LENGTH_BUCKETS).to(sums_BD)
         inputs_BX = torch.cat((sums_BD, buckets_BL), 1)
         return inputs_BX, torch.relu(inputs_BX @ self.layers["first"])

@@ -149,9 +149,9 @@ class RecencyEncoder:
     def traced(self, windows: Windows, items_ID: Tensor, small: dict[str, Tensor]) -> Tensor:
         """The same sums by torch alone, for autograd to follow."""
         device = items_ID.device
-        rows_BW = torch.from_numpy(windows.items_BW).to(device, torch.int64)
-        gaps_BW = torch.from_numpy(windows.gaps_BW).to(device, torch.int64)
-        kinds_BW = torch.from_numpy(windows.kinds_BW).to(device, torch.int64)
+        rows_BW = torch.from_numpy(windows.items_BW).to(device, torch.int64, non_blocking=True)
+        gaps_BW = torch.from_numpy(windows.gaps_BW).to(device, torch.int64, non_blocking=True)
+        kinds_BW = torch.from_numpy(windows.kinds_BW).to(device, torch.int64, non_blocking=True)
         parts = []
         for group, width in enumerate(self._widths_within(windows).tolist()):
             here_Bw = rows_BW[:, :width]
