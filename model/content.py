@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.entries import Bags, Entries, ItemContent, features_of
-from model.growth import grown
+from model.growth import growable, grown
 from model.optimizers import Adagrad
-from model.tables import Table
+from model.tables import Rows, Table
 from model.vocabulary import Vocabulary
 
 NONE = -1
@@ -70,8 +70,8 @@ class Content:
         self._learned = 0
         self.table = Table("content", width, spread=0, seed=0, device=device, dtype=dtype)
         self._optimizer = Adagrad(self.table, settings.rate)
-        self._vectors_XD = torch.zeros((0, width), device=device, dtype=dtype)
-        self._gathered_ID = torch.zeros((0, width), device=device, dtype=dtype)
+        self._vectors = Rows(width, device=device, dtype=dtype)
+        self._gathered = Rows(width, device=device, dtype=dtype)
         self._events = 0
         self._links: Links | None = None
         self._bags: Bags | None = None
@@ -109,10 +109,6 @@ class Content:
         if self.items == known:
             return
         self.row_I = grown(self.row_I, self.items, fill=NONE)
-        if len(self._gathered_ID) < len(self.row_I):
-            larger = self._gathered_ID.new_zeros((len(self.row_I), self.table.width))
-            larger[: len(self._gathered_ID)] = self._gathered_ID
-            self._gathered_ID = larger
         for item in range(known, self.items):
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
@@ -186,17 +182,22 @@ class Content:
     def _compute_all(self) -> None:
         if self.table.rows:
             self._bags = self._bags or self.entries.bags(np.arange(len(self.ids)))
-            self._vectors_XD[: len(self.ids)] = sums(self._bags, self.table.values)
+            self._vectors_XD[:] = sums(self._bags, self.table.values)
+
+    @property
+    def _vectors_XD(self) -> Tensor:
+        return self._vectors.first(len(self.ids))
+
+    @property
+    def _gathered_ID(self) -> Tensor:
+        """Gradients by the vectors of items, since the table moved last."""
+        return self._gathered.first(self.items)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
         self.item_X = grown(self.item_X, rows, fill=NONE)
         self.born_cold_X = grown(self.born_cold_X, rows)
         self.entries.grow(rows)
-        if len(self._vectors_XD) < len(self.item_X):
-            larger = self._vectors_XD.new_zeros((len(self.item_X), self.table.width))
-            larger[: len(self._vectors_XD)] = self._vectors_XD
-            self._vectors_XD = larger
 
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
@@ -218,7 +219,7 @@ class Content:
         }
         state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         state["table"] = self.table.values.cpu().clone()
-        state["gathered"] = self._gathered_ID[: self.items].cpu().clone()
+        state["gathered"] = self._gathered_ID.cpu().clone()
         state.update({f"table.{name}": value.cpu().clone() for name, value in self._optimizer.state().items()})
         return state
 
@@ -228,17 +229,17 @@ class Content:
         self._optimizer.load({"squares": state["table.squares"]})
         self.ids.load(_under(arrays, "ids."))
         self.entries.load(_under(arrays, "entries."))
-        self.available_X = arrays["available"].astype(np.bool_)
-        self.item_X = arrays["item rows"].astype(np.int64)
-        self.born_cold_X = arrays["born cold"].astype(np.bool_)
+        self.available_X = growable(arrays["available"], np.bool_)
+        self.item_X = growable(arrays["item rows"], np.int64)
+        self.born_cold_X = growable(arrays["born cold"], np.bool_)
         self._events, self._learned = arrays["events"].tolist()
         self._removed = dict(arrays["removed"].tolist())
-        self._gathered_ID = state["gathered"].to(self._gathered_ID).clone()
-        self.items = len(self._gathered_ID)
-        self.row_I = np.full(self.items, NONE, dtype=np.int64)
+        self._gathered.load(state["gathered"])
+        self.items = len(state["gathered"])
+        self.row_I = grown(np.zeros(0, dtype=np.int64), self.items, fill=NONE)
         linked_X = np.flatnonzero(self.item_X != NONE)
         self.row_I[self.item_X[linked_X]] = linked_X
-        self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
+        self._vectors = Rows(self.table.width, device=self.device, dtype=self.table.values.dtype)
         self._links = self._bags = None
         self._compute_all()
 

@@ -9,6 +9,7 @@ from plain_live import PlainLive
 from plain_ranking import PlainPairs, PlainScores, plain_rank
 from streams import SMALL, STILL, click, joined, random_stream, run, small_learner, still
 
+from model import growth
 from model.interactions import Forget, Interaction
 from model.learner import Learner, LearnerSettings
 from model.ranking import RankingRates
@@ -227,6 +228,30 @@ def test_saved_loaded_and_gone_on_equals_never_stopped(optimizer, cut, full_soft
     assert [step.version for step in steps] == [step.version for step in expected]
     np.testing.assert_array_equal(joined(steps, "ranks_B"), joined(expected, "ranks_B"))
     np.testing.assert_array_equal(joined(steps, "medians_B"), joined(expected, "medians_B"))
+
+
+def lists_and_digest(stream):
+    learner = small_learner(encoder="blend")
+    top_k, listed = TopK(learner, 5), []
+    for start in range(0, len(stream), 7):
+        step = learner.test_then_learn(stream[start : start + 7])
+        lists = top_k(step.touched_users())
+        listed += [lists.codes_UK[n, : lists.lengths_U[n]].tolist() for n in range(len(lists.users_U))]
+    return listed, state_digest(learner.state())
+
+
+def test_where_rows_lie_in_memory_changes_nothing(monkeypatch):
+    stream = [
+        click(f"u{n // 3}", f"i{(n * n + n) // 4 % (n + 2)}", n, rating=n % 9 / 2 + 0.5 if n % 4 else None)
+        for n in range(900)
+    ]
+    copied = lists_and_digest(stream)
+
+    for large, portion in ((64, 64), (640, 16), (2048, 1024)):
+        monkeypatch.setattr(growth, "LARGE_BYTES", large)
+        monkeypatch.setattr(growth, "PORTION_BYTES", portion)
+
+        assert lists_and_digest(stream) == copied
 
 
 def test_loading_replaces_whatever_was_learned_before():
