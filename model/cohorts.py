@@ -39,7 +39,7 @@ class UserMeans:
         find_then_count(users_B, enters_B, ratings_B, events_U, self.sum_U, self.count_U, earlier_events_B, means_B)
         return earlier_events_B, means_B
 
-    def clear_user(self, user: int) -> None:
+    def clear_user(self, user: int | Ints) -> None:
         self.sum_U[user] = 0
         self.count_U[user] = 0
 

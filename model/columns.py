@@ -49,8 +49,8 @@ class Columns:
             wider = np.pad(self._arrays[name], ((0, 0), (0, missing)))
             self._arrays[name] = growable(wider, wider.dtype.type)
 
-    def clear(self, row: int) -> None:
-        """Make the row what a new one is."""
+    def clear(self, row: int | NDArray[np.int64]) -> None:
+        """Make the row, or rows, what a new one is."""
         for name, array in self._arrays.items():
             array[row] = self._starts[name]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.growth import growable, grown
 from model.kernels.ragged import end_to_end
-from model.kernels.spans import give_span, lay_out_lists, reserve_lists, words_for
+from model.kernels.spans import give_lists, lay_out_lists, reserve_lists, words_for
 from model.kernels.windows import read_windows
 from model.windows import Windows, empty_windows
 
@@ -53,7 +53,7 @@ class History:
         )
         return windows
 
-    def clear(self, user: int) -> None:
+    def clear(self, user: int | NDArray[np.int64]) -> None:
         self.items_UH[user] = -1
         self.times_UH[user] = 0
         self.kinds_UH[user] = 0
@@ -139,9 +139,11 @@ class SeenItems:
             self.length_U[user] = self.most
 
     def clear(self, user: int) -> None:
-        if self._size_U[user] >= 0:  # what a cut left behind the list goes too
-            give_span(int(self.start_U[user]) // 2, int(self._size_U[user]), WORDS_S, self._free_S, self._words)
-        self.start_U[user], self.length_U[user], self._size_U[user] = 0, 0, -1
+        self.clear_users(np.array([user]))
+
+    def clear_users(self, users_U: NDArray[np.int64]) -> None:
+        """Nothing of these lists is left, not even what a cut left behind them."""
+        give_lists(users_U, WORDS_S, self._free_S, self._words, self.start_U, self.length_U, self._size_U)
 
     def pairs(
         self, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]

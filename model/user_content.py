@@ -27,6 +27,7 @@ from model.content import NONE, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
+from model.ids import Ids
 from model.kernels.entries import let_later_find
 from model.optimizers import Adagrad
 from model.tables import Table
@@ -166,6 +167,22 @@ class UserContent:
             self._give_back(user_id)
         if user is not None and user < len(self._row_U):
             self._row_U[user] = UNRESOLVED
+
+    def let_go(self, users_U: Ints, users: Vocabulary) -> None:
+        """Erase what these users' events said; what the topic of users says of them stays for when they come back."""
+        if len(self._row_U) < len(users):
+            self._row_U = grown(self._row_U, len(users), fill=UNRESOLVED)
+        self._row_U[users_U] = UNRESOLVED
+        rows_N = self.ids.find(Ids(users.blob, users.start_R[users_U], users.length_R[users_U].astype(np.int64)))
+        rows_N = rows_N[rows_N >= 0]
+        _, length_NS = self.entries.spans(rows_N[:, None] * self.slots + np.arange(self.slots))
+        for place, slot in np.argwhere(length_NS[:, FEATURES + 1 :] > 0).tolist():
+            self.entries.clear(int(rows_N[place]) * self.slots + FEATURES + 1 + slot)
+        self._at_XS[rows_N, FEATURES + 1 :] = 0
+        self._texts_X[rows_N] = 0
+        gone_M = rows_N[length_NS[:, FEATURES] == 0]
+        self._at_XS[gone_M] = 0
+        self.ids.remove_rows(gone_M)
 
     def _said(self, found_N: Ints, start_NS: Ints, length_NS: Ints, at_NS: Ints, events_N: Ints) -> "Said":
         settings = self.settings

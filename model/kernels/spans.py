@@ -89,6 +89,26 @@ def reserve_lists(
 
 
 @compiled
+def give_lists(
+    users_U: Ints,
+    words_S: Ints,
+    free_S: Ints,
+    words: Words,
+    start_U: Ints,
+    length_U: Ints,
+    size_U: NDArray[np.int8],
+) -> None:
+    """Give back the spans of these users' lists, which are empty then."""
+    for place in range(users_U.shape[0]):
+        user = users_U[place]
+        if size_U[user] >= 0:
+            give_span(start_U[user] // 2, size_U[user], words_S, free_S, words)
+        start_U[user] = 0
+        length_U[user] = 0
+        size_U[user] = -1
+
+
+@compiled
 def lay_out_lists(
     packed: Items, length_U: Ints, words_S: Ints, used_1: Ints, pool: Items, start_U: Ints, size_U: NDArray[np.int8]
 ) -> None:
