@@ -207,6 +207,10 @@ class ListWriter:
             self._last.clear([row])
             self._publisher.forget(user_id)
 
+    def let_go(self, rows_U: Ints) -> None:
+        """These rows were given back: their users keep the lists that they have, and what is next is news to them."""
+        self._last.clear(rows_U.tolist())
+
     def write(self, lists: ListsOfUsers, behind: Behind, model_version: int, generated_at: int) -> Written:
         """Send what changed, as the lists of step `model_version`; `generated_at` in ms."""
         changed_U = self._last.replace(lists.users_U, lists.codes_UK, lists.lengths_U)

@@ -59,6 +59,7 @@ def learner_settings(
         ranked_share=settings.quality_share,
         allow_repeats=allow_repeats,
         strictly_before=strictly_before,
+        max_users=settings.max_users,
         seed=settings.seed,
         ranking=RankingRates(
             optimizer=settings.optimizer,

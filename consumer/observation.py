@@ -93,6 +93,7 @@ class Observation:
         metrics.count_recommendations(ListOutcome.UNCHANGED, written.unchanged)
         metrics.set_model_version(step.version)
         metrics.count_samples(int(step.ranked_B.sum()))
+        metrics.count_evicted_rows("users", len(step.evicted_U))
         if step.ranked_B.any():
             metrics.set_loss("ranking", step.ranking_loss)
         if step.refused is not None:

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.growth import grown
+
 PIECE_BYTES: Final = 4 << 20
 """What is copied at a time: about a millisecond."""
 MOST_ROUNDS: Final = 10
@@ -114,11 +116,8 @@ class Precopy:
         for name, array in arrays.items():
             copy = self._copies.get(name)
             if copy is None or copy.dtype != array.dtype or copy.shape[1:] != array.shape[1:]:
-                copy = array[:0]
-            if len(copy) < len(array) or name not in self._copies:
-                larger = np.empty((len(array) + len(array) // 8, *array.shape[1:]), dtype=array.dtype)
-                larger[: len(copy)] = copy
-                self._copies[name] = larger
+                copy = np.empty((0, *array.shape[1:]), dtype=array.dtype)
+            self._copies[name] = grown(copy, len(array))
 
 
 def _size(rows: Ints | slice) -> int:

@@ -24,7 +24,7 @@ class Touches(NamedTuple):
     """Events that lists are to reflect, in stream order (E,): the user's row, and where the record stands."""
 
     users_E: Ints
-    """Below 0 where the user was forgotten since."""
+    """Below 0 where the user was forgotten since, or was idle and is no longer kept."""
     partition_E: Ints
     offset_E: Ints
     time_E: Ints
@@ -83,6 +83,8 @@ class Refreshes:
         for touches in self._waiting:
             for _, row in step.forgotten:
                 touches.users_E[touches.users_E == row] = -1
+            if len(step.evicted_U):
+                touches.users_E[np.isin(touches.users_E, step.evicted_U)] = -1
         self._waiting.append(Touches.of(step.users_B, taken, place_B))
         return self.waiting() if has_lists else _NONE
 

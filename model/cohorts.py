@@ -6,7 +6,7 @@ A user is cold with fewer than COLD_EVENTS earlier events (ratings and events of
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 from model.kernels.cohorts import find_then_count
 
 Ints = NDArray[np.int64]
@@ -39,7 +39,7 @@ class UserMeans:
         find_then_count(users_B, enters_B, ratings_B, events_U, self.sum_U, self.count_U, earlier_events_B, means_B)
         return earlier_events_B, means_B
 
-    def clear_user(self, user: int) -> None:
+    def clear_user(self, user: int | Ints) -> None:
         self.sum_U[user] = 0
         self.count_U[user] = 0
 
@@ -47,6 +47,6 @@ class UserMeans:
         return {"sum": self.sum_U[: self.users], "count": self.count_U[: self.users]}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        self.sum_U = state["sum"].astype(np.float64)
-        self.count_U = state["count"].astype(np.int64)
+        self.sum_U = growable(state["sum"], np.float64)
+        self.count_U = growable(state["count"], np.int64)
         self.users = len(self.count_U)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -14,7 +14,7 @@ Arrays = dict[str, NDArray[Any]]
 class Columns:
     """`columns[name]` has shape (capacity, *shape of a row); rows 0 .. rows - 1 are in use.
 
-    The capacity grows by half, so a row is copied a bounded number of times however many come.
+    How the capacity grows: `model.growth`.
     """
 
     def __init__(self, starts: Mapping[str, NDArray[Any]]) -> None:
@@ -46,10 +46,11 @@ class Columns:
         missing = width - self._arrays[name].shape[1]
         if missing > 0:
             self._starts[name] = np.pad(self._starts[name], (0, missing))
-            self._arrays[name] = np.pad(self._arrays[name], ((0, 0), (0, missing)))
+            wider = np.pad(self._arrays[name], ((0, 0), (0, missing)))
+            self._arrays[name] = growable(wider, wider.dtype.type)
 
-    def clear(self, row: int) -> None:
-        """Make the row what a new one is."""
+    def clear(self, row: int | NDArray[np.int64]) -> None:
+        """Make the row, or rows, what a new one is."""
         for name, array in self._arrays.items():
             array[row] = self._starts[name]
 
@@ -59,5 +60,5 @@ class Columns:
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take a saved state; its rows must have the shapes that these columns have."""
-        self._arrays = {name: state[name].astype(start.dtype) for name, start in self._starts.items()}
+        self._arrays = {name: growable(state[name], start.dtype.type) for name, start in self._starts.items()}
         self.rows = len(next(iter(self._arrays.values())))

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.entries import Bags, Entries, ItemContent, features_of
-from model.growth import grown, room_for
+from model.growth import growable, grown
 from model.kernels.content import gather_back, number_features, pull_bags_back, put_on_top
 from model.moved import MovedRows
 from model.optimizers import Adagrad
-from model.tables import Table
+from model.tables import Rows, Table
 from model.vocabulary import Vocabulary
 
 NONE = -1
@@ -87,9 +87,10 @@ class Content:
         self._learned = 0
         self.table = Table("content", width, spread=0, seed=0, device=device, dtype=dtype)
         self._optimizer = Adagrad(self.table, settings.rate)
-        self._vectors_XD = torch.zeros((0, width), device=device, dtype=dtype)
-        self._gathered_ID = torch.zeros((0, width), device=device, dtype=dtype)
-        self._summed_ID = torch.zeros((0, width), device=device, dtype=dtype)
+        self._vectors = Rows(width, device=device, dtype=dtype)
+        self._gathered = Rows(width, device=device, dtype=dtype)
+        self._sums = Rows(width, device=device, dtype=dtype)
+        """Of embedding and content."""
         self._summed = 0
         """Items whose sum was ever taken."""
         self._summed_at = -1
@@ -136,10 +137,6 @@ class Content:
             return
         self.row_I = grown(self.row_I, self.items, fill=NONE)
         self.hidden_I = grown(self.hidden_I, self.items)
-        if len(self._gathered_ID) < len(self.row_I):
-            larger = self._gathered_ID.new_zeros((len(self.row_I), self.table.width))
-            larger[: len(self._gathered_ID)] = self._gathered_ID
-            self._gathered_ID = larger
         for item in range(known, self.items):
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
@@ -171,7 +168,7 @@ class Content:
     @property
     def vectors_XD(self) -> Tensor:
         """Content vectors of all catalogue rows, to be read."""
-        return self._vectors_XD[: len(self.ids)]
+        return self._vectors_XD
 
     def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
         """Content vectors of catalogue rows."""
@@ -189,10 +186,10 @@ class Content:
             rows_R = np.arange(items)
         elif items > self._summed:
             rows_R = np.concatenate((rows_R, np.arange(self._summed, items)))
-        self._summed_ID = _with_room(self._summed_ID, items)
-        self._put_on_top(rows_R, rows_R, values_ID, count_I, self._summed_ID)
+        summed_ID = self._sums.first(items)
+        self._put_on_top(rows_R, rows_R, values_ID, count_I, summed_ID)
         self._summed, self._summed_at = items, self.moved.end
-        return self._summed_ID[:items]
+        return summed_ID
 
     def on_top(self, embeddings_ND: Tensor, items_N: NDArray[np.int64], count_I: NDArray[np.int64]) -> Tensor:
         """The embeddings of these items, changed: content is on top, by the events that each has had."""
@@ -263,20 +260,25 @@ class Content:
 
     def _compute_all(self) -> None:
         if self.table.rows:
-            self._vectors_XD[: len(self.ids)] = sums(self._all_bags(), self.table.values)
+            self._vectors_XD[:] = sums(self._all_bags(), self.table.values)
             items_X = self.item_X[: len(self.ids)]
             self.moved.add(items_X[items_X != NONE])
             self.moved_rows.add(None)
+
+    @property
+    def _vectors_XD(self) -> Tensor:
+        return self._vectors.first(len(self.ids))
+
+    @property
+    def _gathered_ID(self) -> Tensor:
+        """Gradients by the vectors of items, since the table moved last."""
+        return self._gathered.first(self.items)
 
     def _grow(self, rows: int) -> None:
         self.available_X = grown(self.available_X, rows)
         self.item_X = grown(self.item_X, rows, fill=NONE)
         self.born_cold_X = grown(self.born_cold_X, rows)
         self.entries.grow(rows)
-        if len(self._vectors_XD) < len(self.item_X):
-            larger = self._vectors_XD.new_zeros((len(self.item_X), self.table.width))
-            larger[: len(self._vectors_XD)] = self._vectors_XD
-            self._vectors_XD = larger
 
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
@@ -300,7 +302,7 @@ class Content:
         }
         state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         state["table"] = self.table.values.cpu().clone()
-        state["gathered"] = self._gathered_ID[: self.items].cpu().clone()
+        state["gathered"] = self._gathered_ID.cpu().clone()
         state.update({f"table.{name}": value.cpu().clone() for name, value in self._optimizer.state().items()})
         return state
 
@@ -310,19 +312,19 @@ class Content:
         self._optimizer.load({"squares": state["table.squares"]})
         self.ids.load(_under(arrays, "ids."))
         self.entries.load(_under(arrays, "entries."))
-        self.available_X = arrays["available"].astype(np.bool_)
-        self.item_X = arrays["item rows"].astype(np.int64)
-        self.born_cold_X = arrays["born cold"].astype(np.bool_)
+        self.available_X = growable(arrays["available"], np.bool_)
+        self.item_X = growable(arrays["item rows"], np.int64)
+        self.born_cold_X = growable(arrays["born cold"], np.bool_)
         self._events, self._learned = arrays["events"].tolist()
         self._removed = dict(arrays["removed"].tolist())
-        self._gathered_ID = state["gathered"].to(self._gathered_ID).clone()
-        self.items = len(self._gathered_ID)
-        self.row_I = np.full(self.items, NONE, dtype=np.int64)
+        self._gathered.load(state["gathered"])
+        self.items = len(state["gathered"])
+        self.row_I = grown(np.zeros(0, dtype=np.int64), self.items, fill=NONE)
         linked_X = np.flatnonzero(self.item_X != NONE)
         self.row_I[self.item_X[linked_X]] = linked_X
-        self.hidden_I = np.zeros(self.items, dtype=np.bool_)
+        self.hidden_I = grown(np.zeros(0, dtype=np.bool_), self.items)
         self.hidden_I[self.item_X[linked_X]] = ~self.available_X[linked_X]
-        self._vectors_XD = self._vectors_XD.new_zeros((len(self.ids), self.table.width))
+        self._vectors = Rows(self.table.width, device=self.device, dtype=self.table.values.dtype)
         self._bags = None
         self._summed_at = -1
         self.moved_rows.add(None)
@@ -383,16 +385,6 @@ def _pulled_back_anywhere(bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor
     features_F, starts_F = np.unique(some.features_E[order_E], return_index=True)
     turned = Bags(starts_F, places_N[some.rows_E[order_E]], some.weights_E[order_E])
     return torch.from_numpy(features_F).to(by_BD.device), sums(turned, by_BD)
-
-
-def _with_room(rows_ND: Tensor, rows: int) -> Tensor:
-    """The same rows with room for at least so many, the new ones zeros; the same object while they fit."""
-    capacity = room_for(rows, len(rows_ND))
-    if capacity == len(rows_ND):
-        return rows_ND
-    larger = rows_ND.new_zeros((capacity, rows_ND.shape[1]))
-    larger[: len(rows_ND)] = rows_ND
-    return larger
 
 
 def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 from model.kernels.cooccurrence import score_then_count
 from model.live import Found
 from model.windows import Windows
@@ -185,14 +185,14 @@ class Cooccurrence:
             raise ValueError(
                 f"the saved co-occurrence keeps {longest} pairs an item, the settings ask for {neighbours}"
             )
-        self.length_I = state["lengths"].astype(np.int64)
+        self.length_I = growable(state["lengths"], np.int64)
         self.items = len(self.length_I)
-        self.neighbours_IN = np.full((self.items, neighbours), -1, dtype=np.int32)
-        self.strengths_IN = np.zeros((self.items, neighbours), dtype=np.float32)
+        self.neighbours_IN = grown(np.full((0, neighbours), -1, dtype=np.int32), self.items, fill=-1)
+        self.strengths_IN = grown(np.zeros((0, neighbours), dtype=np.float32), self.items)
         is_pair_IN = self._is_pair()
-        self.neighbours_IN[is_pair_IN] = state["neighbours"]
-        self.strengths_IN[is_pair_IN] = state["strengths"]
-        self._sums_I = np.zeros(self.items, dtype=np.float32)
+        self.neighbours_IN[: self.items][is_pair_IN] = state["neighbours"]
+        self.strengths_IN[: self.items][is_pair_IN] = state["strengths"]
+        self._sums_I = grown(np.zeros(0, dtype=np.float32), self.items)
 
     def _is_pair(self) -> NDArray[np.bool_]:
         return np.arange(self.settings.neighbours) < self.length_I[: self.items, None]

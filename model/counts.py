@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 
 
 class ItemCounts:
@@ -33,8 +33,8 @@ class ItemCounts:
         return {"known": self.known_I[: self.items], "count": self.count_I[: self.items]}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        self.known_I = state["known"].astype(np.bool_)
-        self.count_I = state["count"].astype(np.int64)
+        self.known_I = growable(state["known"], np.bool_)
+        self.count_I = growable(state["count"], np.int64)
         self.items = len(self.count_I)
         self.total = int(self.count_I.sum())
         by_count = np.bincount(self.count_I[self.known_I], minlength=64).astype(np.int64)

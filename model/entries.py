@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 from model.kernels.entries import read_bags, write_rows
 from model.numbers import RunningScaler
 from model.text import bucket, text_features
@@ -222,14 +222,14 @@ class Entries:
         return arrays
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        self._shared_F = state["shared"].astype(np.bool_)
-        self._items_F = np.bincount(state["features"], minlength=len(self._shared_F)).astype(np.int64)
+        self._shared_F = growable(state["shared"], np.bool_)
+        self._items_F = growable(np.bincount(state["features"], minlength=len(self._shared_F)), np.int64)
         self._columns = {int(place): column for column, place in enumerate(state["columns"])}
-        self._feature_E = state["features"].astype(np.int32)
-        self._value_E = state["values"].astype(np.float64)
-        self._share_E = state["shares"].astype(np.float32)
-        self._length_X = state["lengths"].astype(np.int64)
-        self._start_X = np.cumsum(self._length_X) - self._length_X
+        self._feature_E = growable(state["features"], np.int32)
+        self._value_E = growable(state["values"], np.float64)
+        self._share_E = growable(state["shares"], np.float32)
+        self._length_X = growable(state["lengths"], np.int64)
+        self._start_X = growable(np.cumsum(self._length_X) - self._length_X, np.int64)
         self.rows, self._used = len(self._length_X), len(self._feature_E)
         self.live = self._used
         for name, scaler in (("numbers", self.numbers), ("in force", self.in_force)):

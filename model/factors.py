@@ -171,8 +171,12 @@ class FactorHead:
         """Make the row a stranger's. What stays is what the user's ratings moved together with everybody's: running
         means, items, and the table of medians. None of it names a user.
         """
-        self.users.clear(user)
-        self.median.users.clear(user)
+        self.let_go(np.array([user]))
+
+    def let_go(self, users_U: Ints) -> None:
+        """Make these rows strangers'."""
+        self.users.clear(users_U)
+        self.median.users.clear(users_U)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         parts = {f"{part}_{name}": array for part, held in self._parts() for name, array in held.state().items()}

@@ -1,5 +1,14 @@
-"""Arrays that grow with the vocabulary, and what their new rows start with."""
+"""Arrays that grow with the vocabulary, and what their new rows start with.
 
+A large array lies in address space that was reserved for far more rows than it has; the system gives it memory as
+pages are written to (`mmap` with MAP_NORESERVE). Growing is then a longer view of the same memory: no row is copied,
+nothing waits, and memory is not needed twice. A view made before shares its rows with the array as it has grown. Where
+the system refuses to reserve (another system than Linux, a limit on address space, strict overcommit), arrays are
+copied to half as much again.
+"""
+
+import mmap
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -8,7 +17,33 @@ from numpy.typing import NDArray
 
 BLOCK_ROWS = 1024
 
+LARGE_BYTES = 1 << 20
+"""From here on an array lies in a reservation."""
+PORTION_BYTES = 1 << 18
+"""By so much it grows there at least: fresh pages take a tenth of a millisecond or so, and many arrays may grow in one
+call."""
+RESERVED_BYTES = 1 << 36
+"""Address space of an array, 64 GiB; a process has 128 TiB of it."""
+HUGE_PAGE_BYTES = 1 << 21
+_MAP_NORESERVE = 0x4000
+
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class _Reservation(mmap.mmap):
+    """Address space of one array, which begins where it begins."""
+
+    handed_out = 0
+    """Bytes of the longest array in it: a shorter one is a part of it, and does not grow here."""
+
+    def settle(self, size: int) -> None:
+        """So many bytes will not grow any more: the system may put large pages in the place of small ones.
+
+        Never ahead of the rows: where memory is in pieces, each large page that is asked for takes milliseconds.
+        """
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):  # a kernel without them
+                self.madvise(mmap.MADV_HUGEPAGE, 0, size - size % HUGE_PAGE_BYTES)
 
 
 def room_for(rows: int, capacity: int) -> int:
@@ -18,12 +53,68 @@ def room_for(rows: int, capacity: int) -> int:
 
 def grown(array: NDArray[Scalar], rows: int, fill: float = 0) -> NDArray[Scalar]:
     """The array with room for at least `rows` rows, the new ones filled; the same object while they fit."""
-    capacity = room_for(rows, len(array))
-    if capacity == len(array):
+    if rows <= len(array):
         return array
-    larger = np.full((capacity, *array.shape[1:]), fill, dtype=array.dtype)
-    larger[: len(array)] = array
+    row_bytes = max(array.itemsize * int(np.prod(array.shape[1:])), 1)
+    in_place = max(rows, len(array) + PORTION_BYTES // row_bytes)
+    larger = _longer_view(array, in_place)
+    if larger is None:
+        capacity = room_for(rows, len(array))
+        larger = _reserved(array, in_place) if capacity * row_bytes >= LARGE_BYTES else None
+        if larger is None:
+            larger = np.empty((capacity, *array.shape[1:]), dtype=array.dtype)
+        larger[: len(array)] = array
+    larger[len(array) :] = fill
     return larger
+
+
+def growable(array: NDArray[np.generic], dtype: type[Scalar]) -> NDArray[Scalar]:
+    """A copy of this type, contiguous and writable; a large one lies where it can grow without being copied again."""
+    copy = array.astype(dtype, order="C")
+    if copy.nbytes < LARGE_BYTES or not len(copy):
+        return copy
+    reserved = _reserved(copy, len(copy))
+    if reserved is None:
+        return copy
+    if isinstance(reserved.base, _Reservation):
+        reserved.base.settle(reserved.nbytes)
+    reserved[:] = copy
+    return reserved
+
+
+def zeros(size: int, dtype: type[Scalar]) -> NDArray[Scalar]:
+    """So many zeros, which take memory where they are written to, and time only then."""
+    nothing: NDArray[Scalar] = np.zeros(0, dtype=dtype)
+    reserved = _reserved(nothing, size) if size * nothing.itemsize >= LARGE_BYTES else None
+    return np.zeros(size, dtype=dtype) if reserved is None else reserved
+
+
+def _longer_view(array: NDArray[Scalar], rows: int) -> NDArray[Scalar] | None:
+    """The rows of an array that is all that lies in a reservation, and those behind it; None for any other."""
+    reservation = array.base
+    if not isinstance(reservation, _Reservation) or reservation.handed_out != array.nbytes:
+        return None
+    reservation.settle(array.nbytes)
+    return _view(reservation, array, rows)
+
+
+def _reserved(array: NDArray[Scalar], rows: int) -> NDArray[Scalar] | None:
+    """Room for so many rows like the array's in a new reservation; None where the system refuses it."""
+    wanted = 8 * rows * array.itemsize * int(np.prod(array.shape[1:]))
+    try:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        return _view(_Reservation(-1, max(RESERVED_BYTES, wanted), flags=flags), array, rows)
+    except (OSError, AttributeError):
+        return None
+
+
+def _view(reservation: _Reservation, array: NDArray[Scalar], rows: int) -> NDArray[Scalar] | None:
+    shape = (rows, *array.shape[1:])
+    if array.itemsize * int(np.prod(shape)) > len(reservation):
+        return None
+    view: NDArray[Scalar] = np.ndarray(shape, dtype=array.dtype, buffer=reservation)
+    reservation.handed_out = view.nbytes
+    return view
 
 
 def normal_rows(name: str, seed: int, first: int, past: int, width: int, spread: float) -> NDArray[np.float32]:

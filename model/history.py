@@ -6,12 +6,16 @@ Plain numpy on the CPU: the pass that moves it is sequential by nature (see `mod
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 from model.kernels.ragged import end_to_end
+from model.kernels.spans import give_lists, lay_out_lists, reserve_lists, words_for
 from model.kernels.windows import read_windows
 from model.windows import Windows, empty_windows
 
 State = dict[str, NDArray[np.generic]]
+
+WORDS_S = np.array([words << bits for bits in range(1, 32) for words in (2, 3)], dtype=np.int64) // 2
+"""Words of two items that a list of each size takes: room for 4, 6, 8, 12, 16, 24, ... items."""
 
 
 class History:
@@ -49,7 +53,7 @@ class History:
         )
         return windows
 
-    def clear(self, user: int) -> None:
+    def clear(self, user: int | NDArray[np.int64]) -> None:
         self.items_UH[user] = -1
         self.times_UH[user] = 0
         self.kinds_UH[user] = 0
@@ -69,33 +73,37 @@ class History:
                 f"the saved history holds {state['items'].shape[1]} interactions a user, "
                 f"the settings ask for {self.depth}"
             )
-        self.items_UH = state["items"].astype(np.int32)
-        self.times_UH = state["times"].astype(np.int64)
-        self.kinds_UH = state["kinds"].astype(np.int8)
-        self.pushed_U = state["pushed"].astype(np.int64)
+        self.items_UH = growable(state["items"], np.int32)
+        self.times_UH = growable(state["times"], np.int64)
+        self.kinds_UH = growable(state["kinds"], np.int8)
+        self.pushed_U = growable(state["pushed"], np.int64)
         self.users = len(self.pushed_U)
 
 
 class SeenItems:
-    """The items each user has, in order of first interaction: all users' lists in one pool of int32.
+    """The items each user has, in order of first interaction: all users' lists in spans of one pool of int32.
 
-    A list that outgrows its place moves to the end of the pool; a full pool is packed into one with as much room
-    again. At a batch's end lists are cut to the newest `most` items (`trim`), so inside a batch they may be longer.
+    A list that outgrows its span takes one of the next size that fits and gives its own back (`model.kernels.spans`).
+    At a batch's end lists are cut to the newest `most` items (`trim`), so inside a batch they may be longer.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.users = 0
-        self.pool = np.zeros(0, dtype=np.int32)
         self.start_U = np.zeros(0, dtype=np.int64)
         self.length_U = np.zeros(0, dtype=np.int64)
-        self._room_U = np.zeros(0, dtype=np.int64)
-        self._used = 0
+        self._size_U = np.zeros(0, dtype=np.int8)
+        self._mentions_U = np.zeros(0, dtype=np.int32)
+        self._words: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._free_S = np.zeros(len(WORDS_S), dtype=np.int64)
+        self._used_1 = np.zeros(1, dtype=np.int64)
+        self._empty_pool(0)
 
     def grow(self, users: int) -> None:
         self.start_U = grown(self.start_U, users)
         self.length_U = grown(self.length_U, users)
-        self._room_U = grown(self._room_U, users)
+        self._size_U = grown(self._size_U, users, fill=-1)
+        self._mentions_U = grown(self._mentions_U, users)
         self.users = max(self.users, users)
 
     def items(self, user: int) -> NDArray[np.int32]:
@@ -104,10 +112,23 @@ class SeenItems:
 
     def reserve(self, users_B: NDArray[np.int64]) -> None:
         """Make room for one more item for each mention of a user, so that no list moves during the pass."""
-        users, mentions = np.unique(users_B, return_counts=True)
-        needed = self.length_U[users] + mentions
-        for user, room in zip(users[needed > self._room_U[users]], needed[needed > self._room_U[users]], strict=True):
-            self._move(int(user), int(room + room // 2 + 4))
+        while missing := self._reserve(users_B):
+            self._words = grown(self._words, int(self._used_1[0]) + missing)
+            self.pool = self._words.view(np.int32)
+
+    def _reserve(self, users_B: NDArray[np.int64]) -> int:
+        return reserve_lists(
+            users_B,
+            self._mentions_U,
+            WORDS_S,
+            self._free_S,
+            self._used_1,
+            self._words,
+            self.pool,
+            self.start_U,
+            self.length_U,
+            self._size_U,
+        )
 
     def trim(self, users_B: NDArray[np.int64]) -> None:
         """Drop the oldest items of users that have more than `most`."""
@@ -118,9 +139,11 @@ class SeenItems:
             self.length_U[user] = self.most
 
     def clear(self, user: int) -> None:
-        start = self.start_U[user]
-        self.pool[start : start + self._room_U[user]] = 0  # what a cut left behind the list goes too
-        self.length_U[user] = 0
+        self.clear_users(np.array([user]))
+
+    def clear_users(self, users_U: NDArray[np.int64]) -> None:
+        """Nothing of these lists is left, not even what a cut left behind them."""
+        give_lists(users_U, WORDS_S, self._free_S, self._words, self.start_U, self.length_U, self._size_U)
 
     def pairs(
         self, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]
@@ -132,25 +155,10 @@ class SeenItems:
         positions = np.arange(total) + np.repeat(starts_B - (ends_B - lengths_B), lengths_B)
         return rows, self.pool[positions]
 
-    def _move(self, user: int, room: int) -> None:
-        if self._used + room > len(self.pool):
-            self._pack(room)
-        old, start = self.items(user), self._used
-        self.pool[start : start + len(old)] = old
-        old[:] = 0  # what is left behind says nothing of the user
-        self.start_U[user] = start
-        self._room_U[user] = room
-        self._used += room
-
-    def _pack(self, extra: int) -> None:
-        rooms, lengths = self._room_U[: self.users], self.length_U[: self.users]
-        starts = np.cumsum(rooms) - rooms
-        pool = np.zeros(2 * (int(rooms.sum()) + extra), dtype=np.int32)
-        owners, items = self.pairs(self.start_U[: self.users], lengths)
-        first = np.cumsum(lengths) - lengths
-        pool[starts[owners] + np.arange(len(items)) - first[owners]] = items
-        self.start_U[: self.users] = starts
-        self.pool, self._used = pool, int(rooms.sum())
+    def _empty_pool(self, words: int) -> None:
+        self._words = grown(self._words[:0], words)
+        self.pool = self._words.view(np.int32)
+        self._free_S[:], self._used_1[:] = 0, 0
 
     def state(self) -> State:
         lengths_U = self.length_U[: self.users]
@@ -159,9 +167,11 @@ class SeenItems:
         return {"items": items, "lengths": lengths_U}
 
     def load(self, state: State) -> None:
-        self.pool = state["items"].astype(np.int32)
-        self.length_U = state["lengths"].astype(np.int64)
-        self._room_U = self.length_U.copy()
-        self.start_U = np.cumsum(self.length_U) - self.length_U
+        self.length_U = growable(state["lengths"], np.int64)
         self.users = len(self.length_U)
-        self._used = len(self.pool)
+        self.start_U = grown(np.zeros(0, dtype=np.int64), self.users)
+        self._size_U = grown(np.zeros(0, dtype=np.int8), self.users, fill=-1)
+        self._mentions_U = grown(np.zeros(0, dtype=np.int32), self.users)
+        self._empty_pool(words_for(self.length_U, WORDS_S))
+        items = state["items"].astype(np.int32)
+        lay_out_lists(items, self.length_U, WORDS_S, self._used_1, self.pool, self.start_U, self._size_U)

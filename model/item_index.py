@@ -77,7 +77,7 @@ class ItemIndex:
         """Bring the items that moved up to date (None: all); about 50 ns an item of width 64."""
         self._items = items
         count_I = items.count_I
-        if len(count_I) > len(self._order.position_I):
+        if len(count_I) > len(self._order.row_P):
             self._grow(len(count_I))
         if moved_R is None:
             moved_R = np.arange(len(count_I))
@@ -226,20 +226,20 @@ class ItemIndex:
     def _grow(self, items: int) -> None:
         old = self._order
         row_P = grown(old.row_P, items)
-        room = len(row_P)
+        room = len(row_P)  # of all of them, at least
         self._order = ItemOrder(
             row_P,
-            grown(old.position_I, items, fill=-1),
-            grown(old.count_P, items),
+            grown(old.position_I, room, fill=-1),
+            grown(old.count_P, room),
             old.above_C,
-            grown(old.bias_I, items, fill=-np.inf),
-            *(grown(part, items) for part in old[5:]),
+            grown(old.bias_I, room, fill=-np.inf),
+            *(grown(part, room) for part in old[5:]),
         )
         self._blocks = Bounds(*(grown(part, -(-room // BLOCK)) for part in self._blocks))
         self._groups = Bounds(*(grown(part, -(-room // (BLOCK * GROUP))) for part in self._groups))
         self._stale_Q = grown(self._stale_Q, -(-room // BLOCK))
-        self._mark_I, self._extra_I = grown(self._mark_I, items), grown(self._extra_I, items)
-        self._with_extra_I = grown(self._with_extra_I, items)
+        self._mark_I, self._extra_I = grown(self._mark_I, room), grown(self._extra_I, room)
+        self._with_extra_I = grown(self._with_extra_I, room)
 
 
 def of_users(askers: Askers, users_U: Ints) -> Askers:

@@ -7,7 +7,7 @@ batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
 from model.factors import FactorRates
 from model.grouped import Parts
+from model.idle import IdleRows
 from model.interactions import Forget, Interaction, Interactions
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
@@ -35,7 +36,9 @@ from model.vocabulary import Vocabulary
 
 CONTENT = "content."
 USER_CONTENT = "user content."
-"""Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
+IDLE_USERS = "idle users."
+"""Begin the names of what a state holds of the catalogue, of what is said of users, and of who is idle, where there is
+any."""
 
 NO_ROW = -1
 RANKED_ITEMS = 32
@@ -78,6 +81,8 @@ class LearnerSettings:
     """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
     smallest_piece: int = 16
     """A young model learns larger batches in pieces: of so many interactions, or a share (`PIECES`) of those before."""
+    max_users: int = 0
+    """Users that are kept; of more the idle ones are given back (`model.idle`). 0: everybody."""
     seed: int = 0
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
@@ -127,6 +132,8 @@ class Step:
     """What the items' rate was multiplied by, for drift."""
     refused: str | None = None
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
+    evicted_U: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
 
     def touched_users(self) -> NDArray[np.int64]:
         """Rows of the users whose interactions the step learned and who are still known, ascending."""
@@ -174,6 +181,7 @@ class Learner:
         self.drift = Drift(settings.drift)
         self.user_content: UserContent | None = None
         """What is said of users; None as long as nothing is."""
+        self.idle_users = IdleRows(settings.max_users) if settings.max_users else None
 
     def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -204,7 +212,10 @@ class Learner:
                     part.users_B[part.users_B == row] = NO_ROW
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        return _joined(parts, self.version, forgotten)
+        learned = _joined(parts, self.version, forgotten)
+        if self.idle_users is None:
+            return learned
+        return replace(learned, evicted_U=self._evict(learned, self.idle_users))
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -235,7 +246,21 @@ class Learner:
         self.live.clear_user(row)
         self.ratings.clear_user(row)
         self.means.clear_user(row)
+        if self.idle_users is not None:
+            self.idle_users.clear(row)
         return True
+
+    def _evict(self, step: Step, idle_users: IdleRows) -> NDArray[np.int64]:
+        """Give back the rows of idle users where there are too many; who comes back is a stranger."""
+        rows_U = idle_users.choose(step.touched_users(), self.users)
+        if len(rows_U):
+            if self.user_content is not None:
+                self.user_content.let_go(rows_U, self.users)
+            self.users.remove_rows(rows_U)
+            self.live.clear_users(rows_U)
+            self.ratings.let_go(rows_U)
+            self.means.clear_user(rows_U)
+        return rows_U
 
     def scores(self, rows_U: NDArray[np.int64]) -> Tensor:
         """Scores (U, I) of all items for these user rows now; -inf for those the user has seen and for items that are
@@ -444,14 +469,15 @@ class Learner:
         return is_ranked_B
 
     def moved_rows(self, step: Step) -> NDArray[np.int64]:
-        """The rows of the users that a step had events of, or forgot."""
+        """The rows of the users that a step had events of, forgot, or gave back."""
         gone = [row for _, row in step.forgotten if row >= 0]
-        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64)))
+        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U))
 
     def user_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The large arrays with a row a user, by their names in `state`: views of what is learned, not copies.
 
-        Nothing moves a row but a step that has events of its user, or forgets the user.
+        Nothing moves a row but a step that has events of its user, forgets the user or gives the row back
+        (`moved_rows`).
         """
         return {
             **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
@@ -486,6 +512,9 @@ class Learner:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
         if self.user_content is not None:
             state.update({f"{USER_CONTENT}{name}": value for name, value in self.user_content.state().items()})
+        if self.idle_users is not None:
+            idle = self.idle_users.state(len(self.users))
+            state.update({f"{IDLE_USERS}{name}": torch.from_numpy(array) for name, array in idle.items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -497,8 +526,9 @@ class Learner:
             refuse_other_settings(state["settings"], self._settings_that_bind())
         described = _under(state, CONTENT)
         said = _under(state, USER_CONTENT)
-        ours = {name for name in self.state() if not name.startswith((CONTENT, USER_CONTENT))}
-        if differing := sorted(ours ^ {name for name in state if not name.startswith((CONTENT, USER_CONTENT))}):
+        optional = (CONTENT, USER_CONTENT, IDLE_USERS)
+        ours = {name for name in self.state() if not name.startswith(optional)}
+        if differing := sorted(ours ^ {name for name in state if not name.startswith(optional)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(_under(state, "ranking."))
         for part, holder in (
@@ -516,6 +546,8 @@ class Learner:
         self.user_content = self._new_user_content() if said else None
         if self.user_content is not None:
             self.user_content.load(said)
+        if self.idle_users is not None:
+            self.idle_users.load({name: value.numpy() for name, value in _under(state, IDLE_USERS).items()})
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:

@@ -6,7 +6,7 @@ Welford, Note on a method for calculating corrected sums of squares and products
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown
 from model.kernels.entries import learn_scale, scale_values
 
 Doubles = NDArray[np.float64]
@@ -74,7 +74,7 @@ class RunningScaler:
         }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        self.count_F = state["count"].astype(np.float64)
-        self.mean_F = state["mean"].astype(np.float64)
-        self.squares_F = state["squares"].astype(np.float64)
+        self.count_F = growable(state["count"], np.float64)
+        self.mean_F = growable(state["mean"], np.float64)
+        self.squares_F = growable(state["squares"], np.float64)
         self.features = len(self.count_F)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.growth import room_for
 from model.kernels.optimizers import adagrad_rows
-from model.tables import Table
+from model.tables import Rows, Table
 
 TINY = 1e-10
 
@@ -70,19 +69,14 @@ class _Gathered:
 
     def __init__(self, table: Table, columns: int) -> None:
         self.table = table
-        self._storage = table.values.new_zeros((0, columns))
+        self._rows = Rows(columns, device=table.values.device, dtype=table.values.dtype)
 
     @property
     def values(self) -> Tensor:
-        capacity = room_for(self.table.rows, len(self._storage))
-        if capacity > len(self._storage):
-            larger = self.table.values.new_zeros((capacity, self._storage.shape[1]))
-            larger[: len(self._storage)] = self._storage
-            self._storage = larger
-        return self._storage[: self.table.rows]
+        return self._rows.first(self.table.rows)
 
     def load(self, values: Tensor) -> None:
-        self._storage = values.to(self._storage).clone()
+        self._rows.load(values)
 
 
 class Adagrad:

@@ -37,7 +37,11 @@ class RatingModel(Protocol):
         FloatingPointError, and nothing changed, where a number is not finite.
         """
 
-    def clear_user(self, user: int) -> None: ...
+    def clear_user(self, user: int) -> None:
+        """Forget a user: what can be taken back of what the user taught is taken back."""
+
+    def let_go(self, users_U: NDArray[np.int64]) -> None:
+        """Make these rows strangers'; what their users taught stays."""
 
     def state(self) -> dict[str, NDArray[np.generic]]: ...
 

@@ -261,8 +261,12 @@ class RatingHead:
         """
         held = min(int(self.users["count"][user]), self.users["items"].shape[1])
         self.pairs.forget(self.users["items"][user, :held], self.users["residuals"][user, :held])
-        self.users.clear(user)
-        self.median.users.clear(user)
+        self.let_go(np.array([user]))
+
+    def let_go(self, users_U: Ints) -> None:
+        """Make these rows strangers'; what their users' ratings taught about items stays, the pairs included."""
+        self.users.clear(users_U)
+        self.median.users.clear(users_U)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         own: dict[str, NDArray[np.generic]] = {

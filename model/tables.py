@@ -9,7 +9,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.growth import normal_rows, room_for
+from model.growth import growable, grown, normal_rows, room_for
+
+_ON_CPU = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class Rows:
+    """Rows of numbers on a device, new ones 0; those of a CPU grow where they lie (`model.growth`)."""
+
+    def __init__(self, width: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.width = width
+        self._storage = torch.zeros((0, width), device=device, dtype=dtype)
+        self._array: NDArray[np.floating] | None = None
+        """What the storage is a tensor of, on a CPU."""
+        if self._storage.device.type == "cpu" and dtype in _ON_CPU:
+            self._hold(np.zeros((0, width), dtype=_ON_CPU[dtype]))
+
+    def first(self, rows: int) -> Tensor:
+        """Rows 0 .. rows - 1, which there are from now on: a view, good for writing to until more are asked for."""
+        if rows > len(self._storage):
+            self._grow(rows)
+        return self._storage[:rows]
+
+    def load(self, values: Tensor) -> None:
+        """Replaces all rows by a copy of these."""
+        if self._array is None:
+            self._storage = values.to(self._storage).clone()
+        else:
+            self._hold(growable(values.cpu().numpy(), self._array.dtype.type))
+
+    def _grow(self, rows: int) -> None:
+        if self._array is not None:
+            self._hold(grown(self._array, rows))
+            return
+        larger = self._storage.new_zeros((room_for(rows, len(self._storage)), self.width))
+        larger[: len(self._storage)] = self._storage
+        self._storage = larger
+
+    def _hold(self, array: NDArray[np.floating]) -> None:
+        self._array, self._storage = array, torch.from_numpy(array)
 
 
 class Table:
@@ -30,28 +68,23 @@ class Table:
         self.spread = spread
         self.rows = 0
         self._seed = seed
-        self._storage = torch.zeros((0, width), device=device, dtype=dtype)
+        self._rows = Rows(width, device=device, dtype=dtype)
 
     @property
     def values(self) -> Tensor:
         """The rows in use, shape (rows, width): a view, writing to it moves the parameters."""
-        return self._storage[: self.rows]
+        return self._rows.first(self.rows)
 
     def grow(self, rows: int) -> None:
         """Make room for rows 0 .. rows - 1, the new ones at their first values."""
         if rows <= self.rows:
             return
-        capacity = room_for(rows, len(self._storage))
-        if capacity > len(self._storage):
-            larger = self._storage.new_zeros((capacity, self.width))
-            larger[: self.rows] = self.values
-            self._storage = larger
-        self._storage[self.rows : rows] = self._first_values(self.rows, rows)
+        self._rows.first(rows)[self.rows :] = self._first_values(self.rows, rows)
         self.rows = rows
 
     def reset(self, row: int) -> None:
         """Put one row back to its first value."""
-        self._storage[row] = self._first_values(row, row + 1)[0]
+        self.values[row] = self._first_values(row, row + 1)[0]
 
     def load(self, values: NDArray[np.floating]) -> None:
         if values.ndim != 2 or values.shape[1] != self.width:
@@ -59,9 +92,9 @@ class Table:
                 f"table {self.name}: the saved rows have the shape {values.shape}, "
                 f"the settings ask for width {self.width}"
             )
-        self._storage = torch.tensor(values, device=self._storage.device, dtype=self._storage.dtype)
+        self._rows.load(torch.from_numpy(values))
         self.rows = len(values)
 
     def _first_values(self, first: int, past: int) -> Tensor:
         values = normal_rows(self.name, self._seed, first, past, self.width, self.spread)
-        return torch.from_numpy(values).to(self._storage, non_blocking=True)
+        return torch.from_numpy(values).to(self._rows.first(0), non_blocking=True)

@@ -27,6 +27,7 @@ from model.content import NONE, pulled_back, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown
+from model.ids import Ids
 from model.kernels.content import add_bags
 from model.kernels.entries import find_slots, let_later_find, weigh_slots
 from model.optimizers import Adagrad
@@ -179,6 +180,23 @@ class UserContent:
             self._give_back(user_id)
         if user is not None and user < len(self._row_U):
             self._row_U[user] = UNRESOLVED
+
+    def let_go(self, users_U: Ints, users: Vocabulary) -> None:
+        """Erase what these users' events said; what the topic of users says of them stays for when they come back."""
+        if len(self._row_U) < len(users):
+            self._row_U = grown(self._row_U, len(users), fill=UNRESOLVED)
+        self._row_U[users_U] = UNRESOLVED
+        rows_N = self.ids.find(Ids(users.blob, users.start_R[users_U], users.length_R[users_U].astype(np.int64)))
+        rows_N = rows_N[rows_N >= 0]
+        _, length_X = self.entries.places()
+        length_NS = length_X[rows_N[:, None] * self.slots + np.arange(self.slots)]
+        for place, slot in np.argwhere(length_NS[:, FEATURES + 1 :] > 0).tolist():
+            self.entries.clear(int(rows_N[place]) * self.slots + FEATURES + 1 + slot)
+        self._at_XS[rows_N, FEATURES + 1 :] = 0
+        self._texts_X[rows_N] = 0
+        gone_M = rows_N[length_NS[:, FEATURES] == 0]
+        self._at_XS[gone_M] = 0
+        self.ids.remove_rows(gone_M)
 
     def _found(self, rows_B: Ints) -> "Found":
         events, shape = len(rows_B), (len(rows_B), self.slots)

@@ -1,7 +1,8 @@
 """Ids become rows: a new id gets the next row, a removed id gives its row back.
 
 Knows nothing of what the rows hold. The ids lie in one blob and are found by a compiled index (`model.kernels.ids`);
-the index moves to a larger table some rows at a time, so that no call has to move all of them.
+the index moves to a larger table some rows at a time, so that no call has to move all of them. A removed id's place in
+the blob goes to the next id of its length.
 """
 
 from collections.abc import Sequence
@@ -9,15 +10,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import growable, grown, zeros
 from model.ids import Ids
 from model.kernels import ids as kernel
 from model.packing import check_lengths
 
 MOST_LOAD = 0.5
 """Share of the slots of the index that may be taken."""
-MOVED_AT_ONCE = 4096
+MOVED_AT_ONCE = 1024
 """Rows that a call moves to a larger index, at least."""
+MOVED_AN_ID = 3
+"""And so many for each of its ids: just enough to be done before the next move."""
 
 _Index = tuple[
     NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]
@@ -28,15 +31,14 @@ class Vocabulary:
     """A one-to-one map from ids to row numbers 0, 1, 2, ... in the order in which the ids arrive."""
 
     def __init__(self) -> None:
-        self.blob: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
-        """The ids' UTF-8: id of row r is the `length_R[r]` bytes from `start_R[r]` on."""
+        self._empty_blob(0)
         self.start_R: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.length_R: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         """-1 where the row was given back. Arrays are longer than there are rows."""
         self.hash_R: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         """A hash of each id, the same on every machine."""
         self._free: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._counters = np.zeros(4, dtype=np.int64)
+        self._counters = np.zeros(3, dtype=np.int64)
         self._slots = _slots_for(0)
         self._old_slots: NDArray[np.int32] = np.zeros(1, dtype=np.int32)
         self._moved = self._to_move = 0
@@ -53,8 +55,10 @@ class Vocabulary:
         """The row of each id, int64 of shape (len(ids),); ids not met before get one."""
         ids = ids if isinstance(ids, Ids) else Ids.of(ids)
         rows_B = np.empty(len(ids), dtype=np.int64)
-        self._make_room(len(ids), int(ids.length_B.sum()))
-        kernel.intern(ids.buffer, ids.start_B, ids.length_B, *self._index(), self._free, self._counters, rows_B)
+        self._make_room(len(ids), kernel.words_for(ids.length_B, kernel.WORDS_S))
+        kernel.intern(
+            ids.buffer, ids.start_B, ids.length_B, *self._index(), self._free, self._counters, *self._spans(), rows_B
+        )
         return rows_B
 
     def find(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
@@ -84,29 +88,49 @@ class Vocabulary:
         row = self.row(name)
         if row is None:
             raise KeyError(name)
-        for slots in (self._slots, self._old_slots):
-            kernel.remove_row(row, int(self.hash_R[row]), slots)
-        start = int(self.start_R[row])
-        self.blob[start : start + int(self.length_R[row])] = 0  # what is left behind says nothing of it
-        self.length_R[row] = -1
-        self.hash_R[row] = 0
-        free = int(self._counters[kernel.FREE])
-        self._free = grown(self._free, free + 1)
-        self._free[free] = row
-        self._counters[kernel.FREE] = free + 1
+        self.remove_rows(np.array([row]))
         return row
+
+    def remove_rows(self, rows_N: NDArray[np.int64]) -> None:
+        """Give back distinct rows that are in use, for the next new ids; the last of them is the first to go."""
+        self._free = grown(self._free, int(self._counters[kernel.FREE]) + len(rows_N))
+        words_S, free_S, _, words = self._spans()
+        kernel.remove_rows(
+            rows_N,
+            self._slots,
+            self._old_slots,
+            self.hash_R,
+            self.start_R,
+            self.length_R,
+            self._free,
+            self._counters,
+            words_S,
+            free_S,
+            words,
+        )
 
     def _index(self) -> _Index:
         """What ids are looked up in, in the order of the kernels' arguments."""
         return self._slots, self._old_slots, self.hash_R, self.blob, self.start_R, self.length_R
 
-    def _make_room(self, ids: int, length: int) -> None:
+    def _spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """What spans of the blob are taken from, in the order of the kernels' arguments."""
+        return kernel.WORDS_S, self._free_S, self._used_1, self._words
+
+    def _empty_blob(self, words: int) -> None:
+        self._words = grown(np.zeros(0, dtype=np.int64), words)
+        self.blob: NDArray[np.uint8] = self._words.view(np.uint8)
+        """The ids' UTF-8: id of row r is the `length_R[r]` bytes from `start_R[r]` on."""
+        self._free_S = np.zeros(len(kernel.WORDS_S), dtype=np.int64)
+        self._used_1 = np.zeros(1, dtype=np.int64)
+
+    def _make_room(self, ids: int, words: int) -> None:
         rows = len(self) + ids
         self.start_R, self.length_R = grown(self.start_R, rows), grown(self.length_R, rows)
         self.hash_R = grown(self.hash_R, rows)
-        if int(self._counters[kernel.BLOB_BYTES]) + length > len(self.blob):
-            self._pack_blob(length)
-        self._move_on(max(MOVED_AT_ONCE, 8 * ids))
+        self._words = grown(self._words, int(self._used_1[0]) + words)
+        self.blob = self._words.view(np.uint8)
+        self._move_on(max(MOVED_AT_ONCE, MOVED_AN_ID * ids))
         if int(self._counters[kernel.SLOTS]) + ids > MOST_LOAD * len(self._slots):
             self._move_on(len(self))  # seldom: many new ids came at once, before the last move was done
             self._old_slots, self._slots = self._slots, _slots_for(self.in_use + ids)
@@ -120,20 +144,6 @@ class Vocabulary:
         self._moved = past
         if past == self._to_move and len(self._old_slots) > 1:
             self._old_slots = np.zeros(1, dtype=np.int32)
-
-    def _pack_blob(self, extra: int) -> None:
-        """Make room for more bytes: what removed ids left behind goes, and then the blob grows."""
-        rows = len(self)
-        kept = int(np.maximum(self.length_R[:rows], 0).sum())
-        packed = np.zeros(max(kept + kept // 2 + extra, 1024), dtype=np.uint8)
-        if kept == int(self._counters[kernel.BLOB_BYTES]):
-            packed[:kept] = self.blob[:kept]
-        else:
-            start_R = np.empty(rows, dtype=np.int64)
-            kernel.gather_spans(self.blob, self.start_R[:rows], self.length_R[:rows], packed, start_R)
-            self.start_R[:rows] = start_R
-        self.blob = packed
-        self._counters[kernel.BLOB_BYTES] = kept
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
@@ -153,14 +163,16 @@ class Vocabulary:
         length_R = state["lengths"].astype(np.int64)
         check_lengths("ids", state["bytes"], np.maximum(length_R, 0))
         rows = len(length_R)
-        used_R = np.maximum(length_R, 0)
-        self.blob = state["bytes"].astype(np.uint8)
-        self.start_R = np.cumsum(used_R) - used_R
-        self.length_R = length_R.astype(np.int32)
-        self.hash_R = np.zeros(rows, dtype=np.uint32)
-        kernel.hash_spans(self.blob, self.start_R, self.length_R, self.hash_R)
-        self._free = state["free"].astype(np.int64)
-        self._counters[:] = (rows, len(self.blob), len(self._free), rows - len(self._free))
+        self.length_R = growable(length_R, np.int32)
+        self.start_R = grown(np.zeros(0, dtype=np.int64), rows)
+        self.hash_R = grown(np.zeros(0, dtype=np.uint32), rows)
+        self._empty_blob(kernel.words_for(self.length_R, kernel.WORDS_S))
+        kernel.place_spans(
+            state["bytes"].astype(np.uint8), self.length_R, kernel.WORDS_S, self._used_1, self.blob, self.start_R
+        )
+        kernel.hash_spans(self.blob, self.start_R[:rows], self.length_R, self.hash_R)
+        self._free = growable(state["free"], np.int64)
+        self._counters[:] = (rows, len(self._free), rows - len(self._free))
         self._slots = _slots_for(rows)
         self._old_slots = np.zeros(1, dtype=np.int32)
         self._moved = self._to_move = 0
@@ -168,8 +180,8 @@ class Vocabulary:
 
 
 def _slots_for(rows: int) -> NDArray[np.int32]:
-    """An empty index with room for twice as many rows."""
+    """An empty index with room for a third more rows, at least: it is twice as large as one that is just full."""
     size = 1024
-    while rows > MOST_LOAD / 2 * size:
+    while rows > MOST_LOAD * 3 / 4 * size:
         size *= 2
-    return np.zeros(size, dtype=np.int32)
+    return zeros(size, np.int32)

@@ -242,7 +242,7 @@ def test_the_weight_of_content_falls_as_events_come():
     made = learner(described=catalogue(["i0"]), content=ContentSettings(half=4))
     run(made, two_tastes(40, items=2), 5)
     content, item = made.ranking.content, np.array([made.items.row("i0")])
-    content._vectors_XD += 1
+    content._vectors_XD.add_(1)
     vector = content.vectors(np.array([0]))
 
     added = [content.on_top(torch.zeros((1, 8)), item, np.full(2, count)) for count in (0, 4, 12)]

@@ -77,7 +77,7 @@ def payloads(count, seed):
 class Site:
     """A broker with events on it, and a folder: what outlives a worker. It keeps the books that the oracle reads."""
 
-    def __init__(self, broker, folder, count=240, seed=1):
+    def __init__(self, broker, folder, count=240, seed=1, max_users=0):
         self.broker = broker
         self.settings = load(
             {
@@ -94,6 +94,7 @@ class Site:
                 "embedding_dim": 8,
                 "rating_dim": 4,
                 "history_window": 5,
+                "max_users": max_users,
                 "device": "cpu",
             },
             environment={},
@@ -187,8 +188,9 @@ class Site:
 
 
 @pytest.fixture
-def site(in_process_broker, tmp_path):
-    yield Site(in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, USERS: 1, LISTS: 1, DEAD: 1}), tmp_path / "state")
+def site(in_process_broker, tmp_path, request):
+    broker = in_process_broker({EVENTS: PARTITIONS, ITEMS: 1, USERS: 1, LISTS: 1, DEAD: 1})
+    yield Site(broker, tmp_path / "state", **getattr(request, "param", {}))
 
     gc.collect()  # the clients of the dead take a second each to go once their broker is gone
 
@@ -359,6 +361,31 @@ def test_a_worker_that_dies_there_three_times_ends_as_if_it_had_not(site, die):
 
     assert site.crashes == 3
     assert_as_if_never_stopped(site, manifest)
+
+
+@pytest.mark.parametrize("site", [{"max_users": 4}], indirect=True)
+@pytest.mark.parametrize("die", [after_journal, after_a_list_was_sent, after_the_copy], ids=lambda die: die.__name__)
+def test_a_worker_that_keeps_few_users_and_dies_ends_as_if_it_had_not(site, die):
+    evicted = []
+    for at in (3, 4, 2):
+        site.work(lambda worker, at=at: (die(worker, at), note_evictions(worker, evicted)))
+
+    manifest = site.work(lambda worker: note_evictions(worker, evicted))
+
+    assert site.crashes == 3
+    assert sum(evicted) > 40
+    assert_as_if_never_stopped(site, manifest)
+
+
+def note_evictions(worker, evicted):
+    learn = worker.learner.test_then_learn
+
+    def noted(*given):
+        step = learn(*given)
+        evicted.append(len(step.evicted_U))
+        return step
+
+    worker.learner.test_then_learn = noted
 
 
 @pytest.mark.parametrize("power_lost", [False, True], ids=["killed", "power lost"])

@@ -1,9 +1,13 @@
 """Arrays that grow, and the values that new rows start with."""
 
+import copy
+import mmap
+
 import numpy as np
 import pytest
 
-from model.growth import BLOCK_ROWS, grown, normal_rows, room_for
+from model import growth
+from model.growth import BLOCK_ROWS, LARGE_BYTES, PORTION_BYTES, growable, grown, normal_rows, room_for, zeros
 
 
 def test_an_array_that_is_large_enough_stays_the_same_object():
@@ -21,6 +25,116 @@ def test_an_array_keeps_its_rows_and_fills_the_new_ones():
     assert (larger[2:] == -1).all()
     assert larger.dtype == np.int32
     assert len(larger) >= 3
+
+
+def large(rows=LARGE_BYTES // 8, width=2):
+    return growable(np.arange(rows * width).reshape(rows, width), np.int64)
+
+
+def test_a_large_array_grows_without_being_copied_and_old_views_share_its_rows():
+    array = large()
+    view, address = array[5:7], array.ctypes.data
+
+    larger = grown(array, len(array) + 1, fill=-1)
+    larger[5] = 99
+
+    assert larger.ctypes.data == address
+    assert view[0].tolist() == [99, 99]
+    assert (larger[len(array) :] == -1).all()
+    assert np.array_equal(larger[6 : len(array)], large()[6:])
+
+
+def test_an_array_that_becomes_large_is_copied_once_and_then_never_again():
+    array, addresses = np.zeros((0, 16), dtype=np.float32), []
+    for rows in range(0, 100_000, 512):
+        array = grown(array, rows + 512, fill=3)
+        array[rows : rows + 512] = rows
+        if array.nbytes >= LARGE_BYTES:
+            addresses.append(array.ctypes.data)
+
+    assert len(addresses) > 100
+    assert len(set(addresses)) == 1
+    assert (array[np.arange(100_000)] == (np.arange(100_000) // 512 * 512)[:, None]).all()
+    assert (array[100_352:] == 3).all()
+
+
+def test_a_large_array_grows_by_a_bounded_portion():
+    array = large()
+
+    larger = grown(array, len(array) + 1)
+
+    assert larger.nbytes - array.nbytes <= PORTION_BYTES
+
+
+def test_a_part_of_a_large_array_grows_elsewhere():
+    array = large()
+    whole = grown(array, len(array) + 1, fill=7)
+
+    for part in (array, whole[:10], whole[3:]):  # the first of them was the whole, before it grew
+        larger = grown(part, len(whole) + 5)
+        larger[0] = larger[-1] = 99
+
+    assert whole[0].tolist() == [0, 1]
+    assert (whole[len(array) :] == 7).all()
+
+
+def test_what_is_growable_is_a_copy_of_the_asked_type():
+    array = np.arange(LARGE_BYTES, dtype=np.int64)
+
+    copied = growable(array[::2], np.int32)
+    copied[0] = 99
+
+    assert array[0] == 0
+    assert copied.dtype == np.int32
+    assert np.array_equal(copied[1:], array[2::2])
+    assert growable(np.zeros((0, 3)), np.float32).shape == (0, 3)
+
+
+@pytest.mark.parametrize("size", [0, 5, LARGE_BYTES])
+def test_zeros_are_zeros_that_can_be_written_to(size):
+    array = zeros(size, np.int32)
+
+    assert (array.shape, array.dtype) == ((size,), np.int32)
+    assert not array.any()
+    array[:] = 1
+    assert not zeros(size, np.int32).any()
+
+
+def test_a_copy_of_a_large_array_stands_for_itself():
+    array = large()
+    twin = copy.deepcopy(array)
+
+    grown(twin, len(twin) + 1)[0] = 99
+
+    assert array[0].tolist() == [0, 1]
+
+
+def test_where_no_address_space_can_be_reserved_arrays_are_copied_to_half_as_much_again(monkeypatch):
+    class Refused:
+        def __init__(self, *_, **__):
+            raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(growth, "_Reservation", type("Refused", (Refused, mmap.mmap), {}))
+    array = large()
+
+    larger = grown(array, len(array) + 1, fill=-1)
+
+    assert len(larger) == len(array) * 3 // 2
+    assert larger.base is None
+    assert np.array_equal(larger[: len(array)], array)
+    assert (larger[len(array) :] == -1).all()
+
+
+def test_an_array_that_fills_its_reservation_moves_to_a_larger_one(monkeypatch):
+    monkeypatch.setattr(growth, "RESERVED_BYTES", 0)
+    array = large()
+
+    larger = grown(array, 9 * len(array), fill=-1)
+    larger[0] = 99
+
+    assert array[0].tolist() == [0, 1]
+    assert np.array_equal(larger[1 : len(array)], array[1:])
+    assert (larger[len(array) :] == -1).all()
 
 
 def test_growing_row_by_row_copies_a_logarithmic_number_of_times():

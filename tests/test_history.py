@@ -133,3 +133,18 @@ def test_saved_and_loaded_seen_items_grow_on():
         fill(loaded, user, [9])
 
     assert [loaded.items(user).tolist() for user in range(4)] == [[1, 2, 9, 9], [9], [3], [9]]
+
+
+def test_lists_of_users_that_come_and_go_take_no_more_room():
+    seen = seen_items([[]] * 20)
+    for number in range(300):
+        fill(seen, number % 20, range(number % 7 + 1))
+        seen.clear((number + 3) % 20)
+    size = len(seen.pool)
+
+    for number in range(3000):
+        fill(seen, number % 20, range(number % 7 + 1))
+        seen.clear((number + 3) % 20)
+
+    assert len(seen.pool) == size
+    assert seen.items(19).tolist() == list(range(2999 % 7 + 1))

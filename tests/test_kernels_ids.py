@@ -67,7 +67,7 @@ def test_against_a_dict_while_the_index_grows_and_rows_are_given_back(monkeypatc
     assert vocabulary.find(everybody).tolist() == [rows.get(name, -1) for name in everybody]
 
 
-def test_the_blob_is_packed_when_what_removed_ids_left_behind_fills_it():
+def test_ids_take_the_places_in_the_blob_that_removed_ones_left_behind():
     vocabulary = Vocabulary()
     for round_ in range(200):
         vocabulary.rows([f"{round_}:{'x' * 100}", "stays"])

@@ -9,6 +9,7 @@ from plain_live import PlainLive
 from plain_ranking import PlainPairs, PlainScores, plain_rank
 from streams import SMALL, STILL, click, joined, random_stream, run, small_learner, still
 
+from model import growth
 from model.interactions import Forget, Interaction
 from model.learner import Learner, LearnerSettings
 from model.ranking import RankingRates
@@ -227,6 +228,30 @@ def test_saved_loaded_and_gone_on_equals_never_stopped(optimizer, cut, full_soft
     assert [step.version for step in steps] == [step.version for step in expected]
     np.testing.assert_array_equal(joined(steps, "ranks_B"), joined(expected, "ranks_B"))
     np.testing.assert_array_equal(joined(steps, "medians_B"), joined(expected, "medians_B"))
+
+
+def lists_and_digest(stream):
+    learner = small_learner(encoder="blend")
+    top_k, listed = TopK(learner, 5), []
+    for start in range(0, len(stream), 7):
+        step = learner.test_then_learn(stream[start : start + 7])
+        lists = top_k(step.touched_users())
+        listed += [lists.codes_UK[n, : lists.lengths_U[n]].tolist() for n in range(len(lists.users_U))]
+    return listed, state_digest(learner.state())
+
+
+def test_where_rows_lie_in_memory_changes_nothing(monkeypatch):
+    stream = [
+        click(f"u{n // 3}", f"i{(n * n + n) // 4 % (n + 2)}", n, rating=n % 9 / 2 + 0.5 if n % 4 else None)
+        for n in range(900)
+    ]
+    copied = lists_and_digest(stream)
+
+    for large, portion in ((64, 64), (640, 16), (2048, 1024)):
+        monkeypatch.setattr(growth, "LARGE_BYTES", large)
+        monkeypatch.setattr(growth, "PORTION_BYTES", portion)
+
+        assert lists_and_digest(stream) == copied
 
 
 def test_loading_replaces_whatever_was_learned_before():
@@ -473,6 +498,86 @@ def test_the_next_user_of_a_row_is_served_like_the_first_of_a_new_row():
     for name in ("ranks_B", "predictions_B", "medians_B"):
         np.testing.assert_array_equal(joined(steps[0], name), joined(steps[1], name))
     assert lists[0] == lists[1]
+
+
+# --- idle users ---
+
+
+def few_users(events=300):
+    """Users who come now and then, of whom most are kept, and who may rate, skip and be forgotten."""
+    return random_stream(24, events=events, users=40, forgets=0.02)
+
+
+@pytest.mark.parametrize("full_softmax_items", [4096, 4])
+def test_idle_users_are_given_back_and_saved_anywhere_it_goes_on_alike(full_softmax_items):
+    rates = RankingRates(full_softmax_items=full_softmax_items)
+    stream, never_stopped, gone = few_users(), small_learner(ranking=rates, max_users=10), 0
+    stopped = small_learner(ranking=rates, max_users=10)
+    for start in range(0, len(stream), 8):
+        step = never_stopped.test_then_learn(stream[start : start + 8])
+        again = stopped.test_then_learn(stream[start : start + 8])
+        assert again.evicted_U.tolist() == step.evicted_U.tolist()
+        assert not np.isin(step.evicted_U, step.touched_users()).any()
+        gone += len(step.evicted_U)
+        assert never_stopped.users.in_use <= 10 + 8
+        state = stopped.state()
+        stopped = small_learner(ranking=rates, max_users=10)
+        stopped.load(state)
+
+    assert gone > 60
+    assert len(never_stopped.users) < 20
+    assert state_digest(stopped.state()) == state_digest(never_stopped.state())
+
+
+def test_nothing_is_left_of_an_idle_user_and_who_comes_back_is_served_like_a_stranger():
+    learner = still(small_learner(ranking=STILL, max_users=6))
+    learner.test_then_learn([click("idle", f"i{n}", 987_654_321_000, rating=2.0) for n in range(6)])
+    row = learner.users.row("idle")
+    run(learner, [click(f"u{n}", f"i{n % 6}", n, rating=3.0) for n in range(12)], 2)
+    assert learner.users.row("idle") is None
+    state = learner.state()
+    assert b"idle" not in b"".join(value.numpy().tobytes() for value in state.values())
+    assert not any((value.double() >= 987_654_321_000).any() for value in state.values())
+    assert row < len(learner.users)
+
+    back, stranger = (learner.scores(rows_of(learner, name)) for name in ("idle", "never seen"))
+
+    assert torch.equal(back, stranger)
+
+
+def rows_of(learner, name):
+    """The rows of one user, who only shows up."""
+    learner.test_then_learn([click(name, "i0", weight=0.0)])
+    return learner.users.rows([name])
+
+
+def test_a_limit_that_is_lowered_is_reached_step_by_step_and_one_that_is_taken_away_keeps_everybody():
+    learner = small_learner()
+    run(learner, [click(f"u{n}", "i1", n) for n in range(60)], 10)
+    lowered, lifted = small_learner(max_users=5), small_learner()
+
+    lowered.load(learner.state())
+    run(lowered, [click("u59", "i2", n) for n in range(2)], 1)
+    lifted.load(lowered.state())
+    steps = run(lifted, [click(f"v{n}", "i1", n) for n in range(60)], 10)
+
+    assert lowered.users.in_use == 5
+    assert lifted.users.in_use == 65
+    assert not any(len(step.evicted_U) for step in steps)
+
+
+def test_rows_that_were_given_back_are_among_those_that_moved():
+    learner = small_learner(max_users=3)
+    run(learner, [click(f"u{n}", "i1", n) for n in range(3)], 1)
+    before = {name: np.array(array) for name, array in learner.user_arrays().items()}
+
+    step = learner.test_then_learn([click("u7", "i2", 9)])
+
+    assert len(step.evicted_U) == 1
+    moved = set(learner.moved_rows(step).tolist())
+    for name, array in learner.user_arrays().items():
+        stayed = [row for row in range(3) if row not in moved]
+        np.testing.assert_array_equal(array[stayed], before[name][stayed])
 
 
 def test_forgetting_a_stranger_is_no_error_and_changes_nothing():

@@ -424,6 +424,16 @@ def test_who_gets_the_row_of_a_forgotten_user_is_not_compared_with_that_users_li
     assert written == Written(sent=1, unchanged=0)
 
 
+def test_whose_row_is_given_back_keeps_the_list_and_who_gets_the_row_has_none(desk):
+    desk.write(ListOf("idle", [1, 2]))
+    row = desk.users.remove("idle")
+
+    desk.writer.let_go(np.array([row]))
+
+    assert [one.user_id for one in desk.publisher.sent] == ["idle"]  # no tombstone
+    assert desk.write(ListOf("stranger", [1, 2])) == Written(1, 0)
+
+
 def test_no_lists_are_no_messages(desk):
     assert desk.write() == Written(0, 0)
     assert desk.publisher.sent == []

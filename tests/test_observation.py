@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,6 +169,15 @@ def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
     assert watched["headrace_prequential_samples_total"] == 2
     assert watched['headrace_loss{kind="ranking"}'] == 1.5
     assert watched['headrace_loss{kind="rating"}'] == (1.0**2 + 0.5**2) / 2
+
+
+def test_rows_of_idle_users_that_were_given_back_are_counted(watched: Watched) -> None:
+    gone = replace(step(), evicted_U=np.array([3, 8], dtype=np.int64))
+
+    watched.observation.observe(batch(click(), step=gone), Written(0, 0))
+    watched.observation.observe(batch(click()), Written(0, 0))
+
+    assert watched.series()['headrace_evicted_rows_total{kind="users"}'] == 2
 
 
 def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were(watched: Watched) -> None:

@@ -1,12 +1,13 @@
 """Lists are put off only where a backlog lasts, never for longer than they may be, and none is lost."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from faulty_disk import without_waiting
 from stream_fakes import Record, Topic, click
-from worker_fakes import Clock, FakeWorker
+from worker_fakes import SMALL, Clock, FakeWorker
 
 from consumer.records import Taken
 from consumer.refreshes import Refreshes
@@ -59,8 +60,12 @@ def test_lists_that_must_be_made_are_made_and_0_puts_none_off():
     assert all(decided(Refreshes(0, clock), clock, [(1, True)] * 20))
 
 
-def step(*users, forgotten=()):
-    return SimpleNamespace(users_B=np.array(users, dtype=np.int64), forgotten=list(forgotten))
+def step(*users, forgotten=(), evicted=()):
+    return SimpleNamespace(
+        users_B=np.array(users, dtype=np.int64),
+        forgotten=list(forgotten),
+        evicted_U=np.array(evicted, dtype=np.int64),
+    )
 
 
 def taken(*offsets):
@@ -85,6 +90,16 @@ def test_what_waited_is_made_with_the_next_lists_and_a_forgotten_user_is_left_ou
     assert second.users().tolist() == [3, 4]
     assert not refreshes.is_waiting
     assert refreshes.staleness_seconds() == 0
+
+
+def test_whose_row_was_given_back_while_the_list_waited_keeps_the_list_they_have():
+    refreshes = Refreshes(5, Clock())
+    refreshes.after(step(3, 4, 5), taken(7, 8, 9), np.array([0, 1, 2]), has_lists=False)
+    refreshes.after(step(6, evicted=[5, 3]), taken(10), np.array([0]), has_lists=False)
+
+    found = refreshes.after(step(3), taken(11), np.array([0]), has_lists=True)  # a stranger has the row
+
+    assert found.users_E.tolist() == [-1, 4, -1, 6, 3]
 
 
 def test_nothing_that_waits_touches_nobody():
@@ -125,6 +140,23 @@ def start(tmp_path):
 
     for one in started:
         one.close()
+
+
+def test_with_few_users_kept_lists_that_waited_are_of_those_who_are_kept(start):
+    settings = replace(SMALL, max_users=2)
+    crashed, calls = start(settings=settings), iter(range(14))
+    with pytest.raises(StopIteration):
+        crashed.run(batch_size=2, stopping=lambda: next(calls) < 0)
+    before = crashed.messages()
+
+    again = start(settings=settings)
+    again.run(batch_size=2)
+
+    assert sum(len(batch.step.evicted_U) for batch in again.observer.batches) > 20
+    assert again.messages()[: len(before)] == before
+    assert again.learner.users.in_use == 2
+    assert newest(again).keys() == {"u0", "u1", "u2", "u3"}  # of those who went, an earlier one
+    assert again.publisher.tombstones == ["u1"]
 
 
 def newest(worker):

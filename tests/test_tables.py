@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.tables import Table
+from model.growth import LARGE_BYTES
+from model.tables import Rows, Table
 
 
 def table(spread=0.1, width=3, dtype=torch.float32, seed=1):
@@ -83,3 +84,40 @@ def test_first_values_are_the_same_numbers_in_double_precision():
 
     assert double.values.dtype == torch.float64
     assert torch.equal(double.values.float(), single.values)
+
+
+def rows_of(dtype=torch.float32, width=4):
+    return Rows(width, device=torch.device("cpu"), dtype=dtype)
+
+
+def test_large_rows_of_a_cpu_grow_where_they_lie_also_after_loading():
+    rows, large = rows_of(), LARGE_BYTES // 16
+    rows.first(large)
+    loaded = rows_of()
+    loaded.load(torch.ones(large, 4))
+
+    addresses = [(held.first(large).data_ptr(), held.first(3 * large).data_ptr()) for held in (rows, loaded)]
+
+    assert all(before == after for before, after in addresses)
+    assert (loaded.first(3 * large)[:large] == 1).all()
+    assert not loaded.first(3 * large)[large:].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rows_of_every_type_keep_what_they_hold_and_new_ones_are_zeros(dtype):
+    rows = rows_of(dtype)
+    rows.first(3).fill_(2)
+
+    for size in (5, 70, 300, 1000):
+        assert (rows.first(size)[:3] == 2).all()
+        assert not rows.first(size)[3:].any()
+    assert rows.first(1000).dtype == dtype
+
+
+def test_loaded_rows_are_a_copy():
+    values, rows = torch.ones(3, 4), rows_of()
+
+    rows.load(values)
+    values.fill_(9)
+
+    assert (rows.first(3) == 1).all()

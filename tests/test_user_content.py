@@ -407,6 +407,24 @@ def test_a_forget_erases_texts_and_context():
     assert before != state_digest(state), "a row was given back"
 
 
+def test_who_was_idle_and_comes_back_has_the_features_and_none_of_the_texts():
+    made = learner(encoder="dnn", described=people(range(4)), max_users=3)
+    made.test_then_learn([click("u0", "i1")._replace(text="old boots", context={"place": "home"})])
+    made.test_then_learn([click("nobody", "i1")._replace(text="old boots")])
+    run(made, [click(f"v{n}", f"i{n}", n) for n in range(12)], 2)
+    assert made.users.row("u0") is None
+
+    made.test_then_learn([click("u0", "i1")])
+
+    content = made.user_content
+    assert content.ids.row("nobody") is None
+    row = content.ids.row("u0") * content.slots
+    assert (content.entries.lengths()[row : row + content.slots] > 0).tolist() == [True] + [False] * (content.slots - 1)
+    said = made._said_of(np.array([made.users.row("u0")]))
+    assert said is not None
+    assert len(said._bags.features_E) == 1
+
+
 def test_who_comes_back_after_a_forget_is_a_stranger():
     made = learner(described=people(range(30)))
     run(made, two_tastes(1000), 50)

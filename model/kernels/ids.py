@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.spans import give_span, take_span
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -19,8 +20,15 @@ Hashes = NDArray[np.uint32]
 REMOVED = -1
 NOT_FOUND = -1
 
-ROWS, BLOB_BYTES, FREE, SLOTS = range(4)
-"""What the counters of `intern` count: rows (given-back ones too), bytes of the blob, free rows, slots taken."""
+ROWS, FREE, SLOTS = range(3)
+"""What the counters of `intern` count: rows (given-back ones too), free rows, slots taken."""
+
+WORD = 8
+"""Bytes of a word: each id has words of its own in the blob (`model.kernels.spans`)."""
+EXACT_SIZES = 32
+"""Ids up to so many words take no word more than they need."""
+WORDS_S = np.array([*range(1, EXACT_SIZES + 1), *(2 * EXACT_SIZES << bits for bits in range(24))], dtype=np.int64)
+"""Words of each size of spans."""
 
 _MASK = 0xFFFFFFFF
 
@@ -151,11 +159,16 @@ def intern(
     length_R: Rows,
     free_F: Ints,
     counters: Ints,
+    words_S: Ints,
+    free_S: Ints,
+    used_1: Ints,
+    words: Ints,
     rows_B: Ints,
 ) -> None:
     """Write the row of each id; one that has none gets the free row given back last, or else the next one.
 
-    There must be room for all of them in `slots`, `blob` and the arrays of rows.
+    `words` is the blob in words, for `take_span`. There must be room for all of them in `slots`, `blob` and the arrays
+    of rows.
     """
     for place in range(start_B.shape[0]):
         start, length = start_B[place], length_B[place]
@@ -168,10 +181,9 @@ def intern(
             else:
                 row = counters[ROWS]
                 counters[ROWS] += 1
-            first = counters[BLOB_BYTES]
+            first = WORD * take_span(_size_of(length, words_S), words_S, free_S, used_1, words)
             for byte in range(length):
                 blob[first + byte] = buffer[start + byte]
-            counters[BLOB_BYTES] = first + length
             start_R[row] = first
             length_R[row] = length
             hash_R[row] = hashed
@@ -186,6 +198,69 @@ def hash_spans(buffer: Bytes, start_B: Ints, length_B: Rows, hash_B: Hashes) -> 
     for place in range(start_B.shape[0]):
         if length_B[place] >= 0:
             hash_B[place] = hash_span(buffer, start_B[place], length_B[place])
+
+
+@compiled
+def remove_rows(
+    rows_N: Ints,
+    slots: Rows,
+    old_slots: Rows,
+    hash_R: Hashes,
+    start_R: Ints,
+    length_R: Rows,
+    free_F: Ints,
+    counters: Ints,
+    words_S: Ints,
+    free_S: Ints,
+    words: Ints,
+) -> None:
+    """Give back rows that are in use; nothing of their ids is left. There must be room for them in `free_F`."""
+    for place in range(rows_N.shape[0]):
+        row = rows_N[place]
+        hashed = int(hash_R[row])
+        remove_row(row, hashed, slots)
+        remove_row(row, hashed, old_slots)
+        give_span(start_R[row] // WORD, _size_of(length_R[row], words_S), words_S, free_S, words)
+        length_R[row] = -1
+        hash_R[row] = 0
+        free_F[counters[FREE]] = row
+        counters[FREE] += 1
+
+
+@compiled
+def _size_of(length: int, words_S: Ints) -> int:
+    """The least size of spans that has room for so many bytes."""
+    size = max((length - 1) // WORD, 0)
+    if size < EXACT_SIZES:
+        return int(size)
+    size = EXACT_SIZES
+    while WORD * words_S[size] < length:
+        size += 1
+    return int(size)
+
+
+@compiled
+def place_spans(packed: Bytes, length_R: Rows, words_S: Ints, used_1: Ints, blob: Bytes, start_R: Ints) -> None:
+    """Put ids that lie end to end into an empty blob; lengths below 0 are left out."""
+    source = 0
+    for row in range(length_R.shape[0]):
+        if length_R[row] >= 0:
+            first = WORD * used_1[0]
+            used_1[0] += words_S[_size_of(length_R[row], words_S)]
+            for byte in range(length_R[row]):
+                blob[first + byte] = packed[source + byte]
+            start_R[row] = first
+            source += length_R[row]
+
+
+@compiled
+def words_for(length_B: Ints | Rows, words_S: Ints) -> int:
+    """The words that ids of these lengths take; lengths below 0 are left out."""
+    words = 0
+    for place in range(length_B.shape[0]):
+        if length_B[place] >= 0:
+            words += words_S[_size_of(length_B[place], words_S)]
+    return words
 
 
 @compiled
