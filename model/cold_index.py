@@ -5,6 +5,8 @@ keeps its number, hidden, after its first event; when half are hidden and the ta
 anew.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +14,11 @@ from numpy.typing import NDArray
 from model.content import NONE, Content
 from model.growth import grown
 from model.item_index import Best, ItemIndex, Items
+from model.kernels.merge import may_enter
 from model.kernels.scan import Askers
+
+NO_COUNT = math.log(0.5)
+"""Log count of an item without an event."""
 
 
 class ColdIndex:
@@ -25,24 +31,31 @@ class ColdIndex:
     _vectors_CD: NDArray[np.floating]
     _cold: int
     """How many may be listed."""
+    _longest: float
+    """At least the length of every vector."""
 
     def __init__(self) -> None:
         self._content: Content | None = None
         self._updated = -1
         self._forget()
 
-    def best(self, content: Content, askers: Askers, k: int) -> Best | None:
-        """The k best of each user, exact, as rows of the catalogue; None where there are no such items.
+    def best(self, content: Content, askers: Askers, found: Best) -> Best | None:
+        """The best items of each user that may get into the lists `found`, exact, by rows of the catalogue.
 
-        Extras and seen items of the askers do not count. Rows behind a list's end are unspecified.
+        None where no item may. As many as `found` has room for; those behind a list's end are unspecified. Extras and
+        seen items of the askers do not count.
         """
         self._update(content)
-        if self._cold == 0:
+        (users, k), least_U = found.scores_UK.shape, np.empty(len(found.lengths_U), dtype=np.float32)
+        if self._cold == 0 or users * k == 0:
+            return None
+        parts = askers.users_UD, askers.popularity_U, found.scores_UK, found.lengths_U
+        if not may_enter(*parts, NO_COUNT, self._longest, least_U):
             return None
         no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
-        found = self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k)
-        rows_UK = np.take(self._row_C, found.rows_UK, mode="clip")  # behind a list's end there is no number
-        return found._replace(rows_UK=rows_UK.astype(np.int32))
+        cold = self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k, least_U=least_U)
+        rows_UK = np.take(self._row_C, cold.rows_UK, mode="clip")  # behind a list's end there is no number
+        return cold._replace(rows_UK=rows_UK.astype(np.int32))
 
     def _update(self, content: Content) -> None:
         if content is not self._content:
@@ -58,7 +71,10 @@ class ColdIndex:
         is_cold = content.is_cold(rows)
         self._cold += int(is_cold.sum()) - int((~self._hidden_C[numbers]).sum())
         self._hidden_C[numbers] = ~is_cold
-        self._vectors_CD[numbers] = content.vectors(rows).numpy()
+        vectors_ND = content.vectors(rows).numpy()
+        self._vectors_CD[numbers] = vectors_ND
+        longest = np.fmax.reduce(np.linalg.norm(vectors_ND.astype(np.float64), axis=1))  # a NaN is no candidate
+        self._longest = max(0.0 if len(numbers) == self._size else self._longest, float(np.nan_to_num(longest)))
         vectors_CD = torch.from_numpy(self._vectors_CD[: self._size])
         zeros_C, hidden_C = np.zeros(self._size, dtype=np.int64), self._hidden_C[: self._size]
         self._index.update(Items(vectors_CD, torch.zeros(self._size), zeros_C, zeros_C == 0, hidden_C), numbers)
@@ -84,6 +100,6 @@ class ColdIndex:
         return numbers[is_numbered]
 
     def _forget(self) -> None:
-        self._index, self._size, self._cold = ItemIndex(), 0, 0
+        self._index, self._size, self._cold, self._longest = ItemIndex(), 0, 0, 0.0
         self._row_C, self._hidden_C = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         self._vectors_CD = np.zeros((0, 0), dtype=np.float32)
