@@ -1,76 +1,105 @@
-"""The catalogue's items without an event, kept so that only those that changed are brought up to date: see `TopK`."""
+"""The catalogue's items without an event, kept so that only those that changed are brought up to date: see `TopK`.
+
+Items that have had none are numbered by catalogue row, so that what they cost does not grow with the others. An item
+keeps its number, hidden, after its first event; when half are hidden and the table of content moves, all are numbered
+anew.
+"""
+
+import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from model.content import Content
+from model.content import NONE, Content
 from model.growth import grown
 from model.item_index import Best, ItemIndex, Items
+from model.kernels.merge import may_enter
 from model.kernels.scan import Askers
+
+NO_COUNT = math.log(0.5)
+"""Log count of an item without an event."""
 
 
 class ColdIndex:
     """Finds the best items without an event, by their content vectors alone."""
 
-    _index: ItemIndex
-    _updated: int
+    _row_C: NDArray[np.int64]
+    """The catalogue row of each number, ascending."""
+    _hidden_C: NDArray[np.bool_]
+    """Which are not to be listed."""
+    _vectors_CD: NDArray[np.floating]
     _cold: int
-    """How many items may be listed."""
-    _known_X: NDArray[np.bool_]
-    """Those that may be listed, or might at some time since all was taken anew."""
-    _hidden_X: NDArray[np.bool_]
-    _zeros_X: NDArray[np.int64]
-    _biases_X: Tensor
+    """How many may be listed."""
+    _longest: float
+    """At least the length of every vector."""
 
     def __init__(self) -> None:
         self._content: Content | None = None
+        self._updated = -1
         self._forget()
 
-    def best(self, content: Content, askers: Askers, k: int) -> Best | None:
-        """The k best of each user, exact, as rows of the catalogue; None where there are no such items.
+    def best(self, content: Content, askers: Askers, found: Best) -> Best | None:
+        """The best items of each user that may get into the lists `found`, exact, by rows of the catalogue.
 
-        Extras and seen items of the askers do not count.
+        None where no item may. As many as `found` has room for; those behind a list's end are unspecified. Extras and
+        seen items of the askers do not count.
         """
         self._update(content)
-        if self._cold == 0:
+        (users, k), least_U = found.scores_UK.shape, np.empty(len(found.lengths_U), dtype=np.float32)
+        if self._cold == 0 or users * k == 0:
+            return None
+        parts = askers.users_UD, askers.popularity_U, found.scores_UK, found.lengths_U
+        if not may_enter(*parts, NO_COUNT, self._longest, least_U):
             return None
         no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
-        return self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k)
+        cold = self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k, least_U=least_U)
+        rows_UK = np.take(self._row_C, cold.rows_UK, mode="clip")  # behind a list's end there is no number
+        return cold._replace(rows_UK=rows_UK.astype(np.int32))
 
     def _update(self, content: Content) -> None:
-        rows = len(content.ids)
         if content is not self._content:
+            self._content, self._updated = content, -1
             self._forget()
-            self._content = content
-        moved_R = content.moved_rows.since(self._updated)
-        if moved_R is None:
-            if self._cold < self._index.size // 2:
-                self._forget()
-            moved_R = np.arange(rows)
-        elif len(moved_R):
-            moved_R = np.unique(moved_R)
-        self._updated = content.moved_rows.end
-        if not len(moved_R):
+        moved_R, self._updated = content.moved_rows.since(self._updated), content.moved_rows.end
+        if moved_R is None and 2 * self._cold < self._size:
+            self._forget()
+        numbers = self._numbers_of(content, moved_R)
+        if not len(numbers):
             return
-        self._known_X, self._hidden_X = grown(self._known_X, rows), grown(self._hidden_X, rows)
-        self._zeros_X = grown(self._zeros_X, rows)
-        if len(self._biases_X) < rows:
-            self._biases_X = torch.zeros(len(self._zeros_X))
-        self._cold -= self._candidates(moved_R)
-        is_cold_R = content.is_cold(moved_R)
-        self._known_X[moved_R] |= is_cold_R
-        self._hidden_X[moved_R] = ~is_cold_R
-        self._cold += self._candidates(moved_R)
-        biases_X, zeros_X = self._biases_X[:rows], self._zeros_X[:rows]
-        items = Items(content.vectors_XD, biases_X, zeros_X, self._known_X[:rows], self._hidden_X[:rows])
-        self._index.update(items, moved_R)
+        rows = self._row_C[numbers]
+        is_cold = content.is_cold(rows)
+        self._cold += int(is_cold.sum()) - int((~self._hidden_C[numbers]).sum())
+        self._hidden_C[numbers] = ~is_cold
+        vectors_ND = content.vectors(rows).numpy()
+        self._vectors_CD[numbers] = vectors_ND
+        longest = np.fmax.reduce(np.linalg.norm(vectors_ND.astype(np.float64), axis=1))  # a NaN is no candidate
+        self._longest = max(0.0 if len(numbers) == self._size else self._longest, float(np.nan_to_num(longest)))
+        vectors_CD = torch.from_numpy(self._vectors_CD[: self._size])
+        zeros_C, hidden_C = np.zeros(self._size, dtype=np.int64), self._hidden_C[: self._size]
+        self._index.update(Items(vectors_CD, torch.zeros(self._size), zeros_C, zeros_C == 0, hidden_C), numbers)
 
-    def _candidates(self, rows_R: NDArray[np.int64]) -> int:
-        return int((self._known_X[rows_R] & ~self._hidden_X[rows_R]).sum())
+    def _numbers_of(self, content: Content, moved_R: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """The numbers of rows that moved (None: all); rows that are new get one, in their order."""
+        known, past = self._size, len(content.ids)
+        first = int(self._row_C[known - 1]) + 1 if known else 0
+        new_N = first + np.flatnonzero(content.item_X[first:past] == NONE)
+        if len(new_N):
+            self._size += len(new_N)
+            self._row_C = grown(self._row_C, self._size)
+            self._row_C[known : self._size] = new_N
+            self._hidden_C = grown(self._hidden_C, self._size, fill=True)
+            if not known:
+                self._vectors_CD = content.vectors(new_N[:0]).numpy()
+            self._vectors_CD = grown(self._vectors_CD, self._size)
+        if moved_R is None:
+            return np.arange(self._size)
+        moved_R = np.unique(moved_R)
+        numbers = np.searchsorted(self._row_C[: self._size], moved_R)
+        is_numbered = np.take(self._row_C[: self._size], numbers, mode="clip") == moved_R if self._size else numbers < 0
+        return numbers[is_numbered]
 
     def _forget(self) -> None:
-        self._index, self._updated, self._cold = ItemIndex(), -1, 0
-        self._known_X, self._hidden_X = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_)
-        self._zeros_X, self._biases_X = np.zeros(0, dtype=np.int64), torch.zeros(0)
+        self._index, self._size, self._cold, self._longest = ItemIndex(), 0, 0, 0.0
+        self._row_C, self._hidden_C = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+        self._vectors_CD = np.zeros((0, 0), dtype=np.float32)

@@ -101,8 +101,19 @@ class ItemIndex:
         )
         take_bounds(self._order, self.size, self._blocks, self._groups, self._stale_Q)
 
-    def best(self, askers: Askers, k: int, *, slack: float = 1.0, tells_needed: bool = False) -> Best:
-        """The k best items of each user. Exact with `slack` 1; below it see `model.kernels.scan.scan`."""
+    def best(
+        self,
+        askers: Askers,
+        k: int,
+        *,
+        slack: float = 1.0,
+        tells_needed: bool = False,
+        least_U: Floats | None = None,
+    ) -> Best:
+        """The k best items of each user, those that score less than `least_U` left out.
+
+        Exact with `slack` 1; below it see `model.kernels.scan.scan`.
+        """
         users = len(askers.users_UD)
         found = Best(
             np.empty((users, k), dtype=np.int32),
@@ -113,7 +124,7 @@ class ItemIndex:
         if self.size == 0 or k == 0:
             found.lengths_U[:] = 0
             return found
-        bars_U = np.empty(users, dtype=np.float32)
+        bars_U = np.full(users, -np.inf, dtype=np.float32) if least_U is None else least_U.copy()
         self._scan(askers, slack, True, found, bars_U)
         dense_U = np.flatnonzero(found.lengths_U == DENSE_USER)
         if len(dense_U):

@@ -145,7 +145,7 @@ class TopK:
         content = learner.ranking.content
         if content is None:
             return Lists(users_U, found.rows_UK, found.lengths_U, found.scores_UK)
-        cold = self._cold_index.best(content, askers, self.k) if self.cold_items else None
+        cold = self._cold_index.best(content, askers, found) if self.cold_items else None
         return _merged(users_U, content, found, cold)
 
     def _fast(self, askers: Askers, users_U: Ints) -> Best:

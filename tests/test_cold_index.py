@@ -9,6 +9,7 @@ from streams import random_stream, run, small_learner
 from model.cold_index import ColdIndex
 from model.content import ContentSettings
 from model.entries import ItemContent
+from model.item_index import Best
 
 
 @pytest.fixture
@@ -29,6 +30,14 @@ def askers(users=5):
     return world(2, users=users, width=8)[1]
 
 
+def no_lists(users, k):
+    """Lists that every item may get into."""
+    rows_UK = np.zeros((users, k), dtype=np.int32)
+    return Best(
+        rows_UK, rows_UK.astype(np.float32), rows_UK[:, :0].sum(1, dtype=np.int32), np.zeros((0, k), np.float32)
+    )
+
+
 def by_scores(content, users, k):
     """The right lists: scores of all cold rows, sorted, ties to the lower row."""
     rows_X = content.cold_rows()
@@ -40,7 +49,7 @@ def by_scores(content, users, k):
 
 def assert_right(index, content, k=7):
     users = askers()
-    best, fresh = index.best(content, users, k), ColdIndex().best(content, users, k)
+    best, fresh = (one.best(content, users, no_lists(5, k)) for one in (index, ColdIndex()))
     rows_X, scores_UX, order_UX = by_scores(content, users, k)
     for user, order_X in enumerate(order_UX):
         length = len(order_X)
@@ -88,22 +97,45 @@ def test_items_that_come_and_go_while_the_table_stays_are_followed():
         assert_right(index, content)
 
 
+def test_items_that_cannot_get_into_a_list_are_left_out_and_where_none_can_nothing_is_looked_at(learner):
+    content, users = learner.ranking.content, askers()
+    index = ColdIndex()
+    whole = index.best(content, users, no_lists(5, 9))
+    full = no_lists(5, 9)._replace(lengths_U=np.array([9, 9, 8, 9, 9], dtype=np.int32))
+    full.scores_UK[:, 8] = whole.scores_UK[:, 4]
+    low_U = whole.scores_UK[:, 0] + 1
+
+    some = index.best(content, users, full)
+    full.scores_UK[:, 8] = low_U + 100
+    of_one = index.best(content, users, full)
+    full.lengths_U[:] = 9
+
+    assert [length for user, length in enumerate(some.lengths_U) if user != 2] == [
+        (whole.scores_UK[user] >= whole.scores_UK[user, 4]).sum() for user in (0, 1, 3, 4)
+    ]
+    for ours, theirs, length in zip(some.rows_UK, whole.rows_UK, some.lengths_U, strict=True):
+        assert ours[:length].tolist() == theirs[:length].tolist()
+    assert of_one.lengths_U.tolist() == [0, 0, 9, 0, 0]
+    assert of_one.rows_UK[2].tolist() == whole.rows_UK[2].tolist()
+    assert index.best(content, users, full) is None
+
+
 def test_where_nothing_is_cold_there_are_no_lists_and_later_there_are_again(learner):
     content, index = learner.ranking.content, ColdIndex()
     cold = [content.ids.name(row) for row in content.cold_rows()]
     learner.describe(dict.fromkeys(cold))
-    nothing = index.best(content, askers(), 3)
+    nothing = index.best(content, askers(), no_lists(5, 3))
 
     learner.describe({cold[0]: kinds(1)})
 
     assert nothing is None
-    assert index.best(content, askers(), 3).lengths_U.tolist() == [1] * 5
+    assert index.best(content, askers(), no_lists(5, 3)).lengths_U.tolist() == [1] * 5
 
 
 def test_another_catalogue_is_taken_for_what_it_is(learner):
     index, other = ColdIndex(), small_learner(encoder="recency")
     other.describe({f"other {n}": kinds(n) for n in range(20)})
-    index.best(learner.ranking.content, askers(), 3)
+    index.best(learner.ranking.content, askers(), no_lists(5, 3))
 
     assert_right(index, other.ranking.content)
     assert_right(index, learner.ranking.content)

@@ -208,6 +208,24 @@ def test_a_list_does_not_depend_on_who_else_is_asked_for():
         assert alone.scores_UK[0].tobytes() == together.scores_UK[user].tobytes()
 
 
+@pytest.mark.parametrize("users", [20, 60], ids=["few", "by products"])
+def test_items_below_what_lists_have_to_score_at_least_are_left_out_and_no_others(users):
+    made, askers = world(13, users=users, items=2000, whole=users == 20)
+    index = index_of(made)
+    whole = index.best(askers, 30)
+    least_U = np.where(np.arange(users) % 4, whole.scores_UK[:, 10], -np.inf).astype(np.float32)
+    kept = least_U.copy()
+
+    best = index.best(askers, 30, least_U=least_U)
+
+    assert least_U.tolist() == kept.tolist(), "what was passed in is left alone"
+    for user in range(users):
+        passing = (whole.scores_UK[user] >= least_U[user]).sum()
+        assert best.lengths_U[user] == passing
+        assert best.rows_UK[user, :passing].tolist() == whole.rows_UK[user, :passing].tolist()
+        assert best.scores_UK[user, :passing].tobytes() == whole.scores_UK[user, :passing].tobytes()
+
+
 def test_the_slack_that_an_item_needed_would_have_kept_it_and_a_smaller_one_loses_items():
     made, askers = world(14, users=200, items=3000, extras=0)
     index = index_of(made)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.merge import merge_lists
+from model.kernels.merge import may_enter, merge_lists
 
 ITEMS, CATALOGUE = 40, 60
 
@@ -69,3 +69,28 @@ def test_without_a_second_list_the_first_one_stays(kernel):
     assert lengths_U.tolist() == found[2].tolist()
     for ours, theirs, length in zip(codes_UK, found[0], lengths_U, strict=True):
         assert ours[:length].tolist() == theirs[:length].tolist()
+
+
+@both(may_enter)
+def test_no_item_may_enter_where_all_lists_are_full_and_score_more_than_any_item_can(kernel):
+    users_UD = np.array([[3, 4], [0, 0]], dtype=np.float32)
+    popularity_U, lengths_U = np.array([1, 2], dtype=np.float32), np.full(2, 2, dtype=np.int32)
+    most_U = 5 * 2.0 + np.log(0.5), 2 * np.log(0.5)  # |user| * longest + popularity * log count
+
+    def asked(first, second, lengths_U=lengths_U):
+        scores_UK, least_U = np.array([[9e9, first], [9e9, second]], dtype=np.float32), np.empty(2, np.float32)
+        found = kernel(users_UD, popularity_U, scores_UK, lengths_U, np.log(0.5), 2.0, least_U)
+        return bool(found), least_U.tolist()
+
+    one, other = np.float32(most_U[0]), np.float32(most_U[1])
+    assert asked(one + 0.01, other + 0.01) == (False, [np.float32(one + 0.01), np.float32(other + 0.01)])
+    assert asked(one, other + 0.01)[0], "an item may score just as much"
+    assert asked(one + 0.01, other)[0]
+    assert asked(one + 0.01, 9e9, np.array([2, 1], dtype=np.int32)) == (True, [np.float32(one + 0.01), -np.inf])
+
+
+@both(may_enter)
+def test_of_a_user_whose_vector_is_no_number_nothing_is_said(kernel):
+    users_UD, ones_U = np.full((1, 2), np.nan, dtype=np.float32), np.ones(1, dtype=np.float32)
+
+    assert kernel(users_UD, ones_U, ones_U[:, None], ones_U.astype(np.int32), 0.0, 1.0, ones_U.copy())

@@ -1,12 +1,41 @@
 """Lists of items with an event and of items without one become one list for each user, in the numbers of lists."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.scan import ROUNDING
 
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
+
+
+@compiled
+def may_enter(
+    users_UD: NDArray[np.floating],
+    popularity_U: Floats,
+    scores_UK: Floats,
+    lengths_U: Rows,
+    log_count: float,
+    longest: float,
+    least_U: Floats,
+) -> bool:
+    """Whether any of the items of this log count, whose vectors are no longer than `longest`, may get into any list.
+
+    `least_U` becomes what an item has to score at least, -inf where the list is not full.
+    """
+    k, width, enters = scores_UK.shape[1], users_UD.shape[1], False
+    for user in range(users_UD.shape[0]):
+        least_U[user] = scores_UK[user, k - 1] if lengths_U[user] == k else -np.inf
+        square = 0.0
+        for column in range(width):
+            square += float(users_UD[user, column]) ** 2
+        reach, by_count = math.sqrt(square) * longest, popularity_U[user] * log_count
+        uncertain = (width + 32) * ROUNDING * (reach + abs(by_count) + abs(least_U[user]))
+        enters |= not by_count + reach + uncertain < least_U[user]
+    return enters
 
 
 @compiled

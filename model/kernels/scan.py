@@ -345,9 +345,9 @@ def scan(
     NaN and -inf are no candidates. With `slack` 1 the lists are exact; below it |user| |vector_i| counts `slack` of
     what it is. Without `looks_further` the items with an extra are the only candidates. A user of whom bounds would
     leave more than one item in DENSE gets the length DENSE_USER instead of a list: a matrix product is cheaper
-    there (`sift`), but not where items times users are at most FEW. `bars_U` is the k-th best score, or a lower bound
-    of it for these users; -inf where there are fewer candidates. `needed_UK` (no rows: not asked for) is the slack that
-    would have kept each listed item.
+    there (`sift`), but not where items times users are at most FEW. Items that score less than
+    `bars_U` are left out; it becomes the k-th best score, or a lower bound of it for these users, and stays where there
+    are fewer candidates. `needed_UK` (no rows: not asked for) is the slack that would have kept each listed item.
 
     Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
     all are taken at one place.
@@ -384,6 +384,9 @@ def scan(
         found = 0
         bar, floor = np.float32(-np.inf), np.float32(-np.inf)  # the k-th best score; what a bound may not be below
         extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
+        if bars_U[user] > -np.inf:
+            bar = bars_U[user]
+            floor = bar - (uncertain + rounding * abs(bar))
         while True:
             # gather the next items that may get in: the first block, those with an extra, then block by block
             waiting = 0
