@@ -21,6 +21,8 @@ MOVED_AT_ONCE = 1024
 """Rows that a call moves to a larger index, at least."""
 MOVED_AN_ID = 3
 """And so many for each of its ids: just enough to be done before the next move."""
+TOUCHED_AT_ONCE = 1 << 14
+"""Slots of the next index that a call touches, at least, when the index in use is three quarters full."""
 
 _Index = tuple[
     NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]
@@ -39,8 +41,10 @@ class Vocabulary:
         """A hash of each id, the same on every machine."""
         self._free: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._counters = np.zeros(3, dtype=np.int64)
-        self._slots = _slots_for(0)
+        self._slots = zeros(_slots_needed(0), np.int32)
         self._old_slots: NDArray[np.int32] = np.zeros(1, dtype=np.int32)
+        self._next_slots: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._touched = 0
         self._moved = self._to_move = 0
 
     def __len__(self) -> int:
@@ -131,11 +135,25 @@ class Vocabulary:
         self._words = grown(self._words, int(self._used_1[0]) + words)
         self.blob = self._words.view(np.uint8)
         self._move_on(max(MOVED_AT_ONCE, MOVED_AN_ID * ids))
-        if int(self._counters[kernel.SLOTS]) + ids > MOST_LOAD * len(self._slots):
+        left = int(MOST_LOAD * len(self._slots)) - int(self._counters[kernel.SLOTS])
+        if left < MOST_LOAD / 4 * len(self._slots):
+            self._prepare(ids, left)
+        if left < ids:
             self._move_on(len(self))  # seldom: many new ids came at once, before the last move was done
-            self._old_slots, self._slots = self._slots, _slots_for(self.in_use + ids)
+            if len(self._next_slots) < _slots_needed(self.in_use + ids):
+                self._next_slots = zeros(_slots_needed(self.in_use + ids), np.int32)
+            self._old_slots, self._slots = self._slots, self._next_slots
+            self._next_slots, self._touched = np.zeros(0, dtype=np.int32), 0
             self._moved, self._to_move = 0, len(self)
             self._counters[kernel.SLOTS] = self.in_use
+
+    def _prepare(self, ids: int, left: int) -> None:
+        """Have the system give some more memory to the index that comes next, so that a move finds it there."""
+        if not len(self._next_slots):
+            self._next_slots = zeros(_slots_needed(self.in_use + max(left, ids)), np.int32)
+        some = TOUCHED_AT_ONCE + ids * 2 * len(self._next_slots) // max(left, ids)
+        self._next_slots[self._touched : self._touched + some] = 0
+        self._touched = min(self._touched + some, len(self._next_slots))
 
     def _move_on(self, rows: int) -> None:
         """Put some more rows into the index that is in use now; the old one goes when all are there."""
@@ -173,15 +191,16 @@ class Vocabulary:
         kernel.hash_spans(self.blob, self.start_R[:rows], self.length_R, self.hash_R)
         self._free = growable(state["free"], np.int64)
         self._counters[:] = (rows, len(self._free), rows - len(self._free))
-        self._slots = _slots_for(rows)
+        self._slots = zeros(_slots_needed(rows), np.int32)
         self._old_slots = np.zeros(1, dtype=np.int32)
+        self._next_slots, self._touched = np.zeros(0, dtype=np.int32), 0
         self._moved = self._to_move = 0
         kernel.move_rows(0, rows, self.hash_R, self.length_R, self._slots)
 
 
-def _slots_for(rows: int) -> NDArray[np.int32]:
-    """An empty index with room for a third more rows, at least: it is twice as large as one that is just full."""
+def _slots_needed(rows: int) -> int:
+    """Slots of an index with room for a third more rows, at least: twice as many as one has that is just full."""
     size = 1024
     while rows > MOST_LOAD * 3 / 4 * size:
         size *= 2
-    return zeros(size, np.int32)
+    return size
