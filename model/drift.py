@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.cohorts import COLD_EVENTS
+from model.kernels.drift import MEMORY, watch_blocks
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,16 +30,6 @@ Ints = NDArray[np.int64]
 COHORTS: Final = ("cold", "warm")
 BLOCK: Final = 32
 """Events whose mean error is one observation, wherever steps were cut."""
-MEMORY: Final = 100
-"""Blocks that the mean and the spread look back on."""
-WARM_UP: Final = 30
-"""Blocks before the first alarm: the spread has to be known."""
-SLACK: Final = 0.5
-"""Spreads above the mean that count as nothing."""
-LIMIT: Final = 12.0
-"""Sum of spreads above the mean, less the slack, that is an alarm."""
-MOST: Final = 4.0
-"""Spreads that a single block counts for at most: one burst is no drift."""
 LARGEST_ERROR: Final = 9.0
 """Errors count for at most so many nats, either way."""
 
@@ -69,31 +60,10 @@ class Watch:
         rest = errors[blocks * BLOCK :]
         self._waiting[:] = 0
         self._waiting[: len(rest)] = rest
-        means = errors[: blocks * BLOCK].reshape(blocks, BLOCK).mean(1).tolist()
-        rises = [rise for mean in means if (rise := self._observe(mean)) is not None]
+        means_N, rises_N = errors[: blocks * BLOCK].reshape(blocks, BLOCK).mean(1), np.empty(blocks)
+        alarms = watch_blocks(means_N, self._numbers, rises_N)
         self._numbers[6] = len(rest)
-        return rises
-
-    def _observe(self, block: float) -> float | None:
-        seen, mean, variance, excess, stretch, total, _ = self._numbers.tolist()
-        seen += 1
-        if seen > WARM_UP:
-            excess += min((block - mean) / max(math.sqrt(variance), 1e-3), MOST) - SLACK
-        rise = None
-        if excess <= 0:
-            excess, stretch, total = 0.0, 0.0, 0.0
-        else:
-            stretch, total = stretch + 1, total + block
-        if excess > LIMIT:
-            rise = total / stretch - mean
-            mean, excess, stretch, total = total / stretch, 0.0, 0.0, 0.0  # what it is now is the new normal
-        else:
-            rate = max(1 / seen, 1 / MEMORY)
-            change = block - mean
-            mean += rate * change
-            variance = (1 - rate) * (variance + rate * change * change)
-        self._numbers[:6] = seen, mean, variance, excess, stretch, total
-        return rise
+        return rises_N[:alarms].tolist()
 
     def state(self) -> dict[str, Doubles]:
         return {"numbers": self._numbers, "waiting": self._waiting}

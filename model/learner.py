@@ -26,6 +26,7 @@ from model.factors import FactorRates
 from model.grouped import Parts
 from model.idle import IdleRows
 from model.interactions import Forget, Interaction, Interactions
+from model.kernels.live import kinds_of
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.rating_models import make_rating_model
@@ -202,7 +203,8 @@ class Learner:
         for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
             while start < stop:
                 piece = min(start + self._piece(), stop)
-                parts.append(self._learn_interactions(batch[start:piece]))
+                whole = start == 0 and piece == len(batch)
+                parts.append(self._learn_interactions(batch if whole else batch[start:piece]))
                 start = piece
             if stop < len(batch):
                 user_id = batch.users.name(stop)
@@ -453,8 +455,8 @@ class Learner:
     def _kinds(self, ratings_B: Ranks) -> NDArray[np.int8]:
         """0 for an action, 1 to 5 for a rating by its fifth of the scale."""
         settings = self.settings
-        fifths_B = (ratings_B - settings.rating_min) / (settings.rating_max - settings.rating_min) * 5
-        kinds_B: NDArray[np.int8] = np.clip(np.floor(np.nan_to_num(fifths_B, nan=-1.0)) + 1, 0, 5).astype(np.int8)
+        kinds_B = np.empty(len(ratings_B), dtype=np.int8)
+        kinds_of(ratings_B, settings.rating_min, settings.rating_max, kinds_B)
         return kinds_B
 
     def _is_ranked(self, users_B: NDArray[np.int64]) -> Flags:
@@ -599,6 +601,8 @@ class _Part:
 
 def _joined(parts: list[_Part], version: int, forgotten: list[tuple[str, int]]) -> Step:
     def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
+        if len(arrays) == 1:
+            return arrays[0]
         return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 
     losses = sum(part.losses for part in parts)

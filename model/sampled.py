@@ -64,6 +64,8 @@ class SampledSoftmax:
         self.drawn_an_event = drawn_an_event
         self.device = device
         self._seed = seed
+        self._bits = np.random.Philox(key=0)
+        self._numbers = np.random.Generator(self._bits)
         self._room_I = np.zeros(0, dtype=np.int32)
         self._rooms: dict[str, Tensor] = {}
 
@@ -101,11 +103,10 @@ class SampledSoftmax:
     def draw(self, batch: RankedBatch, step: int) -> Sample:
         """The samples of a batch; `follow` has to come first."""
         found, events = batch.found, len(batch.items_B)
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step])))
         number = max(self.size, round(events * self.drawn_an_event))
         new_items_X = batch.items_B[~found.known_B]
         known_I, count_I = found.now.known_I[: found.items], found.now.count_I[: found.items]
-        drawn_N, log_share_N = self.negatives.draw(number, known_I, count_I, new_items_X, generator)
+        drawn_N, log_share_N = self.negatives.draw(number, known_I, count_I, new_items_X, self._generator(step))
         samples = min(max(len(drawn_N) // max(self.size, 1), 1), events)
         size = min(len(drawn_N), self.size)
         # in random order they come, so that a part of them is a sample too
@@ -118,6 +119,19 @@ class SampledSoftmax:
         rows = collect_rows(drawn_N, batch.items_B, windows_BW, self._room_I, rows_T, places_B, places_BW)
         windows = replace(found.windows, items_BW=places_BW)
         return Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+
+    def _generator(self, step: int) -> np.random.Generator:
+        """Philox (Salmon et al. 2011) under the key (seed, step), set back to its start: a new one takes longer."""
+        none = np.zeros(4, dtype=np.uint64)
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": none, "key": np.array([self._seed, step], dtype=np.uint64)},
+            "buffer": none,
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return self._numbers
 
     def follow(self, batch: RankedBatch) -> None:
         """Take in what the events of a batch did to the counts."""
@@ -143,11 +157,12 @@ class SampledSoftmax:
     ) -> tuple[Tensor, Tensor]:
         """Losses (B,) and gradients by users (B, D); those by items and biases are added."""
         found, windows = batch.found, batch.found.windows
-        users, by_users_BD = users_BD.numpy(), np.empty_like(users_BD.numpy())
+        users = users_BD.numpy()
+        by_users_BD = np.empty_like(users)
         losses_B, whole = np.zeros(len(users)), len(sample.drawn_N) // sample.samples + EIGHT
         bits_C = np.empty(whole, dtype=np.int32)
-        ages = min(len(mix["repeat"]), windows.items_BW.shape[1]) if batch.allow_repeats else 0
-        by = {name: gradient.numpy() for name, gradient in mix.gradients.items()}
+        ages = min(len(mix.arrays["repeat"]), windows.items_BW.shape[1]) if batch.allow_repeats else 0
+        values, by = mix.arrays, mix.gradient_arrays
         soften_samples(
             users,
             items_TD.numpy(),
@@ -162,13 +177,13 @@ class SampledSoftmax:
             found.counts_B,
             windows.lengths_B,
             self._counts_before(batch, sample),
-            mix["popularity"].numpy(),
+            values["popularity"],
             features.starts_B,
             features.items_E,
             features.values_E,
-            mix["together"].numpy(),
+            values["together"],
             windows.items_BW,
-            mix["repeat"][:ages].numpy(),
+            values["repeat"][:ages],
             not batch.allow_repeats,
             batch.seen.pool,
             found.seen_start_B,

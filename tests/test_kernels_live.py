@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.live import live_pass
+from model.kernels.live import kinds_of, live_pass
 
 USERS, ITEMS, EVENTS, DEPTH, WINDOW = 5, 40, 400, 6, 4
 
@@ -103,3 +103,12 @@ def test_who_is_ranked_changes_the_popularity_ranks_alone():
     np.testing.assert_array_equal(some[-1], np.where(ranked_B, everybody[-1], -1))
     for one, other in zip((*everybody[:5], *everybody[6:-1]), (*some[:5], *some[6:-1]), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kernel", [kinds_of, interpreted(kinds_of)], ids=["compiled", "interpreted"])
+def test_a_rating_is_of_the_kind_of_its_fifth_and_an_action_of_none(kernel):
+    kinds = np.full(8, -7, dtype=np.int8)
+
+    kernel(np.array([np.nan, 1.0, 1.79, 1.81, 3.0, 5.0, 0.0, 1e300]), 1.0, 5.0, kinds)
+
+    assert kinds.tolist() == [0, 1, 1, 2, 3, 5, 0, 5]

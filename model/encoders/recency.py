@@ -73,7 +73,7 @@ class RecencyEncoder:
         users_BD, weights_BGW = self._sum(windows, items_ID)
 
         def pull_back(gradient_BD: Tensor, gradient_ID: Tensor) -> None:
-            by = {name: gradient.numpy() for name, gradient in self.small.gradients.items()}
+            by = self.small.gradient_arrays
             pull_bags_back(
                 windows.items_BW,
                 windows.gaps_BW,
@@ -110,22 +110,23 @@ class RecencyEncoder:
         self.small.load(state)
 
     def _sum(self, windows: Windows, items_ID: Tensor) -> tuple[Tensor, NDArray[np.floating]]:
-        users_BD = items_ID.new_empty((len(windows), items_ID.shape[1]))
-        weights_BGW = np.empty((len(windows), len(self._widths_G), windows.items_BW.shape[1]), users_BD.numpy().dtype)
+        items = items_ID.numpy()
+        users_BD = np.empty((len(windows), items.shape[1]), items.dtype)
+        weights_BGW = np.empty((len(windows), len(self._widths_G), windows.items_BW.shape[1]), items.dtype)
         sum_bags(
             windows.items_BW,
             windows.gaps_BW,
             windows.kinds_BW,
             self._starts_G,
             self._widths_within(windows),
-            self.small["lag"].numpy(),
-            self.small["gap"].numpy(),
-            self.small["kind"].numpy(),
-            items_ID.numpy(),
+            self.small.arrays["lag"],
+            self.small.arrays["gap"],
+            self.small.arrays["kind"],
+            items,
             weights_BGW,
-            users_BD.numpy(),
+            users_BD,
         )
-        return users_BD, weights_BGW
+        return torch.from_numpy(users_BD), weights_BGW
 
     def _widths_within(self, windows: Windows) -> NDArray[np.int64]:
         return np.minimum(self._widths_G, windows.items_BW.shape[1])

@@ -143,6 +143,17 @@ def live_pass(
 
 
 @compiled
+def kinds_of(ratings_B: NDArray[np.float64], lowest: float, highest: float, kinds_B: Small) -> None:
+    """0 for an action (NaN), 1 to 5 for a rating by its fifth of the scale."""
+    for event in range(ratings_B.shape[0]):
+        rating = ratings_B[event]
+        kinds_B[event] = 0
+        if rating == rating:
+            fifth = np.floor((rating - lowest) / (highest - lowest) * 5) + 1
+            kinds_B[event] = np.int8(min(max(fifth, 0.0), 5.0))
+
+
+@compiled
 def _fetch_places(user: int, pushed_U1: Ints, start_U1: Ints, length_U1: Ints) -> None:
     fetch(pushed_U1, user)
     fetch(start_U1, user)

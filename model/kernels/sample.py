@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.kernels.compiled import compiled, compiled_loosely
 from model.kernels.exponentials import exponentials
 from model.kernels.softmax import FLOOR, NO_CANDIDATE
-from model.kernels.vectors import EIGHT, fetch, load, plus_product, plus_scaled, store, total, zeros
+from model.kernels.vectors import EIGHT, fetch, larger, load, plus_product, plus_scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -135,7 +135,11 @@ def soften_samples(
     events_each = -(-events // samples)
     items_DC = np.zeros((users_BD.shape[1], whole), users_BD.dtype)
     base_1C, log_count_1C = np.empty((1, whole), users_BD.dtype), np.zeros((1, whole), users_BD.dtype)
-    rows_EC = np.empty((events_each, whole), users_BD.dtype)
+    rows_EC, users_ED = (
+        np.empty((events_each, whole), users_BD.dtype),
+        np.empty((events_each, users_BD.shape[1]), users_BD.dtype),
+    )
+    best_1E = np.empty((1, EIGHT), users_BD.dtype)
     first_hit_K, next_hit_B = np.full(samples, -1, np.int32), np.full(events, -1, np.int32)
     for place in range(drawn_N.shape[0]):
         drawn_I[drawn_N[place]] = place
@@ -159,6 +163,8 @@ def soften_samples(
             while 0 <= hit < event:
                 log_count_1C[0, drawn_I[items_B[hit]] - first] = np.log(counts_B[hit] + 1.5)
                 hit = next_hit_B[hit]
+            for d in range(users_BD.shape[1]):  # beside each other: as they lie, they would push each other out
+                users_ED[at, d] = users_BD[event, d]
             if weights_B[event] == 0:
                 for column in range(whole):
                     rows_EC[at, column] = 0
@@ -166,10 +172,11 @@ def soften_samples(
                     by_users_BD[event, d] = 0
             else:
                 length = lengths_B[event]
-                _score_sample(users_BD, event, items_DC, base_1C, log_count_1C, popularity_L[length], rows_EC, at)
+                _score_sample(users_ED, at, items_DC, base_1C, log_count_1C, popularity_L[length], rows_EC)
                 own = _soften_event(
                     event,
-                    rows_EC[at],
+                    rows_EC,
+                    at,
                     size,
                     first,
                     users_BD,
@@ -194,6 +201,7 @@ def soften_samples(
                     seen_start_B[event],
                     seen_start_B[event] + seen_length_B[event],
                     drawn_I,
+                    best_1E,
                     bits_C,
                     powers_C,
                     losses_B,
@@ -206,28 +214,27 @@ def soften_samples(
                     event, rows_EC, at, size, first, own, places_B[event], users_BD, items_TD, by_users_BD, by_items_TD
                 )
             at += 1
-        _pull_sample(sample, samples, rows_EC, at, size, first, users_BD, by_items_TD)
+        _pull_sample(rows_EC, at, size, first, users_ED, by_items_TD)
     for place in range(drawn_N.shape[0]):
         drawn_I[drawn_N[place]] = -1
 
 
 @compiled_loosely
 def _score_sample(
-    users_BD: Floats,
-    event: int,
+    users_ED: Floats,
+    at: int,
     items_DC: Floats,
     base_1C: Floats,
     log_count_1C: Floats,
     popularity: float,
     rows_EC: Floats,
-    at: int,
 ) -> None:
     """user . item + base + popularity * log count of a sample, whose items lie in columns."""
     column, past = 0, items_DC.shape[1]
     while column + 4 * EIGHT <= past:
         one, two, three, four = zeros(items_DC), zeros(items_DC), zeros(items_DC), zeros(items_DC)
         for d in range(items_DC.shape[0]):
-            number = users_BD[event, d]
+            number = users_ED[at, d]
             one = plus_scaled(one, load(items_DC, d, column), number)
             two = plus_scaled(two, load(items_DC, d, column + EIGHT), number)
             three = plus_scaled(three, load(items_DC, d, column + 2 * EIGHT), number)
@@ -240,7 +247,7 @@ def _score_sample(
     while column < past:
         one = zeros(items_DC)
         for d in range(items_DC.shape[0]):
-            one = plus_scaled(one, load(items_DC, d, column), users_BD[event, d])
+            one = plus_scaled(one, load(items_DC, d, column), users_ED[at, d])
         store(rows_EC, at, column, one)
         column += EIGHT
     for column in range(past):
@@ -250,7 +257,8 @@ def _score_sample(
 @compiled_loosely
 def _soften_event(
     event: int,
-    row_C: Floats,
+    rows_EC: Floats,
+    at: int,
     size: int,
     first: int,
     users_BD: Floats,
@@ -275,6 +283,7 @@ def _soften_event(
     seen_start: int,
     seen_end: int,
     drawn_I: Rows,
+    best_1E: Floats,
     bits_C: Rows,
     powers_C: NDArray[np.float32],
     losses_B: Doubles,
@@ -284,6 +293,7 @@ def _soften_event(
     by_repeat_W: Floats,
 ) -> float:
     """Turn an event's scores of its sample into their gradient, in place; returned is that by its own score."""
+    row_C = rows_EC[at]
     number = row_C.dtype.type
     nothing, lowest, smallest = number(0), number(FLOOR), number(np.exp(FLOOR) * 1.001)
     own_log_count = number(np.log(count + 0.5))
@@ -320,9 +330,13 @@ def _soften_event(
     if 0 <= own_column < size:
         row_C[own_column] = NO_CANDIDATE
 
-    best = own
-    for column in range(row_C.shape[0]):
-        best = row_C[column] if row_C[column] > best else best
+    best, largest, column = own, load(rows_EC, at, 0), EIGHT
+    while column < row_C.shape[0]:
+        largest = larger(load(rows_EC, at, column), largest)
+        column += EIGHT
+    store(best_1E, 0, 0, largest)
+    for lane in range(EIGHT):
+        best = best_1E[0, lane] if best_1E[0, lane] > best else best
     for column in range(row_C.shape[0]):
         below = row_C[column] - best
         row_C[column] = lowest if below < lowest else below  # NaN stays
@@ -421,48 +435,41 @@ def _pull_user(
 
 @compiled_loosely
 def _pull_sample(
-    sample: int,
-    samples: int,
     rows_EC: Floats,
     rows: int,
     size: int,
     first: int,
-    users_BD: Floats,
+    users_ED: Floats,
     by_items_TD: Floats,
 ) -> None:
     """Add the gradient by the items of a sample that the rows of its events mean."""
-    width = users_BD.shape[1]
+    width = users_ED.shape[1]
     for c in range(size):
         column = 0
         while column + 4 * EIGHT <= width:
             one, two = load(by_items_TD, first + c, column), load(by_items_TD, first + c, column + EIGHT)
             three = load(by_items_TD, first + c, column + 2 * EIGHT)
             four = load(by_items_TD, first + c, column + 3 * EIGHT)
-            event = sample
             for at in range(rows):
                 by = rows_EC[at, c]
-                one = plus_scaled(one, load(users_BD, event, column), by)
-                two = plus_scaled(two, load(users_BD, event, column + EIGHT), by)
-                three = plus_scaled(three, load(users_BD, event, column + 2 * EIGHT), by)
-                four = plus_scaled(four, load(users_BD, event, column + 3 * EIGHT), by)
-                event += samples
+                one = plus_scaled(one, load(users_ED, at, column), by)
+                two = plus_scaled(two, load(users_ED, at, column + EIGHT), by)
+                three = plus_scaled(three, load(users_ED, at, column + 2 * EIGHT), by)
+                four = plus_scaled(four, load(users_ED, at, column + 3 * EIGHT), by)
             store(by_items_TD, first + c, column, one)
             store(by_items_TD, first + c, column + EIGHT, two)
             store(by_items_TD, first + c, column + 2 * EIGHT, three)
             store(by_items_TD, first + c, column + 3 * EIGHT, four)
             column += 4 * EIGHT
         while column + EIGHT <= width:
-            one, event = load(by_items_TD, first + c, column), sample
+            one = load(by_items_TD, first + c, column)
             for at in range(rows):
-                one = plus_scaled(one, load(users_BD, event, column), rows_EC[at, c])
-                event += samples
+                one = plus_scaled(one, load(users_ED, at, column), rows_EC[at, c])
             store(by_items_TD, first + c, column, one)
             column += EIGHT
         while column < width:
-            event = sample
             for at in range(rows):
-                by_items_TD[first + c, column] += rows_EC[at, c] * users_BD[event, column]
-                event += samples
+                by_items_TD[first + c, column] += rows_EC[at, c] * users_ED[at, column]
             column += 1
 
 
