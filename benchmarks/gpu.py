@@ -120,7 +120,7 @@ def measure(
     times["scores_and_best_ms"] = _median_ms(
         lambda: [best(learner.scores(part_U), K) for part_U in goes], device, seconds
     )
-    parts, kernels = learner.parts_on_device(rows_U), kernels_for(device)
+    parts, kernels = learner.parts_on_device(rows_U), kernels_for(device, width)
     times["grouped_ms"] = _median_ms(lambda: best_by_groups(parts, K, kernels), device, seconds)
     times["unproven"] = 1 - float(best_by_groups(parts, K, kernels).is_proven_U.mean())
     some = [parts.users_UD[start : start + size] for start in range(0, users, size)]

@@ -11,9 +11,10 @@
 4. The proof: no item of another group can get in, where the k-th best score is above the highest bound left over. A
    user of whom that is not so is told (`Best.is_proven`), and gets a list from all scores instead: so lists are exact.
 
-Items a user has seen are left out of both passes. Items with an extra (co-occurrence, repeats) are left out too, and
-scored one by one. That is the two-stage scheme of blockwise maxima known from approximate top-k on accelerators (Chern
-et al., "TPU-KNN: K Nearest Neighbor Search at Peak FLOP/s", NeurIPS 2022), made exact by bounds.
+Items a user has seen are left out of both passes, by a bit for each user and item. Items with an extra (co-occurrence,
+repeats) are left out too, and scored one by one. That is the two-stage scheme of blockwise maxima known from
+approximate top-k on accelerators (Chern et al., "TPU-KNN: K Nearest Neighbor Search at Peak FLOP/s", NeurIPS 2022),
+made exact by bounds.
 
 The margin for rough products: tensor cores read float32 as TF32, 10 bits behind the point, cut off or rounded. Each
 factor is off by at most 2^-10 of itself, a product by 2^-9 + 2^-20, their sum by that times |user| |vector_i|; sums in
@@ -77,8 +78,8 @@ class Best(NamedTuple):
     """Where not, a list may lack items that another group has."""
 
 
-def kernels_for(device: torch.device) -> Kernels:
-    return Kernels(groups.bound_groups, groups.score_groups) if groups.available(device) else TORCH
+def kernels_for(device: torch.device, width: int) -> Kernels:
+    return Kernels(groups.bound_groups, groups.score_groups) if groups.available(device, width) else TORCH
 
 
 def best_by_groups(parts: Parts, k: int, kernels: Kernels, *, more: int = MORE_GROUPS) -> Best:
@@ -89,15 +90,15 @@ def best_by_groups(parts: Parts, k: int, kernels: Kernels, *, more: int = MORE_G
     if not users or not items:
         nothing_UK = np.full((users, k), -np.inf, dtype=np.float32)
         return Best(nothing_UK, np.zeros((users, k), dtype=np.int64), np.ones(users, dtype=np.bool_))
-    left_out_E, starts_U = _left_out(parts)
+    left_out_UW = _left_out(parts)
     common = (parts.users_UD, parts.vectors_ID, parts.base_I, parts.log_count_I, parts.popularity_U)
     length_U = torch.linalg.vector_norm(parts.users_UD, dim=1)
     reach_U = (ROUGH + 2 * (width + 32) * ROUNDING) * length_U
-    bounds_UG = kernels.bound_groups(*common, reach_U, left_out_E, starts_U)
+    bounds_UG = kernels.bound_groups(*common, reach_U, left_out_UW)
     chosen = min(k + more, bounds_UG.shape[1])
     highest_UM, groups_UM = torch.topk(bounds_UG, min(chosen + 1, bounds_UG.shape[1]), dim=1)
     groups_UM = groups_UM[:, :chosen].contiguous()
-    scores_UC = kernels.score_groups(*common, left_out_E, starts_U, groups_UM)
+    scores_UC = kernels.score_groups(*common, left_out_UW, groups_UM)
     rows_UC = (groups_UM[:, :, None] * GROUP + torch.arange(GROUP, device=groups_UM.device)).flatten(1)
     keys_UC = torch.cat((_keys(scores_UC, rows_UC), _extra_keys(parts)), 1)
     missing = k - keys_UC.shape[1]
@@ -119,14 +120,19 @@ def best_by_groups(parts: Parts, k: int, kernels: Kernels, *, more: int = MORE_G
 # --- entries ---
 
 
-def _left_out(parts: Parts) -> tuple[Tensor, Tensor]:
-    """What the passes leave out: items by user and row (E + 1,), int32, and where those of a user begin (U + 1,)."""
+def _left_out(parts: Parts) -> Tensor:
+    """What the passes leave out: a bit an item, a whole number of groups a user (U, G * GROUP / 32), int32."""
     users_E = torch.cat((parts.seen_users_S, parts.extra_users_E))
     items_E = torch.cat((parts.seen_items_S, parts.extra_items_E))
-    sorted_E = torch.sort(_pair(users_E, items_E)).values
-    starts_U = torch.searchsorted(sorted_E, torch.arange(len(parts.users_UD) + 1, device=sorted_E.device) << 32)
-    padding_1 = sorted_E.new_full((1,), NEVER)
-    return torch.cat((sorted_E & LOW_WORD, padding_1)).to(torch.int32), starts_U
+    words = -(-len(parts.vectors_ID) // GROUP) * (GROUP // 32)
+    pairs_E = torch.sort(_pair(users_E, items_E)).values
+    is_first_E = torch.ones_like(pairs_E, dtype=torch.bool)
+    is_first_E[1:] = pairs_E[1:] != pairs_E[:-1]  # a bit that is added twice would be another bit
+    items_E = pairs_E & LOW_WORD
+    bits_E = torch.where(is_first_E, 1 << (items_E & 31), 0).to(torch.int32)
+    left_out_UW = torch.zeros(len(parts.users_UD) * words, dtype=torch.int32, device=pairs_E.device)
+    left_out_UW.scatter_add_(0, (pairs_E >> 32) * words + (items_E >> 5), bits_E)
+    return left_out_UW.view(len(parts.users_UD), words)
 
 
 def _extra_keys(parts: Parts) -> Tensor:
@@ -193,19 +199,18 @@ def bounds_of(
     log_count_I: Tensor,
     popularity_U: Tensor,
     reach_U: Tensor,
-    left_out_E: Tensor,
-    starts_U: Tensor,
+    left_out_UW: Tensor,
 ) -> Tensor:
     """The most that an item of each group scores (U, G), where `reach_U` is what products may hide of |vector_i|.
 
-    +inf where it is not known, of NaN; -inf for groups without a candidate. `left_out_E`: item rows, ascending
-    for each user, those of user u from `starts_U[u]` to `starts_U[u + 1]`.
+    +inf where it is not known, of NaN; -inf for groups without a candidate. `left_out_UW` has a bit for each item
+    that is no candidate of the user, 32 items an int32, the lowest bit first.
     """
     bounds_UI = _cut(users_UD) @ _cut(vectors_ID).T
     bounds_UI += base_I + popularity_U[:, None] * log_count_I
     bounds_UI += reach_U[:, None] * torch.linalg.vector_norm(vectors_ID, dim=1)
     bounds_UI.masked_fill_(bounds_UI.isnan(), torch.inf)
-    _leave_out(bounds_UI, left_out_E, starts_U)
+    _leave_out(bounds_UI, left_out_UW)
     return _whole_groups(bounds_UI).view(len(users_UD), -1, GROUP).amax(2)
 
 
@@ -215,13 +220,12 @@ def scores_of(
     base_I: Tensor,
     log_count_I: Tensor,
     popularity_U: Tensor,
-    left_out_E: Tensor,
-    starts_U: Tensor,
+    left_out_UW: Tensor,
     groups_UM: Tensor,
 ) -> Tensor:
     """Scores (U, M * GROUP) of the items of some groups of each user; -inf for those left out and behind the last."""
     scores_UI = users_UD @ vectors_ID.T + (base_I + popularity_U[:, None] * log_count_I)
-    _leave_out(scores_UI, left_out_E, starts_U)
+    _leave_out(scores_UI, left_out_UW)
     rows_UC = (groups_UM[:, :, None] * GROUP + torch.arange(GROUP, device=groups_UM.device)).flatten(1)
     return _whole_groups(scores_UI).gather(1, rows_UC)
 
@@ -229,10 +233,9 @@ def scores_of(
 TORCH = Kernels(bounds_of, scores_of)
 
 
-def _leave_out(values_UI: Tensor, left_out_E: Tensor, starts_U: Tensor) -> None:
-    entries = torch.arange(len(left_out_E) - 1, device=starts_U.device)
-    users_E = torch.searchsorted(starts_U, entries, right=True) - 1
-    values_UI[users_E, left_out_E[:-1].to(torch.int64)] = -torch.inf
+def _leave_out(values_UI: Tensor, left_out_UW: Tensor) -> None:
+    bits_UW32 = (left_out_UW[:, :, None] >> torch.arange(32, dtype=torch.int32, device=left_out_UW.device)) & 1
+    values_UI.masked_fill_(bits_UW32.flatten(1)[:, : values_UI.shape[1]].bool(), -torch.inf)
 
 
 def _whole_groups(values_UI: Tensor) -> Tensor:

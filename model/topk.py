@@ -28,6 +28,8 @@ from model.recall import LEAST_LISTS, Recall
 
 SCORES_AT_ONCE = 1 << 24
 USERS_AT_ONCE = 4096
+BITS_AT_ONCE = 1 << 31
+"""On a GPU: a bit for each user and item says who has seen what, 256 MiB of them."""
 MEASURED_OF = 64
 """One list in so many is made both ways."""
 
@@ -238,15 +240,17 @@ def on_device(
     """The lists by bounds on groups of items (`model.grouped`), where `kernels` are given or the device has some.
 
     By all scores: users of whom a list was not proven to be whole; everybody where items without an event are
-    candidates too, or parameters are not float32.
+    candidates too, or parameters are not float32, or wider than the kernels take.
     """
-    content, is_single = learner.ranking.content, learner.ranking.items.values.dtype == torch.float32
-    kernels = kernels or (kernels_for(learner.device) if available(learner.device) and is_single else None)
+    content, width = learner.ranking.content, learner.settings.width
+    if kernels is None and available(learner.device, width) and learner.ranking.items.values.dtype == torch.float32:
+        kernels = kernels_for(learner.device, width)
     if kernels is None or k == 0 or (cold_items and content is not None and len(content.cold_rows())):
         return by_torch(learner, users_U, k, cold_items=cold_items)
     parts = []
-    for start in range(0, max(len(users_U), 1), USERS_AT_ONCE):
-        rows_U = users_U[start : start + USERS_AT_ONCE]
+    size = max(1, min(USERS_AT_ONCE, BITS_AT_ONCE // max(len(learner.items), 1)))
+    for start in range(0, max(len(users_U), 1), size):
+        rows_U = users_U[start : start + size]
         found = best_by_groups(learner.parts_on_device(rows_U), k, kernels)
         no_colds = np.zeros(0, dtype=np.int64)
         lists = _padded(rows_U, found.scores_UK, found.rows_UK, k, content, no_colds, len(learner.items))

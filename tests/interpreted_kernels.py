@@ -25,9 +25,9 @@ def main(cases: str, answers: str) -> None:
         of = {name.partition("/")[2]: value for name, value in given.items() if name.startswith(f"{case}/")}
         groups.PROGRAMS = int(of["programs"])
         common = [of[name] for name in ARGUMENTS]
-        out = (of["left_out_E"], of["starts_U"])
-        found[f"{case}/bounds_UG"] = bound_groups(*common, of["reach_U"], *out).numpy()
-        found[f"{case}/scores_UC"] = score_groups(*common, *out, of["groups_UM"]).numpy()
+        left_out = of["left_out_UW"]
+        found[f"{case}/bounds_UG"] = bound_groups(*common, of["reach_U"], left_out).numpy()
+        found[f"{case}/scores_UC"] = score_groups(*common, left_out, of["groups_UM"]).numpy()
     np.savez(answers, **found)
 
 

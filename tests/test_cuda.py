@@ -43,7 +43,7 @@ def waits(work):
 @pytest.mark.parametrize("k", [1, 20, 64])
 @pytest.mark.parametrize("encoder", ["recency", "blend"])
 def test_lists_by_groups_are_those_of_all_scores(encoder, k):
-    assert available(torch.device("cuda")), "Triton is missing beside a CUDA build of torch"
+    assert available(torch.device("cuda"), 64), "Triton is missing beside a CUDA build of torch"
     learner = learner_on("cuda", encoder, events=4000, items=20_000)
     rows_U = np.arange(len(learner.users), dtype=np.int64)
 
@@ -56,7 +56,7 @@ def test_lists_by_groups_are_those_of_all_scores(encoder, k):
 def test_lists_wait_for_the_device_once():
     learner = learner_on("cuda")
     rows_U = np.arange(len(learner.users), dtype=np.int64)
-    kernels = kernels_for(learner.device)
+    kernels = kernels_for(learner.device, learner.settings.width)
     best_by_groups(learner.parts_on_device(rows_U), 20, kernels)  # compiles
 
     waited = waits(lambda: best_by_groups(learner.parts_on_device(rows_U), 20, kernels))

@@ -245,5 +245,5 @@ def test_the_catalogue_hides_items_and_adds_cold_ones_as_for_plain_torch(cold_it
 
 
 def test_a_device_without_kernels_takes_plain_torch():
-    assert kernels_for(torch.device("cpu")) is TORCH
-    assert not available(torch.device("cpu"))
+    assert kernels_for(torch.device("cpu"), 64) is TORCH
+    assert not available(torch.device("cpu"), 64)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.grouped import GROUP, NEVER, bounds_of, scores_of
+from model.grouped import GROUP, bounds_of, scores_of
 from model.kernels import groups
 
 ROOT = Path(__file__).parent.parent
@@ -36,14 +36,14 @@ def case(*, users, items, width, seed=0, left_out=20, chosen=3, programs=groups.
         "reach_U": 0.01 * draw.random(users),
         **changed,
     }
-    owners = np.sort(draw.integers(min(1, users - 1), users, left_out * users))
-    pairs = np.unique(np.stack((owners, draw.integers(0, items, len(owners)))), axis=1)
     all_groups = -(-items // GROUP)
+    out = np.zeros((users, all_groups * GROUP), dtype=np.uint8)
+    entries = left_out * (users - 1)
+    out[draw.integers(min(1, users - 1), users, entries), draw.integers(0, items, entries)] = 1
     return {
         **{name: array.astype(np.float32) for name, array in made.items()},
-        "left_out_E": np.append(pairs[1], NEVER).astype(np.int32),
+        "left_out_UW": np.packbits(out, axis=1, bitorder="little").view(np.int32),
         "programs": np.array(programs),
-        "starts_U": np.searchsorted(pairs[0], np.arange(users + 1)),
         "groups_UM": np.stack([draw.permutation(all_groups)[: min(chosen, all_groups)] for _ in range(users)]),
     }
 
@@ -55,10 +55,10 @@ def cases():
     hole[GROUP : 2 * GROUP] = -INF
     return {
         "one user": case(users=1, items=200, width=16),
-        "a tile and a half, odd width": case(users=21, items=193, width=24, seed=1),
+        "three groups and an item, odd width": case(users=21, items=193, width=24, seed=1),
         "two blocks of users": case(users=70, items=130, width=8, seed=2, left_out=4),
-        "splits of a tile": case(users=17, items=1500, width=64, seed=3),
-        "splits of several tiles": case(users=17, items=1500, width=16, seed=10, programs=4),
+        "splits of a group": case(users=17, items=1500, width=64, seed=3),
+        "splits of several groups": case(users=17, items=1500, width=16, seed=10, programs=4),
         "fewer items than a group": case(users=5, items=20, width=8, seed=4, left_out=8),
         "all left out of a few": case(users=4, items=64, width=8, seed=5, left_out=400),
         "nothing left out": case(users=6, items=130, width=8, seed=6, left_out=0),
@@ -78,7 +78,7 @@ def tensors(of, *names):
 def expected(of):
     """The twins' answers."""
     common = tensors(of, "users_UD", "vectors_ID", "base_I", "log_count_I", "popularity_U")
-    out = tensors(of, "left_out_E", "starts_U")
+    out = tensors(of, "left_out_UW")
     bounds_UG = bounds_of(*common, *tensors(of, "reach_U"), *out)
     return bounds_UG.numpy(), scores_of(*common, *out, *tensors(of, "groups_UM")).numpy()
 
@@ -134,32 +134,29 @@ def test_the_cases_have_what_they_are_about():
     assert (by_name["not numbers and infinite"][0] == INF).any()
     assert (by_name["all left out of a few"][0] == -INF).any()
     assert (by_name["fewer items than a group"][1][:, 20:] == -INF).all()
-    assert -(-1500 // groups.blocks(17, 16)[1]) // 4 > 1
+    assert -(-1500 // GROUP) // 4 > 1
 
 
-@pytest.mark.parametrize(("capability", "width"), [(80, 128), (90, 64)])
+@pytest.mark.parametrize(("capability", "width"), [(86, 96), (80, groups.MOST_WIDTH), (90, 64)])
 def test_the_kernels_compile_for_a_gpu_without_spilling_and_fit_into_its_shared_memory(
     capability, width, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    block_users, block_items, block_width = groups.blocks(1024, width)
+    block_users, block_width = groups.blocks(1024, width)
     sizes = {"GROUP": GROUP, "BLOCK_WIDTH": block_width}
 
-    bound = built(
-        groups._bound_tiles,
-        {**sizes, "BLOCK_USERS": block_users, "BLOCK_ITEMS": block_items},
-        capability,
-        groups.BOUND_WARPS,
-    )
-    score = built(groups._score_group, sizes, capability, groups.SCORE_WARPS)
+    how = {"num_warps": groups.BOUND_WARPS, "num_stages": groups.stages(width)}
+    bound = built(groups._bound_groups, {**sizes, "BLOCK_USERS": block_users}, capability, how)
+    score = built(groups._score_group, sizes, capability, {"num_warps": groups.SCORE_WARPS})
 
     assert "tf32.tf32" in bound.asm["ptx"]
+    assert "cp.async" in bound.asm["ptx"] or how["num_stages"] < 3  # loads ahead
     for kernel in (bound, score):
         assert kernel.metadata.shared <= 99 * 1024  # what the smallest of today's GPUs have
         assert stack_bytes(kernel, tmp_path / "kernel.cubin") == 0
 
 
-def built(kernel, sizes, capability, warps):
+def built(kernel, sizes, capability, how):
     """The kernel as it would run on such a GPU; no GPU is needed for that."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -168,14 +165,17 @@ def built(kernel, sizes, capability, warps):
     def kind(name):
         if name in sizes:
             return "constexpr"
-        if name == "left_out_E":
-            return "*i32"
-        if name in ("begins_US", "ends_U", "starts_U", "groups_UM"):
-            return "*i64"
-        return "*fp32" if name[-1].isupper() else "i32"
+        pointers = {"left_out_UW": "*i32", "groups_UM": "*i64"}
+        return pointers.get(name, "*fp32" if name[-1].isupper() else "i32")
 
-    source = ASTSource(fn=kernel, signature={name: kind(name) for name in kernel.arg_names}, constexprs=sizes)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    aligned = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(kernel.arg_names)
+        if name == "width" or kind(name).startswith("*")
+    }
+    signature = {name: kind(name) for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=sizes, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=how)
 
 
 def stack_bytes(kernel, path):
@@ -191,14 +191,14 @@ def stack_bytes(kernel, path):
 
 @pytest.mark.parametrize("width", [1, 16, 24, 64, 96, 128, 256, 1000])
 @pytest.mark.parametrize("users", [1, 17, 5000])
-def test_tiles_are_powers_of_two_that_hold_whole_groups_and_whole_vectors(users, width):
+def test_programs_take_powers_of_two_and_whole_vectors(users, width):
     sizes = groups.blocks(users, width)
 
     assert all(size & (size - 1) == 0 and size >= 16 for size in sizes)
-    assert sizes[1] % GROUP == 0
-    assert sizes[2] >= width
+    assert sizes[1] >= width
 
 
 def test_the_kernels_are_for_gpus_only():
-    assert not groups.available(torch.device("cpu"))
-    assert groups.available(torch.device("cuda"))
+    assert not groups.available(torch.device("cpu"), 64)
+    assert groups.available(torch.device("cuda"), groups.MOST_WIDTH)
+    assert not groups.available(torch.device("cuda"), groups.MOST_WIDTH + 1)
