@@ -65,6 +65,7 @@ class SampledSoftmax:
         self._seed = seed
         self._room_I = np.zeros(0, dtype=np.int32)
         self._rooms: dict[str, Tensor] = {}
+        self._drawn: tuple[RankedBatch, int, Sample] | None = None
 
     def gradients(
         self,
@@ -83,7 +84,7 @@ class SampledSoftmax:
 
         The samples are a function of seed, `step` and the counts.
         """
-        sample = self.draw(batch, step)
+        sample, self._drawn = self.draw(batch, step), None
         items_TD, biases_T = self._gathered(sample.rows_T, items.values, biases.values)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
@@ -98,7 +99,9 @@ class SampledSoftmax:
         return Gradients(sample.rows_T, losses_B, by_items_TD, by_biases_T)
 
     def draw(self, batch: RankedBatch, step: int) -> Sample:
-        """The samples of a batch; `follow` has to come first."""
+        """The samples of a batch, the same where they are asked for again; `follow` has to come first."""
+        if self._drawn is not None and self._drawn[0] is batch and self._drawn[1] == step:
+            return self._drawn[2]
         found, events = batch.found, len(batch.items_B)
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step])))
         number = max(self.size, round(events * self.drawn_an_event))
@@ -116,7 +119,9 @@ class SampledSoftmax:
         places_B, places_BW = np.empty(events, dtype=np.int64), np.empty_like(windows_BW)
         rows = collect_rows(drawn_N, batch.items_B, windows_BW, self._room_I, rows_T, places_B, places_BW)
         windows = replace(found.windows, items_BW=places_BW)
-        return Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+        sample = Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+        self._drawn = (batch, step, sample)
+        return sample
 
     def follow(self, batch: RankedBatch) -> None:
         """Take in what the events of a batch did to the counts."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.content import NONE, Content, cold_code
 from model.item_index import Best, ItemIndex, Items, of_users
+from model.kernels.cooccurrence import NOT_TOGETHER
 from model.kernels.scan import Askers
 from model.learner import Learner
 from model.ranking import ScoreParts
@@ -134,6 +135,7 @@ class TopK:
             seen.pool,
             seen.start_U[users_U],
             seen.length_U[users_U],
+            parts.together,
         )
         found = self._fast(askers, users_U) if self.mode == "fast" else self._index.best(askers, self.k)
         content = learner.ranking.content
@@ -173,7 +175,7 @@ class TopK:
         no_bias_X = torch.zeros(len(cold_X))
         index.update(Items(vectors_XD, no_bias_X, no_count_X, no_count_X == 0, np.zeros(0, dtype=np.bool_)), None)
         no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
-        return index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), self.k)
+        return index.best(askers._replace(starts_U=no_extras_U, hides_seen=False, together=NOT_TOGETHER), self.k)
 
     def _update(self, parts: ScoreParts) -> None:
         moved = self.learner.ranking.moved
