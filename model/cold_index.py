@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.content import NONE, Content
 from model.growth import grown
 from model.item_index import Best, ItemIndex, Items
+from model.kernels.cooccurrence import NOT_TOGETHER
 from model.kernels.merge import may_enter
 from model.kernels.scan import Askers
 
@@ -53,7 +54,9 @@ class ColdIndex:
         if not may_enter(*parts, NO_COUNT, self._longest, least_U):
             return None
         no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
-        cold = self._index.best(askers._replace(starts_U=no_extras_U, hides_seen=False), k, least_U=least_U)
+        cold = self._index.best(
+            askers._replace(starts_U=no_extras_U, hides_seen=False, together=NOT_TOGETHER), k, least_U=least_U
+        )
         rows_UK = np.take(self._row_C, cold.rows_UK, mode="clip")  # behind a list's end there is no number
         return cold._replace(rows_UK=rows_UK.astype(np.int32))
 

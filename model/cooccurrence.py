@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import growable, grown
-from model.kernels.cooccurrence import score_then_count
+from model.growth import grown
+from model.kernels.cooccurrence import SLOT, Reading, Together, Wanted, pairs_of, room_for, score_then_count
 from model.live import Found
 from model.windows import Windows
 
@@ -23,6 +23,7 @@ Rows = NDArray[np.int32]
 
 ENTRIES_AT_ONCE = 1 << 20
 """Entries of features gathered at a time, 8 bytes each."""
+ALL_ITEMS = Wanted(0, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_))
 
 
 @dataclass(frozen=True)
@@ -69,32 +70,57 @@ class Cooccurrence:
 
     def __init__(self, settings: CooccurrenceSettings) -> None:
         self.settings = settings
+        self._begin()
+
+    def _begin(self) -> None:
+        """With no items."""
         self.items = 0
-        self.neighbours_IN = np.full((0, settings.neighbours), -1, dtype=np.int32)
-        self.strengths_IN = np.zeros((0, settings.neighbours), dtype=np.float32)
-        self.length_I = np.zeros(0, dtype=np.int64)
-        self._sums_I = np.zeros(0, dtype=np.float32)
-        self._items_E, self._ratios_E = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        self._slots_I = np.zeros(0, dtype=SLOT)
+        nothing_IN = np.zeros((0, self.settings.neighbours), dtype=np.int32)
+        self.pairs = pairs_of(nothing_IN, nothing_IN.astype(np.float32), self._slots_I)
+        self._make_room(0)
+
+    def _make_room(self, items: int) -> None:
+        self._room = room_for(items)
+        self._items_E, self._values_E = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
 
     def grow(self, items: int) -> None:
-        self.neighbours_IN = grown(self.neighbours_IN, items, fill=-1)
-        self.strengths_IN = grown(self.strengths_IN, items)
-        self.length_I = grown(self.length_I, items)
-        self._sums_I = grown(self._sums_I, items)
+        self._slots_I = grown(self._slots_I, items)
+        self.pairs = pairs_of(
+            grown(self.pairs.neighbours_IN, items, fill=-1), grown(self.pairs.strengths_IN, items), self._slots_I
+        )
         self.items = max(self.items, items)
+        if self.items >= len(self._room.ones_I):
+            self._make_room(len(self.pairs.length_I))
 
     def fade(self, keep: float) -> None:
         """What was counted so far weighs `keep` of what it did against what comes."""
-        self.strengths_IN *= np.float32(keep)
+        strengths_IN = self.pairs.strengths_IN
+        strengths_IN *= np.float32(keep)
+        self._work_out_anew()
 
     def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
         """What these windows speak for now; counts nothing."""
         nothing, nobody = np.zeros(len(windows), dtype=np.int64), np.zeros(len(windows), dtype=np.bool_)
         total, chosen = int(count_I.sum()), int(np.count_nonzero(count_I))
-        return self._pass(windows.items_BW, windows.items_BW, nothing, nobody, count_I, total, chosen, counts=False)
+        return self._pass(
+            windows.items_BW, windows.items_BW, nothing, nobody, ALL_ITEMS, count_I, total, chosen, counts=False
+        )
 
-    def features_then_count(self, found: Found) -> Features:
-        """What each event's window speaks for, with everything earlier counted."""
+    def together(self, windows: Windows, count_I: NDArray[np.int64], weights_U: NDArray[np.float32]) -> Together:
+        """The same, times these weights, for who works it out user by user; holds until anything is counted."""
+        return Together(
+            windows.items_BW,
+            weights_U,
+            self.pairs,
+            self._reading(windows.items_BW.shape[1]),
+            count_I,
+            float(count_I.sum() + 0.5 * np.count_nonzero(count_I)),
+            self._room,
+        )
+
+    def features_then_count(self, found: Found, wanted: Wanted = ALL_ITEMS) -> Features:
+        """What each event's window speaks for, with everything earlier counted; of all items, or those `wanted`."""
         count_I = found.now.count_I[: found.items]
         np.subtract.at(count_I, found.items_B[found.enters_B], 1)  # back to the batch's start; the pass follows again
         return self._pass(
@@ -102,6 +128,7 @@ class Cooccurrence:
             found.full_items_BW,
             found.items_B,
             found.enters_B,
+            wanted,
             count_I,
             found.total,
             found.chosen,
@@ -114,68 +141,76 @@ class Cooccurrence:
         full_items_BW: Rows,
         items_B: NDArray[np.int64],
         enters_B: NDArray[np.bool_],
+        wanted: Wanted,
         count_I: NDArray[np.int64],
         total: int,
         chosen: int,
         *,
         counts: bool,
     ) -> Features:
-        settings, width = self.settings, windows_BW.shape[1]
-        ages_W = np.arange(width, dtype=np.float32)
-        age_weights_W = np.float32(settings.age_decay) ** ages_W
-        pair_weights_W = np.float32(settings.distance_decay) ** ages_W
-        read = min(settings.read, width)
-        most = max(min(len(count_I), read * settings.neighbours), 1)
-        found_I = np.empty(most + 1, dtype=np.int32)
-        items_E, ratios_E = self._room(max(most, min(most * len(windows_BW), ENTRIES_AT_ONCE)))
-        starts_B = np.zeros(len(windows_BW) + 1, dtype=np.int64)
+        settings, events, width = self.settings, *windows_BW.shape
+        reading = self._reading(width)
+        pair_weights_W = np.float32(settings.distance_decay) ** np.arange(width, dtype=np.float32)
+        room = len(count_I) + 1
+        items_E, values_E = self._entries(max(room, min(room * events, ENTRIES_AT_ONCE)))
+        starts_B = np.zeros(events + 1, dtype=np.int64)
         parts: list[Features] = []
         first = 0
-        while first < len(windows_BW):
-            here = starts_B[first:]
-            done = score_then_count(
-                windows_BW[first:],
-                full_items_BW[first:, : settings.pairs],
-                items_B[first:],
-                enters_B[first:],
-                read,
-                self.neighbours_IN,
-                self.strengths_IN,
-                self.length_I,
+        while first < events:
+            starts_B[first] = 0
+            past = score_then_count(
+                windows_BW,
+                full_items_BW[:, : settings.pairs],
+                items_B,
+                enters_B,
+                wanted,
+                first,
+                self.pairs,
+                reading,
+                pair_weights_W,
                 count_I,
                 total,
                 chosen,
-                age_weights_W,
-                pair_weights_W,
-                settings.count_power,
-                settings.prior,
-                most,
                 counts,
-                self._sums_I,
-                found_I,
-                here,
+                self._room,
+                starts_B,
                 items_E,
-                ratios_E,
+                values_E,
             )
-            if counts and first + done < len(windows_BW):
+            if counts and past < events:
                 total, chosen = int(count_I.sum()), int(np.count_nonzero(count_I))
-            entries = here[done]
-            parts.append(Features(here[: done + 1].copy(), items_E[:entries].copy(), np.log(1 + ratios_E[:entries])))
-            first += done
-        return _joined(parts, len(windows_BW))
+            entries = starts_B[past]
+            parts.append(
+                Features(starts_B[first : past + 1].copy(), items_E[:entries].copy(), values_E[:entries].copy())
+            )
+            first = past
+        return _joined(parts, events)
 
-    def _room(self, entries: int) -> tuple[Rows, NDArray[np.float32]]:
+    def _reading(self, width: int) -> Reading:
+        settings = self.settings
+        return Reading(
+            most=min(settings.read, width),
+            age_weights_W=np.float32(settings.age_decay) ** np.arange(width, dtype=np.float32),
+            count_power=float(settings.count_power),
+            prior=float(settings.prior),
+        )
+
+    def _entries(self, entries: int) -> tuple[Rows, NDArray[np.float32]]:
         if len(self._items_E) < entries:
-            self._items_E, self._ratios_E = np.empty(entries, dtype=np.int32), np.empty(entries, dtype=np.float32)
-        return self._items_E, self._ratios_E
+            self._items_E, self._values_E = np.empty(entries, dtype=np.int32), np.empty(entries, dtype=np.float32)
+        return self._items_E, self._values_E
+
+    def _work_out_anew(self) -> None:
+        self.pairs.whole_I[:] = -1
+        self.pairs.weakest_I[:] = 0
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """The pairs laid end to end, and how many each item has."""
         is_pair_IN = self._is_pair()
         return {
-            "neighbours": self.neighbours_IN[: self.items][is_pair_IN],
-            "strengths": self.strengths_IN[: self.items][is_pair_IN],
-            "lengths": self.length_I[: self.items],
+            "neighbours": self.pairs.neighbours_IN[: self.items][is_pair_IN],
+            "strengths": self.pairs.strengths_IN[: self.items][is_pair_IN],
+            "lengths": self.pairs.length_I[: self.items],
         }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
@@ -185,17 +220,16 @@ class Cooccurrence:
             raise ValueError(
                 f"the saved co-occurrence keeps {longest} pairs an item, the settings ask for {neighbours}"
             )
-        self.length_I = growable(state["lengths"], np.int64)
-        self.items = len(self.length_I)
-        self.neighbours_IN = grown(np.full((0, neighbours), -1, dtype=np.int32), self.items, fill=-1)
-        self.strengths_IN = grown(np.zeros((0, neighbours), dtype=np.float32), self.items)
+        self._begin()
+        self.grow(len(state["lengths"]))
+        self.pairs.length_I[: self.items] = state["lengths"]
         is_pair_IN = self._is_pair()
-        self.neighbours_IN[: self.items][is_pair_IN] = state["neighbours"]
-        self.strengths_IN[: self.items][is_pair_IN] = state["strengths"]
-        self._sums_I = grown(np.zeros(0, dtype=np.float32), self.items)
+        self.pairs.neighbours_IN[: self.items][is_pair_IN] = state["neighbours"]
+        self.pairs.strengths_IN[: self.items][is_pair_IN] = state["strengths"]
+        self._work_out_anew()
 
     def _is_pair(self) -> NDArray[np.bool_]:
-        return np.arange(self.settings.neighbours) < self.length_I[: self.items, None]
+        return np.arange(self.settings.neighbours) < self.pairs.length_I[: self.items, None]
 
 
 def _joined(parts: list[Features], events: int) -> Features:

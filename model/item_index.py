@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.growth import grown
+from model.kernels.cooccurrence import NOT_TOGETHER
 from model.kernels.scan import (
     BLOCK,
     DENSE_USER,
@@ -203,6 +204,7 @@ class ItemIndex:
                 items_E=rows_E,
                 values_E=extras_E,
                 weights_U=np.ones(done, dtype=np.float32),
+                together=NOT_TOGETHER,
             )
             self._scan(some, 1.0, False, lists, bars_U[here])
             found.rows_UK[here], found.scores_UK[here], found.lengths_U[here] = lists[:3]
@@ -256,7 +258,7 @@ class ItemIndex:
 def of_users(askers: Askers, users_U: Ints) -> Askers:
     """Some of the users, by their places."""
     lengths_U = askers.starts_U[users_U + 1] - askers.starts_U[users_U]
-    starts_U = np.concatenate(([0], np.cumsum(lengths_U)))
+    starts_U, together = np.concatenate(([0], np.cumsum(lengths_U))), askers.together
     at_E = np.arange(starts_U[-1]) + np.repeat(askers.starts_U[users_U] - starts_U[:-1], lengths_U)
     return Askers(
         askers.users_UD[users_U],
@@ -269,6 +271,9 @@ def of_users(askers: Askers, users_U: Ints) -> Askers:
         askers.seen_pool,
         askers.seen_start_U[users_U],
         askers.seen_length_U[users_U],
+        together
+        if not len(together.windows_UW)
+        else together._replace(windows_UW=together.windows_UW[users_U], weights_U=together.weights_U[users_U]),
     )
 
 

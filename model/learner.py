@@ -414,7 +414,7 @@ class Learner:
         )
         said = self._said_then_noted(users_B, earlier_B, enters_B, self._notes(batch))
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
-        features = self.ranking.observe(ranked)
+        features = self.ranking.observe(ranked, self.version, ranks=ranked_B)
         pace = self.drift.pace
         self.ranking.set_pace(pace)
         turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=ranked_B)

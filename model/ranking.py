@@ -17,9 +17,10 @@ from torch import Tensor
 
 from model.batches import RankedBatch
 from model.content import Content
-from model.cooccurrence import Cooccurrence, Features, no_features
+from model.cooccurrence import ALL_ITEMS, Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
 from model.growth import grown
+from model.kernels.cooccurrence import NOT_TOGETHER, Together, Wanted
 from model.kernels.rank import rank_few
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
@@ -69,7 +70,7 @@ class Turn(NamedTuple):
 
 
 class ScoreParts(NamedTuple):
-    """Scores (U, I) in parts: users . vectors + biases + popularity * log(count + 1/2) + extras."""
+    """Scores (U, I) in parts: users . vectors + biases + popularity * log(count + 1/2) + extras + co-occurrence."""
 
     users_UD: Tensor
     vectors_ID: Tensor
@@ -81,6 +82,7 @@ class ScoreParts(NamedTuple):
     values_E: NDArray[np.float32]
     weights_U: NDArray[np.float32]
     """An extra is its value times its user's weight."""
+    together: Together
 
 
 class DeviceParts(NamedTuple):
@@ -153,11 +155,20 @@ class RankingHead:
         if self.cooccurrence is not None:
             self.cooccurrence.fade(keep)
 
-    def observe(self, batch: RankedBatch) -> Features:
-        """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it."""
+    def observe(self, batch: RankedBatch, step: int, *, ranks: bool | NDArray[np.bool_] = True) -> Features:
+        """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it.
+
+        `step` and `ranks` as in `rank_then_learn`, which has to follow. In larger catalogues an event that is not to
+        be ranked has the features of its own item and of its negatives only.
+        """
+        wanted = ALL_ITEMS
+        if batch.found.items > self.rates.full_softmax_items:
+            self.sampled.follow(batch)
+            sample = self.sampled.draw(batch, step)
+            wanted = Wanted(sample.samples, sample.drawn_N, np.array(np.broadcast_to(ranks, len(batch.items_B))))
         if self.cooccurrence is None:
             return no_features(len(batch.items_B))
-        return self.cooccurrence.features_then_count(batch.found)
+        return self.cooccurrence.features_then_count(batch.found, wanted)
 
     def scores(
         self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
@@ -180,30 +191,22 @@ class RankingHead:
         self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
     ) -> "ScoreParts":
         """What `scores` adds up, for a scan that need not write all of them."""
-        features = no_features(len(windows))
-        if self.cooccurrence is not None:
-            features = self.cooccurrence.features(windows, count_I)
         vectors_ID = self._vectors(count_I)
         mix = {name: value.cpu().numpy().astype(np.float32) for name, value in self.mix.values.items()}
-        starts_U, items_E, values_E = features.starts_B, features.items_E, features.values_E
-        weights_U = mix["together"][windows.lengths_B]
-        if allow_repeats:
-            events, ages, items = _repeats(windows)
-            events_E = np.concatenate((features.events_E, events))
-            by_event = np.argsort(events_E, kind="stable")
-            items_E = np.concatenate((items_E, items))[by_event]
-            extras_E = values_E * np.repeat(weights_U, np.diff(features.starts_B))
-            values_E, weights_U = np.concatenate((extras_E, mix["repeat"][ages]))[by_event], np.ones_like(weights_U)
-            starts_U = np.searchsorted(events_E[by_event], np.arange(len(windows) + 1)).astype(np.int64)
+        lengths_U, together = windows.lengths_B, NOT_TOGETHER
+        if self.cooccurrence is not None:
+            together = self.cooccurrence.together(windows, count_I, mix["together"][lengths_U])
+        events, ages, items_E = _repeats(windows if allow_repeats else windows[:0])
         return ScoreParts(
             self._users(windows, vectors_ID, said),
             vectors_ID,
             self.biases.values[:, 0],
-            mix["popularity"][windows.lengths_B],
-            starts_U,
+            mix["popularity"][lengths_U],
+            np.searchsorted(events, np.arange(len(windows) + 1)).astype(np.int64),
             items_E,
-            values_E,
-            weights_U,
+            mix["repeat"][ages],
+            np.ones(len(windows), dtype=np.float32),
+            together,
         )
 
     def parts_on_device(
@@ -265,7 +268,6 @@ class RankingHead:
             if not (len(events_R) or learns):
                 return Turn(np.full(len(weights_B), np.nan), 0.0, None)
             return self._from_all(batch, features, weights_B, step, learns=learns)
-        self.sampled.follow(batch)
         ranks_B = self._rank(batch, features, events_R)
         if not learns:
             return Turn(ranks_B, 0.0, None)

@@ -68,6 +68,7 @@ class SampledSoftmax:
         self._numbers = np.random.Generator(self._bits)
         self._room_I = np.zeros(0, dtype=np.int32)
         self._rooms: dict[str, Tensor] = {}
+        self._drawn: tuple[RankedBatch, int, Sample] | None = None
 
     def gradients(
         self,
@@ -86,7 +87,7 @@ class SampledSoftmax:
 
         The samples are a function of seed, `step` and the counts.
         """
-        sample = self.draw(batch, step)
+        sample, self._drawn = self.draw(batch, step), None
         items_TD, biases_T = self._gathered(sample.rows_T, items.values, biases.values)
         if content is not None:
             items_TD = content.on_top(items_TD, sample.rows_T, batch.found.count_I)
@@ -101,7 +102,9 @@ class SampledSoftmax:
         return Gradients(sample.rows_T, losses_B, by_items_TD, by_biases_T)
 
     def draw(self, batch: RankedBatch, step: int) -> Sample:
-        """The samples of a batch; `follow` has to come first."""
+        """The samples of a batch, the same where they are asked for again; `follow` has to come first."""
+        if self._drawn is not None and self._drawn[0] is batch and self._drawn[1] == step:
+            return self._drawn[2]
         found, events = batch.found, len(batch.items_B)
         number = max(self.size, round(events * self.drawn_an_event))
         new_items_X = batch.items_B[~found.known_B]
@@ -118,7 +121,9 @@ class SampledSoftmax:
         places_B, places_BW = np.empty(events, dtype=np.int64), np.empty_like(windows_BW)
         rows = collect_rows(drawn_N, batch.items_B, windows_BW, self._room_I, rows_T, places_B, places_BW)
         windows = replace(found.windows, items_BW=places_BW)
-        return Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+        sample = Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+        self._drawn = (batch, step, sample)
+        return sample
 
     def _generator(self, step: int) -> np.random.Generator:
         """Philox (Salmon et al. 2011) under the key (seed, step), set back to its start: a new one takes longer."""

@@ -142,6 +142,7 @@ class TopK:
             seen.pool,
             seen.start_U[users_U],
             seen.length_U[users_U],
+            parts.together,
         )
         found = self._fast(askers, users_U) if self.mode == "fast" else self._index.best(askers, self.k)
         content = learner.ranking.content

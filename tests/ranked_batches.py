@@ -54,7 +54,9 @@ def make_head(rates=DOWNHILL, dtype=torch.float64, seed=2, pairs=PAIRS):
     return head
 
 
-def make_batch(seed, *, allow_repeats=False, only_known=False, rates=DOWNHILL, dtype=torch.float64, size=25):
+def make_batch(
+    seed, *, allow_repeats=False, only_known=False, rates=DOWNHILL, dtype=torch.float64, size=25, ranks=True
+):
     """The third of three batches; one item is never met."""
     draw = np.random.default_rng(seed)
     head, live = make_head(rates, dtype), LiveState(depth=8, most_seen=100)
@@ -73,7 +75,7 @@ def make_batch(seed, *, allow_repeats=False, only_known=False, rates=DOWNHILL, d
             users, items, times, enters, kinds, window=WINDOW, strictly_before=False, allow_repeats=allow_repeats
         )
         batch = RankedBatch(items, enters, found, live.seen, allow_repeats)
-        features, words = head.observe(batch), []
+        features, words = head.observe(batch, 1, ranks=ranks), []
         for user, item, time, enter, kind in zip(
             *map(np.ndarray.tolist, (users, items, times, enters, kinds)), strict=True
         ):

@@ -10,7 +10,7 @@ from plain_ranking import PlainPairs
 import model.cooccurrence
 from model.cooccurrence import Cooccurrence, CooccurrenceSettings, no_features
 from model.kernels.compiled import interpreted
-from model.kernels.cooccurrence import score_then_count
+from model.kernels.cooccurrence import Wanted, score_then_count
 from model.live import LiveState
 
 USERS, ITEMS, WINDOW = 6, 20, 6
@@ -111,12 +111,16 @@ def test_pairs_and_strengths_are_those_of_a_dict_of_dicts():
     both.learn_plainly(stream(2))
 
     for item in range(ITEMS):
-        length = both.pairs.length_I[item]
+        length = both.pairs.pairs.length_I[item]
         held = dict(
-            zip(both.pairs.neighbours_IN[item, :length].tolist(), both.pairs.strengths_IN[item, :length], strict=True)
+            zip(
+                both.pairs.pairs.neighbours_IN[item, :length].tolist(),
+                both.pairs.pairs.strengths_IN[item, :length],
+                strict=True,
+            )
         )
         assert held == both.plain_pairs.strengths.get(item, {})
-    assert both.pairs.length_I.max() == SETTINGS.neighbours
+    assert both.pairs.pairs.length_I.max() == SETTINGS.neighbours
 
 
 def test_strictly_before_hides_the_same_moment_from_the_window_and_counts_its_pairs_all_the_same():
@@ -128,6 +132,29 @@ def test_strictly_before_hides_the_same_moment_from_the_window_and_counts_its_pa
     assert_same(found, hiding.learn_plainly(stream(3)))
     assert found != seen
     assert same_bytes(hiding.pairs, seeing.pairs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_features_of_a_sample_are_those_that_all_items_have_and_the_same_is_counted(batch_size, monkeypatch):
+    of_all, of_some = Both(SETTINGS), Both(SETTINGS)
+    expected, drawn = of_all.learn(stream(14), batch_size), np.array([3, 7, 0, 1])
+    whole = Cooccurrence.features_then_count
+    is_whole = np.arange(batch_size) % 3 == 1
+    monkeypatch.setattr(
+        Cooccurrence,
+        "features_then_count",
+        lambda self, found: whole(self, found, Wanted(2, drawn, is_whole[: len(found.items_B)])),
+    )
+
+    found = of_some.learn(stream(14), batch_size)
+
+    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+        event = place % batch_size
+        classes = {stream(14)[place][1], *drawn.reshape(2, 2)[event % 2].tolist()}
+        kept = other if is_whole[event] else {item: value for item, value in other.items() if item in classes}
+        assert one == pytest.approx(kept, rel=1e-5, abs=1e-6)
+    assert 0 < sum(map(len, found)) < sum(map(len, expected))
+    assert same_bytes(of_some.pairs, of_all.pairs)
 
 
 def test_features_that_do_not_fit_at_once_are_gathered_in_pieces(monkeypatch):
@@ -203,6 +230,19 @@ def test_a_loaded_state_goes_on_as_if_it_had_never_been_saved():
 
     assert found == expected
     assert same_bytes(loaded.pairs, never_saved.pairs)
+
+
+def test_what_fades_is_worked_out_anew():
+    faded, loaded = Both(SETTINGS), Both(SETTINGS)
+    for both in (faded, loaded):
+        both.learn(stream(12), 40)
+        both.pairs.fade(0.3)
+    fresh = Cooccurrence(SETTINGS)
+    fresh.load({name: value.copy() for name, value in loaded.pairs.state().items()})
+    loaded.pairs = fresh
+
+    assert faded.learn(stream(13), 40) == loaded.learn(stream(13), 40)
+    assert same_bytes(loaded.pairs, faded.pairs)
 
 
 def test_a_state_holds_the_pairs_and_no_empty_places():

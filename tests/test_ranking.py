@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from plain_ranking import PlainScores, plain_loss, plain_rank
-from ranked_batches import DOWNHILL, ITEMS, WIDTH, WINDOW, make_batch, make_head
+from ranked_batches import DOWNHILL, ITEMS, SAMPLED_RATES, WIDTH, WINDOW, make_batch, make_head
 
 import model.ranking
 from model.batches import RankedBatch
@@ -89,7 +89,8 @@ def test_the_sampled_step_is_the_gradient_of_the_corrected_softmax_over_the_samp
     total = torch.stack(losses).sum()
     total.backward()
 
-    turn = given.head.rank_then_learn(given.batch, given.features, given.weights, 1, ranks=False)
+    # step 1 has its sample already
+    turn = given.head.rank_then_learn(given.batch, given.features, given.weights, 2, ranks=False)
 
     assert (turn.loss, turn.refused) == (pytest.approx(total.item(), rel=1e-6), None)
     assert_gradients_are_those_of(traced, given.head, before)
@@ -105,7 +106,7 @@ def test_a_sample_of_everything_with_certainty_is_the_full_softmax(monkeypatch, 
         Negatives, "draw", lambda _, __, known_I, *___: (np.flatnonzero(known_I), np.zeros(known_I.sum()))
     )
 
-    turns = [one.head.rank_then_learn(*one[1:4], 1) for one in (full, sampled)]
+    turns = [one.head.rank_then_learn(*one[1:4], 2) for one in (full, sampled)]  # step 1 has its sample already
 
     assert turns[0].loss == pytest.approx(turns[1].loss)
     np.testing.assert_array_equal(turns[0].ranks_B, turns[1].ranks_B)
@@ -177,6 +178,20 @@ def test_scores_for_lists_are_the_scores_that_events_are_ranked_by(allow_repeats
         said = dict(zip(features.items_E[here].tolist(), features.values_E[here].tolist(), strict=True))
         expected = torch.stack(list(plain.scores(event.window, counts, said, allow_repeats).values()))
         torch.testing.assert_close(scores[place], expected.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_in_larger_catalogues_who_is_not_ranked_is_learned_the_same_from_fewer_features():
+    is_ranked = np.arange(25) % 4 == 0
+    everybody, some = (make_batch(7, rates=SAMPLED_RATES, only_known=True, ranks=ranks) for ranks in (True, is_ranked))
+
+    turn = everybody.head.rank_then_learn(everybody.batch, everybody.features, everybody.weights, 1)
+    part = some.head.rank_then_learn(some.batch, some.features, some.weights, 1, ranks=is_ranked)
+
+    assert len(some.features.items_E) < len(everybody.features.items_E)
+    assert part.loss == pytest.approx(turn.loss, rel=1e-6)
+    np.testing.assert_array_equal(part.ranks_B[is_ranked], turn.ranks_B[is_ranked])
+    torch.testing.assert_close(some.head.items.values, everybody.head.items.values, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(some.head.mix["together"], everybody.head.mix["together"], atol=1e-6, rtol=1e-6)
 
 
 def test_nobody_has_no_scores():

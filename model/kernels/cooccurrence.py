@@ -1,81 +1,330 @@
 """Counting which items follow each other, and scoring by it, event by event."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.logarithms import logarithms
+from model.kernels.matches import place_of
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Number = float | np.floating
 
+SLOT = np.dtype(
+    {
+        "names": ["length", "whole", "weakest", "power", "counted"],
+        "formats": [np.int32, np.float32, np.int32, np.float32, np.int32],
+        "itemsize": 32,
+    }
+)
+"""What is kept of an item beside its list, in one cache line."""
 FADING = np.float32(0.9)
 """What is left of the weakest pair of a full item each time another pair wants its place."""
 
 
-@compiled_loosely
-def count_pair(neighbours_N: Rows, strengths_N: Floats, length: int, other: int, amount: float) -> int:
-    """Add to a pair's strength in one item's list; the list's length afterwards.
+class Pairs(NamedTuple):
+    """The pairs of all items, N at most an item, and what of them need not be worked out each time."""
+
+    neighbours_IN: Rows
+    strengths_IN: Floats
+    """Above 0."""
+    length_I: Rows
+    whole_I: Floats
+    """Sum of an item's strengths; below 0: to be taken anew."""
+    weakest_I: Rows
+    """Where the weakest pair of a full item stands, of equals the first, counted from 1; 0: to be looked for."""
+    power_I: Floats
+    """(count + 1)^count_power for the count that is one below `counted_I`."""
+    counted_I: Rows
+
+
+class Reading(NamedTuple):
+    """How a window is read."""
+
+    most: int
+    """Newest items of a window that are read."""
+    age_weights_W: Floats
+    count_power: float
+    prior: float
+
+
+class Wanted(NamedTuple):
+    """The items whose features are wanted: those of event b are its own item and sample b modulo `samples`."""
+
+    samples: int
+    """0: of every event all items are wanted."""
+    drawn_N: Ints
+    """The samples, of equal size, one behind the other."""
+    is_whole_B: Flags
+    """Events that want all items all the same."""
+
+
+class Room(NamedTuple):
+    """Room to work in."""
+
+    sums_I: Floats
+    """0 everywhere, before and after."""
+    sample_I: Rows
+    """-1 everywhere, before and after."""
+    ones_I: Floats
+    """One place more than there are items, as what follows."""
+    counts_I: Floats
+    items_I: Rows
+    values_I: Floats
+
+
+class Together(NamedTuple):
+    """What co-occurrence adds to the scores of users, to be worked out user by user."""
+
+    windows_UW: Rows
+    """No rows: it adds nothing."""
+    weights_U: Floats
+    """Of a feature in a user's scores."""
+    pairs: Pairs
+    reading: Reading
+    count_I: Ints
+    total: float
+    """Sum of count + 1/2 over the items chosen so far."""
+    room: Room
+
+
+def pairs_of(neighbours_IN: Rows, strengths_IN: Floats, slots_I: NDArray[np.void]) -> Pairs:
+    """These lists, and views of the slots."""
+    fields = (slots_I[name] for name in ("length", "whole", "weakest", "power", "counted"))
+    return Pairs(neighbours_IN, strengths_IN, *fields)
+
+
+def room_for(items: int) -> Room:
+    return Room(
+        sums_I=np.zeros(items, dtype=np.float32),
+        sample_I=np.full(items, -1, dtype=np.int32),
+        ones_I=np.empty(items + 1, dtype=np.float32),
+        counts_I=np.empty(items + 1, dtype=np.float32),
+        items_I=np.empty(items + 1, dtype=np.int32),
+        values_I=np.empty(items + 1, dtype=np.float32),
+    )
+
+
+NOT_TOGETHER = Together(
+    windows_UW=np.zeros((0, 0), dtype=np.int32),
+    weights_U=np.zeros(0, dtype=np.float32),
+    pairs=pairs_of(np.zeros((0, 0), dtype=np.int32), np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=SLOT)),
+    reading=Reading(0, np.zeros(0, dtype=np.float32), 0.0, 1.0),
+    count_I=np.zeros(0, dtype=np.int64),
+    total=0.0,
+    room=room_for(0),
+)
+"""Where co-occurrence adds nothing."""
+
+
+@compiled
+def count_pair(pairs: Pairs, item: int, other: int, amount: float) -> None:
+    """Add to a pair's strength in one item's list.
 
     Where the list is full the weakest pair fades, and gives way once it is weaker than the newcomer: what comes again
     and again gets in, what came once does not push it out.
     """
-    at = -1
-    for place in range(length):
-        if neighbours_N[place] == other:
-            at = max(at, place)
-    if at >= 0:
-        strengths_N[at] += amount
-        return length
-    if length < neighbours_N.shape[0]:
+    length = pairs.length_I[item]
+    neighbours_N, strengths_N = pairs.neighbours_IN[item], pairs.strengths_IN[item]
+    pairs.whole_I[item] = np.float32(-1.0)
+    place = place_of(pairs.neighbours_IN, item, length, other)
+    if place >= 0:
+        strengths_N[place] += amount
+        if place + 1 == pairs.weakest_I[item]:
+            pairs.weakest_I[item] = 0
+    elif length < neighbours_N.shape[0]:
         neighbours_N[length] = other
         strengths_N[length] = amount
-        return length + 1
-    bits_N = strengths_N.view(np.int32)  # positive floats order as their bits do, and whole numbers are found faster
-    smallest = bits_N[0]
-    for place in range(length):
-        smallest = min(smallest, bits_N[place])
-    weakest = length
-    for place in range(length):
-        weakest = min(weakest, place if bits_N[place] == smallest else length)
-    strengths_N[weakest] *= FADING
-    if strengths_N[weakest] < amount:
-        neighbours_N[weakest] = other
-        strengths_N[weakest] = amount
-    return length
+        pairs.length_I[item] = length + 1
+    else:
+        if pairs.weakest_I[item] == 0:
+            pairs.weakest_I[item] = weakest_of(strengths_N) + 1
+        weakest = pairs.weakest_I[item] - 1
+        strengths_N[weakest] *= FADING
+        if strengths_N[weakest] < amount:
+            neighbours_N[weakest] = other
+            strengths_N[weakest] = amount
+            pairs.weakest_I[item] = 0
 
 
 @compiled
-def score_window(
-    items_W: Rows,
-    read: int,
-    neighbours_IN: Rows,
-    strengths_IN: Floats,
-    length_I: Ints,
-    count_I: Ints,
-    age_weights_W: Floats,
-    count_power: float,
-    sums_I: Floats,
-    found_I: Rows,
-) -> int:
-    """Add up the strengths of all items by the first `read` items of a window; the items found, their number.
+def weakest_of(strengths_N: Floats) -> int:
+    """Where the smallest of these positive numbers stands, of equals the first."""
+    bits_N = strengths_N.view(np.int32)  # positive floats order as their bits do, and whole numbers are found faster
+    smallest = bits_N[0]
+    for place in range(bits_N.shape[0]):
+        smallest = min(smallest, bits_N[place])
+    for place in range(bits_N.shape[0]):
+        if bits_N[place] == smallest:
+            return place
+    return -1
 
-    `sums_I` must be zero on entry; the caller clears it.
-    """
-    found = 0
-    for age in range(read):
+
+@compiled_loosely
+def _sum(strengths_N: Floats) -> Number:
+    whole: Number = np.float32(0.0)
+    for place in range(strengths_N.shape[0]):
+        whole += strengths_N[place]
+    return whole
+
+
+@compiled
+def weight_of(pairs: Pairs, reading: Reading, item: int, age: int, count_I: Ints) -> Number:
+    """What the item of this age in a window weighs."""
+    count = count_I[item]
+    if pairs.counted_I[item] != count + 1:
+        pairs.counted_I[item] = count + 1
+        pairs.power_I[item] = (count + 1.0) ** reading.count_power
+    if pairs.whole_I[item] < 0:
+        pairs.whole_I[item] = _sum(pairs.strengths_IN[item, : pairs.length_I[item]])
+    weight: Number = reading.age_weights_W[age] * pairs.power_I[item]
+    return weight
+
+
+@compiled
+def fetch_lists(pairs: Pairs, reading: Reading, items_W: Rows) -> None:
+    """What a window reads will be read soon."""
+    for age in range(reading.most):
         item = items_W[age]
         if item < 0:
             break
-        weight = np.float32(age_weights_W[age] * (count_I[item] + 1.0) ** count_power)
-        neighbours_N, strengths_N = neighbours_IN[item], strengths_IN[item]
-        for place in range(length_I[item]):
-            other = neighbours_N[place]
-            before = sums_I[other]
-            found_I[found] = other
-            found += before == 0
-            sums_I[other] = before + weight * strengths_N[place]
+        length = pairs.length_I[item]
+        fetch(pairs.neighbours_IN[:, :length], item)
+        fetch(pairs.strengths_IN[:, :length], item)
+
+
+@compiled
+def add_up(pairs: Pairs, reading: Reading, items_W: Rows, count_I: Ints, sums_I: Floats) -> tuple[float, int]:
+    """Add the strengths of all items by a window to `sums_I`; the sum of what was added, and the number of pairs."""
+    whole, read = np.float64(0.0), 0
+    for age in range(reading.most):
+        item = items_W[age]
+        if item < 0:
+            break
+        weight = weight_of(pairs, reading, item, age, count_I)
+        whole += weight * pairs.whole_I[item]
+        length = pairs.length_I[item]
+        neighbours_N, strengths_N = pairs.neighbours_IN[item, :length], pairs.strengths_IN[item, :length]
+        for place in range(length):
+            sums_I[np.uint32(neighbours_N[place])] += weight * strengths_N[place]
+        read += length
+    return whole, read
+
+
+@compiled
+def add_up_sample(
+    pairs: Pairs,
+    reading: Reading,
+    items_W: Rows,
+    count_I: Ints,
+    sums_I: Floats,
+    sample_I: Rows,
+    sample: int,
+) -> float:
+    """The same, of items of this sample only; the sum of what all items would have got."""
+    whole = np.float64(0.0)
+    for age in range(reading.most):
+        item = items_W[age]
+        if item < 0:
+            break
+        weight = weight_of(pairs, reading, item, age, count_I)
+        whole += weight * pairs.whole_I[item]
+        length = pairs.length_I[item]
+        neighbours_N, strengths_N = pairs.neighbours_IN[item, :length], pairs.strengths_IN[item, :length]
+        for place in range(length):
+            other = np.uint32(neighbours_N[place])  # numba looks at the sign of others
+            if sample_I[other] == sample:
+                sums_I[other] += weight * strengths_N[place]
+    return whole
+
+
+@compiled
+def list_items(
+    pairs: Pairs,
+    reading: Reading,
+    items_W: Rows,
+    read: int,
+    items: int,
+    sums_I: Floats,
+    items_E: Rows,
+    values_E: Floats,
+    entry: int,
+) -> int:
+    """Write down what `add_up` found by `read` pairs, and clear `sums_I`; the number of entries then.
+
+    One place more than there are items is written to.
+    """
+    if read >= items:
+        for item in range(items):
+            value = sums_I[item]
+            items_E[entry] = item
+            values_E[entry] = value
+            sums_I[item] = np.float32(0.0)
+            entry += 1 if value > 0 else 0
+        return entry
+    for age in range(reading.most):
+        item = items_W[age]
+        if item < 0:
+            break
+        neighbours_N = pairs.neighbours_IN[item, : pairs.length_I[item]]
+        for place in range(neighbours_N.shape[0]):
+            other = np.uint32(neighbours_N[place])  # numba looks at the sign of others
+            value = sums_I[other]
+            items_E[entry] = other
+            values_E[entry] = value
+            sums_I[other] = np.float32(0.0)
+            entry += 1 if value > 0 else 0
+    return entry
+
+
+@compiled
+def features_of(
+    first: int,
+    past: int,
+    whole: float,
+    total: float,
+    prior: float,
+    count_I: Ints,
+    room: Room,
+    items_E: Rows,
+    values_E: Floats,
+) -> None:
+    """Turn sums, which make `whole` together with those left out, into features: the entries from `first` to `past`."""
+    scale = np.float32(total / (prior * whole)) if whole > 0 else np.float32(0.0)
+    counts_I = room.counts_I
+    for place in range(past - first):
+        counts_I[place] = np.float32(count_I[items_E[first + place]]) + np.float32(0.5)
+    row_E = values_E[first:past]
+    for place in range(row_E.shape[0]):
+        row_E[place] = row_E[place] * scale / counts_I[place]
+    logarithms(values_E, first, past, room.ones_I)
+
+
+@compiled
+def clear_sums(pairs: Pairs, reading: Reading, items_W: Rows, sums_I: Floats) -> None:
+    """What `add_up` left is 0 again."""
+    for age in range(reading.most):
+        item = items_W[age]
+        if item < 0:
+            break
+        neighbours_N = pairs.neighbours_IN[item, : pairs.length_I[item]]
+        for place in range(neighbours_N.shape[0]):
+            sums_I[np.uint32(neighbours_N[place])] = np.float32(0.0)
+
+
+@compiled
+def list_features(together: Together, user: int, whole: float, read: int) -> int:
+    """Write the user's features to `items_I` and `values_I` of the room, after `add_up`; how many they are."""
+    room, reading = together.room, together.reading
+    items, items_W = together.count_I.shape[0], together.windows_UW[user]
+    found = list_items(together.pairs, reading, items_W, read, items, room.sums_I, room.items_I, room.values_I, 0)
+    features_of(0, found, whole, together.total, reading.prior, together.count_I, room, room.items_I, room.values_I)
     return found
 
 
@@ -85,60 +334,57 @@ def score_then_count(
     full_items_BW: Rows,
     items_B: Ints,
     enters_B: Flags,
-    read: int,
-    neighbours_IN: Rows,
-    strengths_IN: Floats,
-    length_I: Ints,
+    wanted: Wanted,
+    first: int,
+    pairs: Pairs,
+    reading: Reading,
+    pair_weights_W: Floats,
     count_I: Ints,
     total: int,
     chosen: int,
-    age_weights_W: Floats,
-    pair_weights_W: Floats,
-    count_power: float,
-    prior: float,
-    most: int,
     counts: bool,
-    sums_I: Floats,
-    found_I: Rows,
+    room: Room,
     starts_B: Ints,
     items_E: Rows,
-    ratios_E: Floats,
+    values_E: Floats,
 ) -> int:
-    """For each event the items that its window speaks for, then count the event's own pairs (where `counts`).
+    """For each event from `first` on the features by its window, then count the event's own pairs (where `counts`).
 
-    Item j of event b gets ratio = share of j among the sums / (prior * popularity of j), where popularity is
+    Feature of item j = log(1 + share of j among the sums / (prior * popularity of j)), where popularity is
     (count + 1/2) / the sum of that over all items chosen so far; entries of event b lie from
-    `starts_B[b]` to `starts_B[b + 1]`, at most `most` each. `total` and `chosen` are the sum of `count_I` and how
-    many of them are above 0, before the first event; `count_I` follows the events. Returns how many events fitted into
-    `items_E`; call again for the rest.
+    `starts_B[b]` to `starts_B[b + 1]`, no more than there are items. `total` and `chosen` are the sum of `count_I` and
+    how many of them are above 0, before the first event; `count_I` follows the events. Returns the first event that did
+    not fit into `items_E` behind `starts_B[first]`; call again for the rest.
     """
-    entries = 0
-    for event in range(windows_BW.shape[0]):
-        starts_B[event] = entries
-        if items_E.shape[0] - entries < most:
-            return event
-        found = score_window(
-            windows_BW[event],
-            read,
-            neighbours_IN,
-            strengths_IN,
-            length_I,
-            count_I,
-            age_weights_W,
-            count_power,
-            sums_I,
-            found_I,
-        )
-        whole = np.float64(0.0)
-        for place in range(found):
-            whole += sums_I[found_I[place]]
-        scale = (total + 0.5 * chosen) / (prior * whole) if whole > 0 else 0.0
-        for place in range(found):
-            other = found_I[place]
-            items_E[entries] = other
-            ratios_E[entries] = sums_I[other] * scale / (count_I[other] + 0.5)
-            sums_I[other] = 0.0
-            entries += 1
+    entry, items, sums_I, sample_I = starts_B[first], count_I.shape[0], room.sums_I, room.sample_I
+    size = wanted.drawn_N.shape[0] // max(wanted.samples, 1)
+    for place in range(wanted.samples * size):
+        sample_I[wanted.drawn_N[place]] = place // size
+    event = first
+    while event < windows_BW.shape[0]:
+        starts_B[event] = entry
+        if items_E.shape[0] - entry <= items:
+            break
+        if event + 1 < windows_BW.shape[0]:
+            fetch_lists(pairs, reading, windows_BW[event + 1])
+        items_W, begun = windows_BW[event], entry
+        if wanted.samples == 0 or wanted.is_whole_B[event]:
+            whole, read = add_up(pairs, reading, items_W, count_I, sums_I)
+            entry = list_items(pairs, reading, items_W, read, items, sums_I, items_E, values_E, entry)
+        else:
+            sample, item = event % wanted.samples, items_B[event]
+            of_own, sample_I[item] = sample_I[item], sample
+            whole = add_up_sample(pairs, reading, items_W, count_I, sums_I, sample_I, sample)
+            sample_I[item] = of_own
+            items_E[entry], values_E[entry] = item, sums_I[item]
+            sums_I[item] = np.float32(0.0)
+            entry += 1 if values_E[entry] > 0 else 0
+            for place in range(sample * size, (sample + 1) * size):
+                item = wanted.drawn_N[place]
+                items_E[entry], values_E[entry] = item, sums_I[item]
+                sums_I[item] = np.float32(0.0)
+                entry += 1 if values_E[entry] > 0 else 0
+        features_of(begun, entry, whole, total + 0.5 * chosen, reading.prior, count_I, room, items_E, values_E)
         if counts and enters_B[event]:
             item = items_B[event]
             for age in range(full_items_BW.shape[1]):
@@ -146,15 +392,13 @@ def score_then_count(
                 if earlier < 0:
                     break
                 if earlier != item:
-                    amount = pair_weights_W[age]
-                    length_I[earlier] = count_pair(
-                        neighbours_IN[earlier], strengths_IN[earlier], length_I[earlier], item, amount
-                    )
-                    length_I[item] = count_pair(
-                        neighbours_IN[item], strengths_IN[item], length_I[item], earlier, amount
-                    )
+                    count_pair(pairs, earlier, item, pair_weights_W[age])
+                    count_pair(pairs, item, earlier, pair_weights_W[age])
             chosen += count_I[item] == 0
             count_I[item] += 1
             total += 1
-    starts_B[windows_BW.shape[0]] = entries
-    return int(windows_BW.shape[0])
+        event += 1
+    for place in range(wanted.samples * size):
+        sample_I[wanted.drawn_N[place]] = -1
+    starts_B[event] = entry
+    return event

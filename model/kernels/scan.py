@@ -17,6 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.cooccurrence import (
+    NOT_TOGETHER,
+    Together,
+    add_up,
+    clear_sums,
+    features_of,
+    fetch_lists,
+    list_features,
+)
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -38,6 +47,8 @@ DENSE = 12
 FEW = 1 << 16
 """Scores of a call up to which no product is taken: to set one up costs more than to take each score by itself."""
 DENSE_USER = -1
+LITTLE = 1.0
+"""Where co-occurrence adds no more than this to any score, only those of items that might get in are worked out."""
 ROUNDING = 2.0**-22
 """Of a score, for each column: more than float32 rounds."""
 MOST_ROW = 2**31 - 1
@@ -89,6 +100,8 @@ class Askers(NamedTuple):
     seen_pool: Rows
     seen_start_U: Ints
     seen_length_U: Ints
+    together: Together = NOT_TOGETHER
+    """What is added besides."""
 
 
 class Scratch(NamedTuple):
@@ -251,6 +264,24 @@ def mark_user(askers: Askers, user: int, scratch: Scratch, has_extra: int, is_se
     return extras
 
 
+@compiled
+def mark_together(
+    askers: Askers, user: int, whole: float, read: int, scratch: Scratch, extras: int, has_extra: int
+) -> int:
+    """Gather what co-occurrence adds beside the other extras, after `add_up`; the number of all of them."""
+    mark_I, extra_I, together = scratch.mark_I, scratch.extra_I, askers.together
+    weight, room = together.weights_U[user], together.room
+    for entry in range(list_features(together, user, whole, read)):
+        row = room.items_I[entry]
+        if mark_I[row] < has_extra:
+            mark_I[row] = has_extra
+            extra_I[row] = 0.0
+            scratch.with_extra_I[extras] = row
+            extras += 1
+        extra_I[row] += weight * room.values_I[entry]
+    return extras
+
+
 @compiled_loosely
 def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Number:
     """No item of this block, or group, scores more."""
@@ -349,6 +380,9 @@ def scan(
     `bars_U` are left out; it becomes the k-th best score, or a lower bound of it for these users, and stays where there
     are fewer candidates. `needed_UK` (no rows: not asked for) is the slack that would have kept each listed item.
 
+    Where co-occurrence may add much to a score, all that it adds are extras. Where it adds LITTLE, bounds leave room
+    for that, and it is worked out for the items that they leave.
+
     Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
     all are taken at one place.
     """
@@ -369,6 +403,9 @@ def scan(
     bits_UK = scores_UK.view(np.int32)
     one_1 = np.empty(1, dtype=np.float32)
     one_bits_1 = one_1.view(np.int32)
+    together, reading, sums_I = askers.together, askers.together.reading, askers.together.room.sums_I
+    own_N = np.zeros(2 * BLOCK, dtype=np.float32)
+    most_feature = np.float32(math.log(1.0 + together.total / (reading.prior * 0.5)))
 
     for user in range(askers.users_UD.shape[0]):
         user_D = askers.users_UD[user]
@@ -380,9 +417,21 @@ def scan(
         uncertain = rounding * (length * longest + abs(popularity) * highest)
         is_scored, has_extra, is_seen = mark + 3 * user + 1, mark + 3 * user + 2, mark + 3 * user + 3
         extras = mark_user(askers, user, scratch, has_extra, is_seen)
+        little, is_little, whole, weight = np.float32(0.0), False, 0.0, np.float32(0.0)
+        if together.windows_UW.shape[0] > 0:
+            if user + 1 < askers.users_UD.shape[0]:
+                fetch_lists(together.pairs, reading, together.windows_UW[user + 1])
+            weight = together.weights_U[user]
+            whole, read = add_up(together.pairs, reading, together.windows_UW[user], together.count_I, sums_I)
+            little = max(weight * most_feature, np.float32(0.0))
+            is_little = bool(looks_further and needed_UK.shape[0] == 0 and little <= LITTLE)
+            if not is_little:
+                little = np.float32(0.0)
+                extras = mark_together(askers, user, whole, read, scratch, extras, has_extra)
 
         found = 0
-        bar, floor = np.float32(-np.inf), np.float32(-np.inf)  # the k-th best score; what a bound may not be below
+        # the k-th best score; what the bound of a score, and of one without what co-occurrence adds, may not be below
+        bar, floor, open_floor = np.float32(-np.inf), np.float32(-np.inf), np.float32(-np.inf)
         extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
         if bars_U[user] > -np.inf:
             bar = bars_U[user]
@@ -394,24 +443,24 @@ def scan(
                 row = with_extra_I[extra]
                 extra += 1
                 bound = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row]
-                if not bound + reach * order.norm_I[row] < floor:
+                if not bound + reach * order.norm_I[row] < open_floor:
                     row_N[waiting] = row
                     waiting += 1
-                elif not bound + full_reach * order.norm_I[row] < floor:
+                elif not bound + full_reach * order.norm_I[row] < open_floor:
                     with_extra_I[left_over] = row
                     left_over += 1
             while waiting < BLOCK // 2 and block < all_blocks:
-                if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < floor:
+                if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < open_floor:
                     block += GROUP
                     continue
-                if _bound(blocks, block, above_usual, reach) < floor:
+                if _bound(blocks, block, above_usual, reach) < open_floor:
                     block += 1
                     continue
                 first = block * BLOCK
                 here = _item_bounds(order, first, size, popularity, reach, bound_N)
                 block += 1
                 for place in range(here):
-                    if not bound_N[place] < floor:
+                    if not bound_N[place] < open_floor:
                         row = order.row_P[first + place]
                         if mark_I[row] < is_scored:
                             mark_I[row] = is_scored
@@ -425,7 +474,7 @@ def scan(
                 is_few = size * askers.users_UD.shape[0] <= FEW
                 most = size // DENSE if looks_further and not is_few else size
                 if k < most < size:
-                    survivors = _survivors(order, size, blocks, groups, popularity, reach, floor, most)
+                    survivors = _survivors(order, size, blocks, groups, popularity, reach, open_floor, most)
                     is_dense = bool(survivors > most)
                 if not is_dense:
                     continue
@@ -433,12 +482,19 @@ def scan(
                 break
 
             # score them, and keep the best
+            if is_little:
+                for place in range(waiting):
+                    own_N[place] = sums_I[row_N[place]]
+                features_of(
+                    0, waiting, whole, together.total, reading.prior, together.count_I, together.room, row_N, own_N
+                )
             for place in range(waiting):
                 row = row_N[place]
                 product = np.float32(0.0)
                 for column in range(width):
                     product += user_D[column] * vectors_ID[row, column]
                 own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
+                own += weight * own_N[place] if is_little else np.float32(0.0)
                 score_N[place] = product + (order.bias_I[row] + popularity * order.log_count_I[row]) + own
             for place in range(waiting):
                 score = score_N[place]
@@ -461,7 +517,10 @@ def scan(
                     bar = one_1[0]
             if found == k:
                 floor = bar - (uncertain + rounding * abs(bar))
+                open_floor = floor - little
 
+        if is_little:
+            clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
         bars_U[user] = bar
         if is_dense:
             lengths_U[user] = DENSE_USER
@@ -521,6 +580,11 @@ def sift(
         popularity = askers.popularity_U[user]
         has_extra, is_seen = mark + 3 * user + 2, mark + 3 * user + 3
         extras = mark_user(askers, user, scratch, has_extra, is_seen)
+        together = askers.together
+        if together.windows_UW.shape[0] > 0:
+            items_W, sums_I = together.windows_UW[user], together.room.sums_I
+            whole, read = add_up(together.pairs, together.reading, items_W, together.count_I, sums_I)
+            extras = mark_together(askers, user, whole, read, scratch, extras, has_extra)
         uncertain = 2 * rounding * (np.float32(norm(askers.users_UD[user]) * largest) + abs(popularity) * highest)
         bar = bars_U[user]
         floor = bar - (uncertain + 2 * rounding * abs(bar))
