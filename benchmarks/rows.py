@@ -4,12 +4,13 @@
 
 Prints JSON lines. `vocabulary`: `--ids` ids of 8 bytes come in calls of 4,096, and then each call brings as many new
 ones as it gives back. `table`: half as many rows of `--width` numbers, with their optimiser's. `users` and `items`: a
-learner meets a quarter as many of them, each new one in two events, in steps of 512; bytes are told for each kind of
+learner meets an eighth as many of them, each new one in two events, in steps of 512; bytes are told for each kind of
 state, and `resident` is what the system says that the process has grown by (while a checkpoint is made, history,
 ratings and last lists are there twice).
 
-Milliseconds are of the slowest call and of the median one, lists included, by the clock and by the processor's time of
-the thread: other work on the machine is not in the latter, waiting for memory is.
+Milliseconds are of the slowest call and of the median one, by the clock and by the processor's time of the thread:
+other work on the machine is not in the latter, waiting for memory is. Of users and items `growth` is the part of a step
+that gets rows for new ids and room for them in all that a learner keeps, and `step_with_lists` the rest.
 """
 
 import argparse
@@ -124,8 +125,15 @@ def measure_state(kind: str, rows: int, encoder: str) -> dict[str, Any]:
     learner = Learner(learner_settings(settings))
     last_lists, top_k = LastLists(), TopK(learner, settings.k)
 
+    growing, learning = Timed(), Timed()
+
     def learn(numbers: Ints) -> None:
-        step = learner.test_then_learn(_events(kind, numbers))
+        events = _events(kind, numbers)
+        growing.call(partial(_grow_all, learner, events))
+        learning.call(partial(learn_and_list, events))
+
+    def learn_and_list(events: Interactions) -> None:
+        step = learner.test_then_learn(events)
         lists = top_k(step.touched_users())
         last_lists.replace(lists.users_U, lists.codes_UK, lists.lengths_U)
 
@@ -133,9 +141,10 @@ def measure_state(kind: str, rows: int, encoder: str) -> dict[str, Any]:
         learn(numbers)
     parts = _parts_of_users(learner) if kind == "users" else _parts_of_items(learner, top_k)
     first, before = {name: bytes_of(*holders) for name, holders in parts.items()}, resident_bytes()
-    listed, growing = last_lists_bytes(last_lists), Timed()
+    listed = last_lists_bytes(last_lists)
+    growing, learning = Timed(), Timed()
     for numbers in _pieces(rows, EVENTS_A_STEP // 2):
-        growing.call(partial(learn, WARM_ROWS + numbers))
+        learn(WARM_ROWS + numbers)
     by_kind = {name: (bytes_of(*holders) - first[name]) / rows for name, holders in parts.items()}
     if kind == "users":
         by_kind["last list"] = (last_lists_bytes(last_lists) - listed) / rows
@@ -146,8 +155,20 @@ def measure_state(kind: str, rows: int, encoder: str) -> dict[str, Any]:
         "bytes_a_row": round(sum(by_kind.values()), 1),
         "by_kind": {name: round(value, 1) for name, value in by_kind.items()},
         "resident_bytes_a_row": round((resident_bytes() - before) / rows, 1),
-        **growing.figures(),
+        "growth": growing.figures(),
+        "step_with_lists": learning.figures(),
     }
+
+
+def _grow_all(learner: Learner, events: Interactions) -> None:
+    """What a step begins with: rows for new ids, and room for them."""
+    learner.users.rows(events.users)
+    learner.items.rows(events.items)
+    users, items = len(learner.users), len(learner.items)
+    learner.live.grow(users, items)
+    learner.ranking.grow(items)
+    learner.ratings.grow(users, items)
+    learner.means.grow(users)
 
 
 def _replace(vocabulary: Vocabulary, gone_N: Ints, names: Ids) -> None:
@@ -263,8 +284,8 @@ def measure(ids: int, width: int, encoder: str) -> Iterable[dict[str, Any]]:
     gc.freeze()  # what was imported is not looked through for garbage, which takes 150 ms each time
     yield measure_vocabulary(ids)
     yield measure_table(ids // 2, width)
-    yield measure_state("users", ids // 4, encoder)
-    yield measure_state("items", ids // 4, encoder)
+    yield measure_state("users", ids // 8, encoder)
+    yield measure_state("items", ids // 8, encoder)
 
 
 def main() -> None:

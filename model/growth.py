@@ -86,7 +86,11 @@ def zeros(size: int, dtype: type[Scalar]) -> NDArray[Scalar]:
     """So many zeros, which take memory where they are written to, and time only then."""
     nothing: NDArray[Scalar] = np.zeros(0, dtype=dtype)
     reserved = _reserved(nothing, size) if size * nothing.itemsize >= LARGE_BYTES else None
-    return np.zeros(size, dtype=dtype) if reserved is None else reserved
+    if reserved is None:
+        return np.zeros(size, dtype=dtype)
+    if isinstance(reserved.base, _Reservation):
+        reserved.base.settle(reserved.nbytes)
+    return reserved
 
 
 def _longer_view(array: NDArray[Scalar], rows: int) -> NDArray[Scalar] | None:
