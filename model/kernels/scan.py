@@ -26,6 +26,7 @@ from model.kernels.cooccurrence import (
     fetch_lists,
     list_features,
 )
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -45,7 +46,9 @@ FIRST_SLACK = 0.25
 DENSE = 12
 """A product of all items costs as much as scoring one in so many one by one."""
 DENSE_USER = -1
-LITTLE = 1.0
+AHEAD = 4
+"""Items whose vectors are on their way while one is scored."""
+LITTLE = 0.5
 """Where co-occurrence adds no more than this to any score, only those of items that might get in are worked out."""
 ROUNDING = 2.0**-22
 """Of a score, for each column: more than float32 rounds."""
@@ -483,6 +486,8 @@ def scan(
                 )
             for place in range(waiting):
                 row = row_N[place]
+                if place + AHEAD < waiting:
+                    fetch(vectors_ID, row_N[place + AHEAD])
                 product = np.float32(0.0)
                 for column in range(width):
                     product += user_D[column] * vectors_ID[row, column]
