@@ -53,7 +53,7 @@ def arguments(seed, room=ITEMS * EVENTS, wanted=ALL):
         "total": int(count.sum()),
         "chosen": int((count > 0).sum()),
         "counts": True,
-        "room": room_for(ITEMS),
+        "room": room_for(ITEMS, NEIGHBOURS),
         "starts_B": np.zeros(EVENTS + 1, dtype=np.int64),
         "items_E": np.empty(room + 1, dtype=np.int32),
         "values_E": np.empty(room + 1, dtype=np.float32),
