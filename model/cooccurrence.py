@@ -81,7 +81,7 @@ class Cooccurrence:
         self._make_room(0)
 
     def _make_room(self, items: int) -> None:
-        self._room = room_for(items)
+        self._room = room_for(items, self.settings.neighbours)
         self._items_E, self._values_E = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
 
     def grow(self, items: int) -> None:

@@ -12,9 +12,11 @@ from model.kernels.cooccurrence import (
     Together,
     Wanted,
     add_up,
+    add_up_and_list,
     clear_sums,
     count_pair,
     list_features,
+    most_added,
     pairs_of,
     room_for,
     score_then_count,
@@ -53,7 +55,7 @@ def arguments(seed, room=ITEMS * EVENTS, wanted=ALL):
         "total": int(count.sum()),
         "chosen": int((count > 0).sum()),
         "counts": True,
-        "room": room_for(ITEMS),
+        "room": room_for(ITEMS, NEIGHBOURS),
         "starts_B": np.zeros(EVENTS + 1, dtype=np.int64),
         "items_E": np.empty(room + 1, dtype=np.int32),
         "values_E": np.empty(room + 1, dtype=np.float32),
@@ -165,6 +167,34 @@ def test_features_user_by_user_are_those_of_a_pass_and_leave_nothing_behind():
         items, values = given["room"].items_I[:found].tolist(), given["room"].values_I[:found].tolist()
         assert dict(zip(items, values, strict=True)) == pytest.approx(expected, rel=1e-6)
         assert_room_is_left_as_it_was(given["room"])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_may_be_added_is_no_less_than_what_is_and_little_more(compiled):
+    given = arguments(7)
+    score_then_count(*given.values())
+    count, weights = given["count_I"], np.full(EVENTS, 2.0, dtype=np.float32)
+    total = count.sum() + 0.5 * (count > 0).sum()
+    together = Together(
+        given["windows_BW"], weights, given["pairs"], given["reading"], count, float(total), given["room"]
+    )
+    list_up, bound = add_up_and_list, most_added
+    if not compiled:
+        list_up, bound = interpreted(list_up), interpreted(bound)
+
+    for user in range(0, EVENTS, 5):
+        of_user, room = (given["pairs"], given["reading"], given["windows_BW"][user], count), given["room"]
+        whole, found = list_up(*of_user, room.sums_I, room.items_I)
+        bound(together, user, whole, found)
+        most = dict(zip(room.items_I[:found].tolist(), room.values_I[:found].tolist(), strict=True))
+        clear_sums(given["pairs"], given["reading"], given["windows_BW"][user], room.sums_I)
+        whole, read = add_up(*of_user, room.sums_I)
+        listed = list_features(together, user, whole, read)
+        features = dict(zip(room.items_I[:listed].tolist(), room.values_I[:listed].tolist(), strict=True))
+
+        assert set(most) == set(features)
+        for item, value in features.items():
+            assert 2 * value <= most[item] <= 2 * value + 0.121  # twice 0.0862 of log 2
 
 
 def test_what_is_kept_beside_the_lists_is_what_they_say():

@@ -16,7 +16,10 @@ from model.windows import empty_windows
 
 KERNELS = ["follow", "take_bounds", "scan", "sift"]
 INNER = ["_put", "norm", "_sink", "_rise", "mark_user", "_bound", "_item_bounds", "_survivors", "_dense_scores"]
-TOGETHER = ["mark_together", "add_up", "clear_sums", "features_of", "fetch_lists", "list_features"]
+TOGETHER = [
+    "mark_together", "list_together", "add_up", "add_up_and_list", "clear_sums", "features_of", "fetch_lists",
+    "list_features", "most_added",
+]  # fmt: skip
 
 
 def use_interpreted(monkeypatch):

@@ -24,6 +24,11 @@ SLOT = np.dtype(
     }
 )
 """What is kept of an item beside its list, in one cache line."""
+LN2 = np.float32(0.6931472)
+HALF = np.float32(0.5)
+ONE_POWER, LEAST_POWER = np.float32(2.0**-23), np.float32(127 - 0.0862)
+"""The bits of a positive float, read as a whole number and times the first, less 127, are its logarithm to base 2 or up
+to 0.0861 less."""
 FADING = np.float32(0.9)
 """What is left of the weakest pair of a full item each time another pair wants its place."""
 
@@ -75,8 +80,9 @@ class Room(NamedTuple):
     ones_I: Floats
     """One place more than there are items, as what follows."""
     counts_I: Floats
-    items_I: Rows
     values_I: Floats
+    items_I: Rows
+    """By as many places more as an item has pairs."""
 
 
 class Together(NamedTuple):
@@ -100,14 +106,15 @@ def pairs_of(neighbours_IN: Rows, strengths_IN: Floats, slots_I: NDArray[np.void
     return Pairs(neighbours_IN, strengths_IN, *fields)
 
 
-def room_for(items: int) -> Room:
+def room_for(items: int, neighbours: int) -> Room:
+    """For so many items of so many pairs."""
     return Room(
         sums_I=np.zeros(items, dtype=np.float32),
         sample_I=np.full(items, -1, dtype=np.int32),
         ones_I=np.empty(items + 1, dtype=np.float32),
         counts_I=np.empty(items + 1, dtype=np.float32),
-        items_I=np.empty(items + 1, dtype=np.int32),
         values_I=np.empty(items + 1, dtype=np.float32),
+        items_I=np.empty(items + 1 + neighbours, dtype=np.int32),
     )
 
 
@@ -118,7 +125,7 @@ NOT_TOGETHER = Together(
     reading=Reading(0, np.zeros(0, dtype=np.float32), 0.0, 1.0),
     count_I=np.zeros(0, dtype=np.int64),
     total=0.0,
-    room=room_for(0),
+    room=room_for(0, 0),
 )
 """Where co-occurrence adds nothing."""
 
@@ -218,6 +225,30 @@ def add_up(pairs: Pairs, reading: Reading, items_W: Rows, count_I: Ints, sums_I:
 
 
 @compiled
+def add_up_and_list(
+    pairs: Pairs, reading: Reading, items_W: Rows, count_I: Ints, sums_I: Floats, items_I: Rows
+) -> tuple[float, int]:
+    """`add_up`, and the items that got something in `items_I`; the sum of what was added, and how many they are."""
+    whole, found = np.float64(0.0), 0
+    for age in range(reading.most):
+        item = items_W[age]
+        if item < 0:
+            break
+        weight = weight_of(pairs, reading, item, age, count_I)
+        whole += weight * pairs.whole_I[item]
+        length = pairs.length_I[item]
+        neighbours_N, strengths_N = pairs.neighbours_IN[item, :length], pairs.strengths_IN[item, :length]
+        for place in range(length):
+            other = np.uint32(neighbours_N[place])
+            before = sums_I[other]
+            items_I[found] = neighbours_N[place]
+            found += 1 if before == 0 else 0
+            sums_I[other] = before + weight * strengths_N[place]
+        found = min(found, sums_I.shape[0])  # what faded to nothing is met again
+    return whole, found
+
+
+@compiled
 def add_up_sample(
     pairs: Pairs,
     reading: Reading,
@@ -304,6 +335,20 @@ def features_of(
     for place in range(row_E.shape[0]):
         row_E[place] = row_E[place] * scale / counts_I[place]
     logarithms(values_E, first, past, room.ones_I)
+
+
+@compiled
+def most_added(together: Together, user: int, whole: float, found: int) -> None:
+    """Write to `values_I` what no more is added of each item of `items_I`, after `add_up_and_list`, weight above 0."""
+    room, weight = together.room, np.float32(together.weights_U[user] * LN2)
+    scale = np.float32(together.total / (together.reading.prior * whole)) if whole > 0 else np.float32(0.0)
+    ones_I, values_I, items_I = room.ones_I, room.values_I, room.items_I
+    bits_I = ones_I.view(np.int32)
+    for place in range(found):
+        item = np.uint32(items_I[place])
+        ones_I[place] = np.float32(1.0) + room.sums_I[item] * scale / (np.float32(together.count_I[item]) + HALF)
+    for place in range(found):
+        values_I[place] = weight * (np.float32(bits_I[place]) * ONE_POWER - LEAST_POWER)
 
 
 @compiled

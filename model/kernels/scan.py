@@ -21,11 +21,14 @@ from model.kernels.cooccurrence import (
     NOT_TOGETHER,
     Together,
     add_up,
+    add_up_and_list,
     clear_sums,
     features_of,
     fetch_lists,
     list_features,
+    most_added,
 )
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -47,7 +50,9 @@ DENSE = 12
 FEW = 1 << 16
 """Scores of a call up to which no product is taken: to set one up costs more than to take each score by itself."""
 DENSE_USER = -1
-LITTLE = 1.0
+AHEAD = 4
+"""Items whose vectors are on their way while one is scored."""
+LITTLE = 0.5
 """Where co-occurrence adds no more than this to any score, only those of items that might get in are worked out."""
 ROUNDING = 2.0**-22
 """Of a score, for each column: more than float32 rounds."""
@@ -101,7 +106,7 @@ class Askers(NamedTuple):
     seen_start_U: Ints
     seen_length_U: Ints
     together: Together = NOT_TOGETHER
-    """What is added besides."""
+    """What is added besides; nothing where those with an extra are the only candidates."""
 
 
 class Scratch(NamedTuple):
@@ -282,6 +287,44 @@ def mark_together(
     return extras
 
 
+@compiled
+def list_together(
+    askers: Askers,
+    user: int,
+    whole: float,
+    found: int,
+    order: ItemOrder,
+    popularity: Number,
+    reach: Number,
+    floor: Number,
+    scratch: Scratch,
+    bound_E: Floats,
+    extras: int,
+    is_scored: int,
+) -> int:
+    """List what may get in by what co-occurrence adds, with bounds, behind the other extras; the number of them all.
+
+    After `add_up_and_list`, for a weight above 0. They get the mark `is_scored`; what has it, or a higher one, is left
+    out.
+    """
+    mark_I, room, with_extra_I = scratch.mark_I, askers.together.room, scratch.with_extra_I
+    most_added(askers.together, user, whole, found)
+    bound_I, norm_I = room.values_I, room.counts_I
+    for place in range(found):
+        row = np.uint32(room.items_I[place])
+        bound_I[place] += order.bias_I[row] + popularity * order.log_count_I[row]
+        norm_I[place] = order.norm_I[row]
+    for place in range(found):
+        if not bound_I[place] + reach * norm_I[place] < floor:
+            row = np.uint32(room.items_I[place])
+            if mark_I[row] < is_scored:
+                mark_I[row] = is_scored
+                with_extra_I[extras] = room.items_I[place]
+                bound_E[extras] = bound_I[place]
+                extras += 1
+    return extras
+
+
 @compiled_loosely
 def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Number:
     """No item of this block, or group, scores more."""
@@ -380,8 +423,8 @@ def scan(
     `bars_U` are left out; it becomes the k-th best score, or a lower bound of it for these users, and stays where there
     are fewer candidates. `needed_UK` (no rows: not asked for) is the slack that would have kept each listed item.
 
-    Where co-occurrence may add much to a score, all that it adds are extras. Where it adds LITTLE, bounds leave room
-    for that, and it is worked out for the items that they leave.
+    Where co-occurrence may add much to a score, the items to which it adds something are looked at behind the first
+    block. Where it adds LITTLE, bounds leave room for that. Either way it is worked out for what bounds leave.
 
     Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
     all are taken at one place.
@@ -404,7 +447,9 @@ def scan(
     one_1 = np.empty(1, dtype=np.float32)
     one_bits_1 = one_1.view(np.int32)
     together, reading, sums_I = askers.together, askers.together.reading, askers.together.room.sums_I
-    own_N = np.zeros(2 * BLOCK, dtype=np.float32)
+    has_together = together.windows_UW.shape[0] > 0
+    own_N = np.zeros(max(2 * BLOCK, k), dtype=np.float32)
+    bound_E = np.empty(with_extra_I.shape[0], dtype=np.float32)
     most_feature = np.float32(math.log(1.0 + together.total / (reading.prior * 0.5)))
 
     for user in range(askers.users_UD.shape[0]):
@@ -417,17 +462,22 @@ def scan(
         uncertain = rounding * (length * longest + abs(popularity) * highest)
         is_scored, has_extra, is_seen = mark + 3 * user + 1, mark + 3 * user + 2, mark + 3 * user + 3
         extras = mark_user(askers, user, scratch, has_extra, is_seen)
-        little, is_little, whole, weight = np.float32(0.0), False, 0.0, np.float32(0.0)
-        if together.windows_UW.shape[0] > 0:
+        weight, whole, listed, little, much = np.float32(0.0), 0.0, 0, np.float32(0.0), np.float32(0.0)
+        if has_together:
             if user + 1 < askers.users_UD.shape[0]:
                 fetch_lists(together.pairs, reading, together.windows_UW[user + 1])
-            weight = together.weights_U[user]
-            whole, read = add_up(together.pairs, reading, together.windows_UW[user], together.count_I, sums_I)
+            weight, items_W = together.weights_U[user], together.windows_UW[user]
             little = max(weight * most_feature, np.float32(0.0))
-            is_little = bool(looks_further and needed_UK.shape[0] == 0 and little <= LITTLE)
-            if not is_little:
-                little = np.float32(0.0)
-                extras = mark_together(askers, user, whole, read, scratch, extras, has_extra)
+            if little > LITTLE:
+                little, much = np.float32(0.0), little
+                whole, listed = add_up_and_list(
+                    together.pairs, reading, items_W, together.count_I, sums_I, together.room.items_I
+                )
+            else:
+                whole, _ = add_up(together.pairs, reading, items_W, together.count_I, sums_I)
+        for place in range(extras):
+            row = with_extra_I[place]
+            bound_E[place] = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row] + much
 
         found = 0
         # the k-th best score; what the bound of a score, and of one without what co-occurrence adds, may not be below
@@ -438,16 +488,33 @@ def scan(
             floor = bar - (uncertain + rounding * abs(bar))
         while True:
             # gather the next items that may get in: the first block, those with an extra, then block by block
+            if listed > 0 and (block > 0 or all_blocks == 0):
+                extras = list_together(
+                    askers,
+                    user,
+                    whole,
+                    listed,
+                    order,
+                    popularity,
+                    full_reach,
+                    floor,
+                    scratch,
+                    bound_E,
+                    extras,
+                    is_scored,
+                )
+                listed = 0
             waiting = 0
             while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
                 row = with_extra_I[extra]
+                bound = bound_E[extra]
                 extra += 1
-                bound = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row]
                 if not bound + reach * order.norm_I[row] < open_floor:
                     row_N[waiting] = row
                     waiting += 1
                 elif not bound + full_reach * order.norm_I[row] < open_floor:
                     with_extra_I[left_over] = row
+                    bound_E[left_over] = bound
                     left_over += 1
             while waiting < BLOCK // 2 and block < all_blocks:
                 if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < open_floor:
@@ -466,7 +533,7 @@ def scan(
                             mark_I[row] = is_scored
                             row_N[waiting] = row
                             waiting += 1
-            if waiting == 0 and extra < extras:
+            if waiting == 0 and (extra < extras or listed > 0):
                 continue  # all of the first block has an extra, or is seen
             if waiting == 0 and is_first:
                 reach, block, is_first = full_reach, 0, False
@@ -482,7 +549,7 @@ def scan(
                 break
 
             # score them, and keep the best
-            if is_little:
+            if has_together:
                 for place in range(waiting):
                     own_N[place] = sums_I[row_N[place]]
                 features_of(
@@ -490,11 +557,13 @@ def scan(
                 )
             for place in range(waiting):
                 row = row_N[place]
+                if place + AHEAD < waiting:
+                    fetch(vectors_ID, row_N[place + AHEAD])
                 product = np.float32(0.0)
                 for column in range(width):
                     product += user_D[column] * vectors_ID[row, column]
                 own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
-                own += weight * own_N[place] if is_little else np.float32(0.0)
+                own += weight * own_N[place]
                 score_N[place] = product + (order.bias_I[row] + popularity * order.log_count_I[row]) + own
             for place in range(waiting):
                 score = score_N[place]
@@ -519,11 +588,11 @@ def scan(
                 floor = bar - (uncertain + rounding * abs(bar))
                 open_floor = floor - little
 
-        if is_little:
-            clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
         bars_U[user] = bar
         if is_dense:
             lengths_U[user] = DENSE_USER
+            if has_together:
+                clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
             continue
         lengths_U[user] = found
         for rest in range(found - 1, -1, -1):
@@ -534,12 +603,29 @@ def scan(
             if rest > 0:
                 _sink(heap_K, rest, heap_K[rest])
         if needed_UK.shape[0] > 0:
+            if has_together:
+                for place in range(found):
+                    own_N[place] = sums_I[rows_UK[user, place]]
+                features_of(
+                    0,
+                    found,
+                    whole,
+                    together.total,
+                    reading.prior,
+                    together.count_I,
+                    together.room,
+                    rows_UK[user],
+                    own_N,
+                )
             for place in range(found):
                 row = rows_UK[user, place]
                 own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
+                own += weight * own_N[place]
                 missing = bar - (order.bias_I[row] + popularity * order.log_count_I[row] + own)
                 most_product = length * order.norm_I[row]
                 needed_UK[user, place] = missing / most_product if missing > 0 and most_product > 0 else 0.0
+        if has_together:
+            clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
 
 
 @compiled_loosely
