@@ -32,8 +32,6 @@ class ColdIndex:
     _vectors_CD: NDArray[np.floating]
     _cold: int
     """How many may be listed."""
-    _longest: float
-    """At least the length of every vector."""
 
     def __init__(self) -> None:
         self._content: Content | None = None
@@ -51,7 +49,7 @@ class ColdIndex:
         if self._cold == 0 or users * k == 0:
             return None
         parts = askers.users_UD, askers.popularity_U, found.scores_UK, found.lengths_U
-        if not may_enter(*parts, NO_COUNT, self._longest, least_U):
+        if not may_enter(*parts, NO_COUNT, self._index.longest(), least_U):
             return None
         no_extras_U = np.zeros(len(askers.starts_U), dtype=np.int64)
         cold = self._index.best(
@@ -74,10 +72,7 @@ class ColdIndex:
         is_cold = content.is_cold(rows)
         self._cold += int(is_cold.sum()) - int((~self._hidden_C[numbers]).sum())
         self._hidden_C[numbers] = ~is_cold
-        vectors_ND = content.vectors(rows).numpy()
-        self._vectors_CD[numbers] = vectors_ND
-        longest = np.fmax.reduce(np.linalg.norm(vectors_ND.astype(np.float64), axis=1))  # a NaN is no candidate
-        self._longest = max(0.0 if len(numbers) == self._size else self._longest, float(np.nan_to_num(longest)))
+        self._vectors_CD[numbers] = content.vectors(rows).numpy()
         vectors_CD = torch.from_numpy(self._vectors_CD[: self._size])
         zeros_C, hidden_C = np.zeros(self._size, dtype=np.int64), self._hidden_C[: self._size]
         self._index.update(Items(vectors_CD, torch.zeros(self._size), zeros_C, zeros_C == 0, hidden_C), numbers)
@@ -103,6 +98,6 @@ class ColdIndex:
         return numbers[is_numbered]
 
     def _forget(self) -> None:
-        self._index, self._size, self._cold, self._longest = ItemIndex(), 0, 0, 0.0
+        self._index, self._size, self._cold = ItemIndex(), 0, 0
         self._row_C, self._hidden_C = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         self._vectors_CD = np.zeros((0, 0), dtype=np.float32)

@@ -34,7 +34,7 @@ REST_EVENTS = 100_000
 """Events before the row of a removed item without an event is given back: until then late events find that it was
 removed, and lists made before hold its number."""
 
-Row = TypeVar("Row", int, NDArray[np.int64])
+Row = TypeVar("Row", int, NDArray[np.int64], NDArray[np.int32])
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Entries:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The same for many rows, one after the other, also of the same one; where each was written, and its length.
 
-        What was said before stays where `places` had it until `tidy`.
+        What was said before stays where `spans` found it until `tidy`.
         """
         columns, values, shares = self._columns, list[float](), list[float]()
         places: list[int] = []
@@ -172,10 +172,14 @@ class Entries:
 
     def bags(self, rows_N: NDArray[np.int64]) -> Bags:
         """The features of these rows that count, and their weights."""
-        return self.bags_at(self._start_X[rows_N], self._length_X[rows_N])
+        return self.bags_at(*self.spans(rows_N))
+
+    def spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where what is said of these rows begins and how long it is, each of the shape of `rows`; see `bags_at`."""
+        return self._start_X[rows], self._length_X[rows]
 
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where what is said of each row begins and how long it is, of more rows than there are; see `bags_at`."""
+        """The same of every row, and behind them of rows that there are not yet: to be read."""
         return self._start_X, self._length_X
 
     def bags_at(self, start_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> Bags:

@@ -132,6 +132,10 @@ class ItemIndex:
             self._by_products(askers, dense_U, found, bars_U)
         return found
 
+    def longest(self) -> float:
+        """The length of the longest vector of a candidate, as float32 rounds it."""
+        return float(self._groups.norm_Q[: -(-self.size // (BLOCK * GROUP))].max(initial=0.0))
+
     def order(self) -> Rows:
         """The items in their order."""
         return self._order.row_P[: self.size].copy()
@@ -169,7 +173,7 @@ class ItemIndex:
         """The lists of users for whom bounds say little."""
         items = self._items.vectors_ID
         size = max(16, PRODUCTS_AT_ONCE // len(items))
-        largest = float(self._groups.norm_Q[: -(-self.size // (BLOCK * GROUP))].max())
+        largest = self.longest()
         room = len(items) + ENTRIES_AT_ONCE
         first = 0
         while first < len(dense_U):

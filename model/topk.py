@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.cold_index import ColdIndex
-from model.content import NONE, Content, cold_code
+from model.content import Content, cold_code
 from model.grouped import Kernels, best_by_groups, kernels_for
 from model.item_index import Best, ItemIndex, Items, of_users
 from model.kernels.groups import available
-from model.kernels.merge import merge_lists
+from model.kernels.merge import code_rows, merge_lists
 from model.kernels.scan import Askers
 from model.learner import Learner
 from model.ranking import ScoreParts
@@ -148,8 +148,11 @@ class TopK:
         content = learner.ranking.content
         if content is None:
             return Lists(users_U, found.rows_UK, found.lengths_U, found.scores_UK)
+        first = found._replace(rows_UK=_codes(content, found))
         cold = self._cold_index.best(content, askers, found) if self.cold_items else None
-        return _merged(users_U, content, found, cold)
+        if cold is None:
+            return Lists(users_U, first.rows_UK, first.lengths_U, first.scores_UK)
+        return _merged(users_U, first, cold._replace(rows_UK=cold_code(cold.rows_UK)))
 
     def _fast(self, askers: Askers, users_U: Ints) -> Best:
         """Loose bounds for most; exact lists for those that are measured, and for all while recall is low."""
@@ -195,31 +198,23 @@ def _is_measured(users_U: Ints, version: int) -> NDArray[np.bool_]:
 
 def _codes(content: Content, found: Best) -> NDArray[np.int32]:
     """A number for each item that it also had in lists made before its first event; nothing behind a list's end."""
-    listed_UK = np.arange(found.rows_UK.shape[1]) < found.lengths_U[:, None]
-    rows_UK = np.where(listed_UK, found.rows_UK, 0)
-    if not listed_UK.any():
-        return rows_UK
-    catalogue_UK = content.row_I[rows_UK]
-    is_coded_UK = (catalogue_UK != NONE) & content.born_cold_X[catalogue_UK]
-    codes_UK: NDArray[np.int32] = np.where(is_coded_UK, cold_code(catalogue_UK), rows_UK).astype(np.int32)
+    codes_UK = np.empty_like(found.rows_UK)
+    code_rows(found.rows_UK, found.lengths_U, content.row_I, content.born_cold_X, codes_UK)
     return codes_UK
 
 
-def _merged(users_U: Ints, content: Content, found: Best, cold: Best | None) -> Lists:
-    """The best of both, of equal scores those with an event."""
-    cold = cold or Best(found.rows_UK[:, :0], found.scores_UK[:, :0], np.zeros_like(found.lengths_U), found.needed_UK)
+def _merged(users_U: Ints, first: Best, second: Best) -> Lists:
+    """The best of two lists of each user, of equal scores those of the first."""
     merged = Lists(
-        users_U, np.empty_like(found.rows_UK), np.empty_like(found.lengths_U), np.empty_like(found.scores_UK)
+        users_U, np.empty_like(first.rows_UK), np.empty_like(first.lengths_U), np.empty_like(first.scores_UK)
     )
     merge_lists(
-        found.rows_UK,
-        found.scores_UK,
-        found.lengths_U,
-        content.row_I,
-        content.born_cold_X,
-        cold.rows_UK,
-        cold.scores_UK,
-        cold.lengths_U,
+        first.rows_UK,
+        first.scores_UK,
+        first.lengths_U,
+        second.rows_UK,
+        second.scores_UK,
+        second.lengths_U,
         merged.codes_UK,
         merged.scores_UK,
         merged.lengths_U,

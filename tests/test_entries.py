@@ -138,7 +138,7 @@ def test_the_features_of_an_item_never_share_a_place():
 
 def test_what_was_said_before_can_be_read_where_it_stood_until_holes_are_closed():
     made = entries_of(ItemContent(categories=["a"]), ItemContent(categories=["a", "b"]), ItemContent(categories=["b"]))
-    before = tuple(places[[0]] for places in made.places())
+    before = made.spans(np.array([0]))
 
     made.write(np.array([0]), [features_of(ItemContent(categories=["b", "a"]))])
 

@@ -176,6 +176,19 @@ def test_bounds_are_never_below_what_they_bound_and_need_no_rest():
     assert fresh.size == index.size
 
 
+def test_the_longest_vector_is_that_of_a_candidate():
+    made, _ = world(9, items=3000)
+    made.vectors_ID[17] = torch.nan
+    made.vectors_ID[np.flatnonzero(made.hidden_I)[0]] *= 1000
+    candidates = made.known_I & ~made.hidden_I
+    candidates[17] = False
+
+    longest = index_of(made).longest()
+
+    assert longest == pytest.approx(float(made.vectors_ID[torch.from_numpy(candidates)].norm(dim=1).max()))
+    assert ItemIndex().longest() == 0
+
+
 def test_a_catalogue_that_grows_is_met_as_it_grows():
     made, askers = world(10, items=900, extras=0, seen=0)
     index = ItemIndex()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.kernels.compiled import interpreted
-from model.kernels.merge import may_enter, merge_lists
+from model.kernels.merge import code_rows, may_enter, merge_lists
 
 ITEMS, CATALOGUE = 40, 60
 
@@ -24,51 +24,51 @@ def lists(draw, users, k, rows):
     return rows_UK, scores_UK, lengths_U
 
 
-def merged(kernel, found, cold, row_I, born_cold_X, k):
-    users = len(found[2])
+def merged(kernel, first, second, k):
+    users = len(first[2])
     codes_UK, scores_UK = np.full((users, k), 99, np.int32), np.full((users, k), np.nan, np.float32)
     lengths_U = np.full(users, 99, np.int32)
-    kernel(*found, row_I, born_cold_X, *cold, codes_UK, scores_UK, lengths_U)
+    kernel(*first, *second, codes_UK, scores_UK, lengths_U)
     return codes_UK, scores_UK, lengths_U
+
+
+@both(code_rows)
+def test_an_item_that_was_cold_has_the_number_of_its_catalogue_row_and_others_have_their_own(kernel):
+    draw = np.random.default_rng(4)
+    row_I, born_cold_X = draw.permutation(CATALOGUE)[:ITEMS], draw.random(CATALOGUE) < 0.5
+    row_I[::3] = -1
+    rows_UK, _, lengths_U = lists(draw, 30, 6, ITEMS)
+    codes_UK = np.full((30, 6), 99, np.int32)
+
+    kernel(rows_UK, lengths_U, row_I, born_cold_X, codes_UK)
+
+    for rows, codes, length in zip(rows_UK, codes_UK, lengths_U, strict=True):
+        right = [-1 - row_I[row] if row_I[row] >= 0 and born_cold_X[row_I[row]] else row for row in rows[:length]]
+        assert codes[:length].tolist() == right
+        assert not codes[length:].any()
+    assert (codes_UK < 0).any()
 
 
 @both(merge_lists)
 @pytest.mark.parametrize("k", [1, 6])
 def test_the_best_of_both_come_by_score_and_of_equal_ones_those_of_the_first_list(kernel, k):
     draw = np.random.default_rng(k)
-    row_I, born_cold_X = draw.permutation(CATALOGUE)[:ITEMS], draw.random(CATALOGUE) < 0.5
-    row_I[::3] = -1
-    found, cold = lists(draw, 50, k, ITEMS), lists(draw, 50, k, CATALOGUE)
+    first, second = lists(draw, 50, k, ITEMS), lists(draw, 50, k, CATALOGUE)
 
-    codes_UK, scores_UK, lengths_U = merged(kernel, found, cold, row_I, born_cold_X, k)
+    codes_UK, scores_UK, lengths_U = merged(kernel, first, second, k)
 
     for user in range(50):
-        of_items = [
-            (score, -1 - row_I[row] if row_I[row] >= 0 and born_cold_X[row_I[row]] else row)
-            for row, score in zip(*(part[user, : found[2][user]] for part in found[:2]), strict=True)
+        both_lists = [
+            pair
+            for codes, scores, lengths in (first, second)
+            for pair in zip(scores[user, : lengths[user]], codes[user, : lengths[user]], strict=True)
         ]
-        of_cold = [
-            (score, -1 - row) for row, score in zip(*(part[user, : cold[2][user]] for part in cold[:2]), strict=True)
-        ]
-        right = sorted(of_items + of_cold, key=lambda pair: -pair[0])[:k]  # stable: the first list's come first
+        right = sorted(both_lists, key=lambda pair: -pair[0])[:k]  # stable: the first list's come first
         assert lengths_U[user] == len(right)
         assert scores_UK[user, : len(right)].tolist() == [score for score, _ in right]
         assert codes_UK[user, : len(right)].tolist() == [code for _, code in right]
         assert not codes_UK[user, len(right) :].any()
         assert not scores_UK[user, len(right) :].any()
-
-
-@both(merge_lists)
-def test_without_a_second_list_the_first_one_stays(kernel):
-    draw = np.random.default_rng(9)
-    found = lists(draw, 10, 4, ITEMS)
-    nothing = np.zeros((10, 0), np.int32), np.zeros((10, 0), np.float32), np.zeros(10, np.int32)
-
-    codes_UK, _, lengths_U = merged(kernel, found, nothing, np.full(ITEMS, -1), np.zeros(0, dtype=np.bool_), 4)
-
-    assert lengths_U.tolist() == found[2].tolist()
-    for ours, theirs, length in zip(codes_UK, found[0], lengths_U, strict=True):
-        assert ours[:length].tolist() == theirs[:length].tolist()
 
 
 @both(may_enter)

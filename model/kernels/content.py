@@ -141,12 +141,14 @@ def pull_bags_back(
 
     `number_F` is -1 everywhere at the end.
     """
-    width = by_BD.shape[1]
+    width, entries = by_BD.shape[1], features_E.shape[0]
     for bag in range(places_N.shape[0]):
         place = places_N[bag]
-        past = starts_N[bag + 1] if bag + 1 < starts_N.shape[0] else features_E.shape[0]
+        past = starts_N[bag + 1] if bag + 1 < starts_N.shape[0] else entries
         for entry in range(starts_N[bag], past if place >= 0 else starts_N[bag]):
             to, weight, column = number_F[features_E[entry]], weights_E[entry], 0
+            if entry + AHEAD < entries and number_F[features_E[entry + AHEAD]] >= 0:
+                fetch(by_MD, number_F[features_E[entry + AHEAD]])
             while column + EIGHT <= width:
                 store(by_MD, to, column, plus_scaled(load(by_MD, to, column), load(by_BD, place, column), weight))
                 column += EIGHT

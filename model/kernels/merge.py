@@ -1,4 +1,4 @@
-"""Lists of items with an event and of items without one become one list for each user, in the numbers of lists."""
+"""Lists of items with an event and of items without one: their numbers, and how two become one for each user."""
 
 import math
 
@@ -39,43 +39,52 @@ def may_enter(
 
 
 @compiled
-def merge_lists(
-    rows_UK: Rows,
-    scores_UK: Floats,
-    lengths_U: Rows,
-    row_I: NDArray[np.int64],
-    born_cold_X: NDArray[np.bool_],
-    cold_UK: Rows,
-    cold_scores_UK: Floats,
-    cold_lengths_U: Rows,
-    codes_UK: Rows,
-    merged_UK: Floats,
-    merged_U: Rows,
+def code_rows(
+    rows_UK: Rows, lengths_U: Rows, row_I: NDArray[np.int64], born_cold_X: NDArray[np.bool_], codes_UK: Rows
 ) -> None:
-    """The best of two lists of each user, by score, of equal scores those of the first: codes, scores, lengths.
+    """The numbers of listed items: -1 - x where catalogue row x (`row_I`, below 0: none) is in `born_cold_X`.
 
-    The first has rows of items, `cold_UK` rows of the catalogue, x, whose code is -1 - x; an item has the code of its
-    catalogue row (`row_I`, below 0: none) where that is in `born_cold_X`, and otherwise its row. 0 behind a list's end.
+    Otherwise an item's row; 0 behind a list's end.
     """
-    k = codes_UK.shape[1]
-    for user in range(codes_UK.shape[0]):
-        place, cold, found = 0, 0, 0
-        while found < k and (place < lengths_U[user] or cold < cold_lengths_U[user]):
-            is_first = place < lengths_U[user] and (
-                cold >= cold_lengths_U[user] or scores_UK[user, place] >= cold_scores_UK[user, cold]
-            )
-            if is_first:
+    for user in range(rows_UK.shape[0]):
+        for place in range(rows_UK.shape[1]):
+            codes_UK[user, place] = 0
+            if place < lengths_U[user]:
                 row = rows_UK[user, place]
                 catalogue_row = row_I[row]
                 is_coded = catalogue_row >= 0 and born_cold_X[catalogue_row]
-                codes_UK[user, found] = -1 - catalogue_row if is_coded else row
-                merged_UK[user, found] = scores_UK[user, place]
+                codes_UK[user, place] = -1 - catalogue_row if is_coded else row
+
+
+@compiled
+def merge_lists(
+    codes_UK: Rows,
+    scores_UK: Floats,
+    lengths_U: Rows,
+    other_UK: Rows,
+    other_scores_UK: Floats,
+    other_lengths_U: Rows,
+    merged_UK: Rows,
+    merged_scores_UK: Floats,
+    merged_lengths_U: Rows,
+) -> None:
+    """The best of two lists of each user, by score, of equal scores those of the first; 0 behind a list's end."""
+    k = merged_UK.shape[1]
+    for user in range(merged_UK.shape[0]):
+        place, other, found = 0, 0, 0
+        while found < k and (place < lengths_U[user] or other < other_lengths_U[user]):
+            is_first = place < lengths_U[user] and (
+                other >= other_lengths_U[user] or scores_UK[user, place] >= other_scores_UK[user, other]
+            )
+            if is_first:
+                merged_UK[user, found] = codes_UK[user, place]
+                merged_scores_UK[user, found] = scores_UK[user, place]
                 place += 1
             else:
-                codes_UK[user, found] = -1 - cold_UK[user, cold]
-                merged_UK[user, found] = cold_scores_UK[user, cold]
-                cold += 1
+                merged_UK[user, found] = other_UK[user, other]
+                merged_scores_UK[user, found] = other_scores_UK[user, other]
+                other += 1
             found += 1
-        merged_U[user] = found
-        codes_UK[user, found:] = 0
+        merged_lengths_U[user] = found
         merged_UK[user, found:] = 0
+        merged_scores_UK[user, found:] = 0
