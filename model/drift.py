@@ -63,7 +63,8 @@ class Watch:
         means_N, rises_N = errors[: blocks * BLOCK].reshape(blocks, BLOCK).mean(1), np.empty(blocks)
         alarms = watch_blocks(means_N, self._numbers, rises_N)
         self._numbers[6] = len(rest)
-        return rises_N[:alarms].tolist()
+        rises: list[float] = rises_N[:alarms].tolist()
+        return rises
 
     def state(self) -> dict[str, Doubles]:
         return {"numbers": self._numbers, "waiting": self._waiting}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ranked_batches import ITEMS, SAMPLED_RATES, make_batch
 
+from model.negatives import Negatives
 from model.sampled import SampledSoftmax
 
 
@@ -72,6 +73,17 @@ def test_a_small_part_of_what_is_drawn_weighs_as_much_more():
     drawn = len(both[1])
     for item, log_share in both[0].items():
         assert log_share == pytest.approx(both[1][item] + np.log(2 / drawn))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_where_nothing_can_be_drawn_an_item_is_certain(monkeypatch, dtype):
+    given = make_batch(3, rates=SAMPLED_RATES, dtype=dtype, only_known=True)
+    monkeypatch.setattr(Negatives, "draw", lambda *_: (np.zeros(0, dtype=np.int64), np.zeros(0)))
+
+    found = gradients(given)
+
+    assert (found["losses"][given.weights >= 0] == 0).all()
+    assert found["items"].isfinite().all()
 
 
 def test_samples_are_a_function_of_seed_and_step():

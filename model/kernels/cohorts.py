@@ -4,9 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+
+AHEAD = 8
+"""Users whose numbers are on their way while those of one are read."""
 
 
 @compiled
@@ -24,7 +28,13 @@ def find_then_count(
 
     `events_U` is what it was when this returns: somebody else counts the events.
     """
+    events_U1, sums_U1, counts_U1 = events_U.reshape(-1, 1), sum_U.reshape(-1, 1), count_U.reshape(-1, 1)
     for event in range(users_B.shape[0]):
+        if event + AHEAD < users_B.shape[0]:
+            coming = users_B[event + AHEAD]
+            fetch(events_U1, coming)
+            fetch(sums_U1, coming)
+            fetch(counts_U1, coming)
         user = users_B[event]
         earlier_events_B[event] = events_U[user]
         events_U[user] += enters_B[event]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -15,6 +16,8 @@ START_COUNT = 2.0
 START_WIDTH = 0.9
 """Before anything is counted, a rating is taken to lie around its prediction, this many levels to each side."""
 LEAST_START = 0.001
+AHEAD = 6
+"""Users whose rows are on their way while one is read."""
 TILT_PRIOR = 20.0
 """Ratings' worth of doubt that a user's habit differs from everybody's."""
 
@@ -46,6 +49,9 @@ def read_at_median(
     nodes = counts_NL.shape[0]
     usual_L, tilted_L = np.zeros(levels_L.shape[0]), np.zeros(levels_L.shape[0])
     for event in range(users_B.shape[0]):
+        if event + AHEAD < users_B.shape[0]:
+            fetch(seen_UL, users_B[event + AHEAD])
+            fetch(expected_UL, users_B[event + AHEAD])
         user, rating = users_B[event], ratings_B[event]
         prediction = min(max(predictions_B[event], lowest), highest)
         place = (prediction - lowest) / (highest - lowest) * (nodes - 1)

@@ -68,13 +68,14 @@ def rank_few(
             known_I,
             count_I,
             log_count_C,
-            popularity_L[lengths_B[first]],
+            popularity_L,
+            int(lengths_B[first]),
             row_I,
         )
         weight = feature_weight_L[lengths_B[first]]
         for entry in range(feature_starts_B[first], feature_starts_B[first + 1]):
             row_I[feature_items_E[entry]] += weight * feature_values_E[entry]
-        target = items_B[first]
+        target = int(items_B[first])
         if hides_seen:
             own = row_I[target]
             for place in range(seen_start_B[first], seen_start_B[first] + seen_length_B[first]):
@@ -101,11 +102,12 @@ def _score_all(
     known_I: Flags,
     count_I: Ints,
     log_count_C: Floats,
-    popularity: float,
+    popularity_L: Floats,
+    length: int,
     scores_I: Floats,
 ) -> None:
     """user . item + bias + popularity * log count of the known items, NO_CANDIDATE for others."""
-    width = values_ID.shape[1]
+    width, popularity = values_ID.shape[1], popularity_L[length]
     for item in range(count_I.shape[0]):
         if not known_I[item]:
             scores_I[item] = NO_CANDIDATE

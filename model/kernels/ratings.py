@@ -101,7 +101,15 @@ def predict_then_learn(
     slots_R = np.zeros(remembered, dtype=np.int64)
     keep_D[SLOPE:] = math.sqrt(1.0 - taste_drift)
     changes = 0
+    rings_items, rings_residuals = user_items_UR.reshape(-1, 1), user_residuals_UR.reshape(-1, 1)
     for event in range(users_B.shape[0]):
+        if event + AHEAD < users_B.shape[0]:
+            coming = users_B[event + AHEAD]
+            fetch(user_mean_UD, coming)
+            fetch(user_covariance_UT, coming)
+            if remembered > 0:
+                fetch(rings_items, coming * remembered)
+                fetch(rings_residuals, coming * remembered)
         user, item, here = users_B[event], int(items_B[event]), items_here_B[event]
         rating = ratings_B[event]
         earlier = overall[COUNT]
@@ -378,7 +386,7 @@ def _learn_stack(
         share = gain_S[row] / spread
         weights_S[row] += share * error
         for column in range(weights_S.shape[0]):
-            covariance_SS[row, column] -= gain_S[row] * gain_S[column] / spread
+            covariance_SS[row, column] -= share * gain_S[column]
     for row in range(weights_S.shape[0]):
         covariance_SS[row, row] = min(prior_S[row], covariance_SS[row, row] + STACK_DRIFT * prior_S[row])
 

@@ -131,7 +131,7 @@ def soften_samples(
     A sample is gone through with all of its events, so that what it needs stays in the machine's nearest cache.
     """
     events, size = items_B.shape[0], drawn_N.shape[0] // samples
-    whole = -(-size // EIGHT) * EIGHT
+    whole = max(-(-size // EIGHT), 1) * EIGHT  # of whole vectors, also where nothing was drawn
     events_each = -(-events // samples)
     items_DC = np.zeros((users_BD.shape[1], whole), users_BD.dtype)
     base_1C, log_count_1C = np.empty((1, whole), users_BD.dtype), np.zeros((1, whole), users_BD.dtype)

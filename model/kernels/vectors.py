@@ -53,7 +53,7 @@ def larger(left: Eight, right: Eight) -> Eight:
     return np.where(left > right, left, right)
 
 
-def fetch(array_ND: NDArray[np.floating] | NDArray[np.integer], row: int) -> None:
+def fetch(array_ND: NDArray[np.generic], row: int) -> None:
     """Tell the machine that a row will be read soon: rows come in no order, and waiting for them costs most."""
 
 
