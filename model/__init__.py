@@ -4,8 +4,8 @@ Reading order: interactions (what comes in) · ids and vocabulary (ids become ro
 whole step) · live (what moves event by event inside a batch: history, seen, counts) · encoders (history -> user
 vector) · ranking (the score, and its step; sampled for large catalogues) · losses and negatives · ratings (the other
 head) · content and user_content (what is said of items, and of users) · tables and optimizers (rows that grow, and how
-they move) · topk (the lists; item_index and kernels/scan find them, recall measures the loose ones; on a GPU grouped) ·
-evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
+they move) · topk (the lists; item_index and kernels/scan find them, recall measures the loose ones) · evaluation
+(rank -> HR, NDCG, MRR) · state (digest, save and load).
 
 Shapes are in the names of arrays:
 
