@@ -6,9 +6,10 @@ process of its own (encoder `recency` at width 64, all else by default) on a top
 lists. Each is read several times by turns and the best reading counts, as other work on the machine only slows down.
 
 Machines differ: what counts is `of_first`, the rate over that of the curve's first point, and `of_bare`, over the bare
-client's in the same run. One JSON object a point, with its full settings; the last line sums up. The picture,
-`growth.png`, needs matplotlib; without it there are the lines alone. A whole run takes some three minutes, `--quick`
-one.
+client's in the same run. Where much else runs, `--clock cpu` draws events by seconds of the worker's CPU time (all its
+threads) instead; the lines have both. One JSON object a point, with its full settings; the last line sums up. The
+picture, `growth.png`, needs matplotlib; without it there are the lines alone. A whole run takes some three minutes,
+`--quick` one.
 """
 
 import argparse
@@ -34,6 +35,7 @@ WORKER: Final[dict[str, object]] = {"encoder": "recency", "embedding_dim": 64}
 OUTPUTS: Final = {"recs.recommendations.v1": 8, "dlq.recs.events.v1": 1}
 BARE: Final = Stream(events=300_000)
 KINDS: Final = ("service", "learn")
+RATES: Final = {"wall": "events_per_second", "cpu": "events_per_cpu_second"}
 OUT: Final = Path("docs/figures")
 PICTURE: Final = "growth.png"
 LONGEST_SECONDS: Final = 10.0
@@ -52,6 +54,8 @@ class Plan:
     bare: Stream = BARE
     bare_readings: int = 3
     """At the beginning and again at the end."""
+    clock: str = "wall"
+    """What readings are compared and curves are drawn by, of `RATES`."""
 
 
 FULL: Final = Plan(
@@ -85,7 +89,7 @@ def measure(plan: Plan, tell: Callable[[Result], None]) -> Result:
         lines = curves[name] = {kind: [] for kind in KINDS}
         for value, line in _points(plan, name, values):
             for kind in KINDS:
-                lines[kind].append((value, line[kind]["events_per_second"]))
+                lines[kind].append((value, _rate(line[kind], plan)))
                 line[kind]["of_first"] = round(lines[kind][-1][1] / lines[kind][0][1], 4)
             tell({"benchmark": f"growth, {name} {report.short(value)}", "curve": name, "value": value, **line})
     rate = report.median_rate([*bare, *_bare(plan)])
@@ -97,7 +101,7 @@ def measure(plan: Plan, tell: Callable[[Result], None]) -> Result:
                 kind: [
                     {
                         name: value,
-                        "events_per_second": found,
+                        RATES[plan.clock]: found,
                         "of_first": round(found / lines[0][1], 4),
                         "of_bare": round(found / rate, 5),
                     }
@@ -136,8 +140,8 @@ def _measured(point: Point, plan: Plan) -> dict[int, Result]:
             read = [
                 {kind: process.run(run_phase, phase) for kind, phase in phases.items()} for _ in range(plan.readings)
             ]
-            best = {kind: max((one[kind] for one in read), key=_rate) for kind in KINDS}
-            every = {kind: [_rate(one[kind]) for one in read] for kind in KINDS}
+            best = {kind: max((one[kind] for one in read), key=lambda one: _rate(one, plan)) for kind in KINDS}
+            every = {kind: [_rate(one[kind], plan) for one in read] for kind in KINDS}
             found[size] = {
                 **{kind: {**best[kind], "readings": every[kind]} for kind in KINDS},
                 "settings": {"batch_size": size, "stream": asdict(stream), "worker": settings},
@@ -157,8 +161,8 @@ def _phase(kind: str, events: int, batch_size: int) -> Phase:
     return Phase(kind, LONGEST_SECONDS, events, lists=kind == "service", batch_size=batch_size)
 
 
-def _rate(reading: Result) -> float:
-    return float(reading["events_per_second"])
+def _rate(reading: Result, plan: Plan) -> float:
+    return float(reading[RATES[plan.clock]])
 
 
 def _bare(plan: Plan) -> list[Result]:
@@ -171,22 +175,24 @@ def draw(summed: Result, path: Path) -> None:
     """The picture of what `measure` gave, as PNG at `path`; ImportError without matplotlib."""
     from benchmarks.plots import Panel, plot_panels  # matplotlib comes with an extra, and only pictures need it
 
+    plan = summed["settings"]["plan"]
+    rate = RATES[plan["clock"]]
     labels = {"service": "take to publish, lists for all", "learn": "take to learn, no lists"}
     panels = [
         Panel(
             name.replace("_", " "),
             {
-                labels[kind]: [(point[name], point["of_first"], _noted(point["events_per_second"])) for point in line]
+                labels[kind]: [(point[name], point["of_first"], _noted(point[rate])) for point in line]
                 for kind, line in kinds.items()
             },
         )
         for name, kinds in summed["curves"].items()
     ]
-    base = summed["settings"]["plan"]["base"]
-    fixed = ", ".join(f"{base[name]:,} {name}" for name in ("users", "items", "partitions"))
+    fixed = ", ".join(f"{plan['base'][name]:,} {name}" for name in ("users", "items", "partitions"))
+    unit = "events/s" if plan["clock"] == "wall" else "events/CPU second"
     plot_panels(
         path,
-        f"events/s of the worker, first point = 1 (otherwise {fixed}, batch {summed['settings']['batch_size']})",
+        f"{unit} of the worker, first point = 1 (otherwise {fixed}, batch {summed['settings']['batch_size']})",
         panels,
     )
 
@@ -200,11 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder of {PICTURE} ({OUT})")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter points, about a minute")
+    parser.add_argument("--clock", choices=tuple(RATES), default="wall", help="what rates are by (wall)")
     given = parser.parse_args(arguments)
     can_draw = importlib.util.find_spec("matplotlib") is not None
     if not can_draw:
         print(f"matplotlib is missing, so there will be no {PICTURE}: pip install 'headrace[peers]'", file=sys.stderr)
-    summed = measure(QUICK if given.quick else FULL, lambda line: report.emit(line, as_json=True))
+    plan = replace(QUICK if given.quick else FULL, clock=given.clock)
+    summed = measure(plan, lambda line: report.emit(line, as_json=True))
     if can_draw:
         draw(summed, given.out / PICTURE)
     report.emit({**summed, "picture": str(given.out / PICTURE) if can_draw else None}, as_json=True)

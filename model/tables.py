@@ -97,4 +97,4 @@ class Table:
 
     def _first_values(self, first: int, past: int) -> Tensor:
         values = normal_rows(self.name, self._seed, first, past, self.width, self.spread)
-        return torch.from_numpy(values).to(self._rows.first(0), non_blocking=True)
+        return torch.from_numpy(values).to(self._rows.first(0))

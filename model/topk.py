@@ -235,28 +235,43 @@ def on_device(
 ) -> Lists:
     """The lists by bounds on groups of items (`model.grouped`), where `kernels` are given or the device has some.
 
-    By all scores: users of whom a list was not proven to be whole; everybody where items without an event are
-    candidates too, or parameters are not float32, or wider than the kernels take.
+    By all scores: users of whom a list was not proven to be whole; items without an event; everybody where parameters
+    are not float32, or wider than the kernels take.
     """
     content, width = learner.ranking.content, learner.settings.width
     if kernels is None and available(learner.device, width) and learner.ranking.items.values.dtype == torch.float32:
         kernels = kernels_for(learner.device, width)
-    if kernels is None or k == 0 or (cold_items and content is not None and len(content.cold_rows())):
+    if kernels is None or k == 0:
         return by_torch(learner, users_U, k, cold_items=cold_items)
+    cold_X = content.cold_rows() if content is not None and cold_items else np.zeros(0, dtype=np.int64)
+    size = min(BITS_AT_ONCE // max(len(learner.items), 1), SCORES_AT_ONCE // max(len(cold_X), 1), USERS_AT_ONCE)
+    size = max(size, 1)
     parts = []
-    size = max(1, min(USERS_AT_ONCE, BITS_AT_ONCE // max(len(learner.items), 1)))
     for start in range(0, max(len(users_U), 1), size):
-        rows_U = users_U[start : start + size]
-        found = best_by_groups(learner.parts_on_device(rows_U), k, kernels)
-        no_colds = np.zeros(0, dtype=np.int64)
-        lists = _padded(rows_U, found.scores_UK, found.rows_UK, k, content, no_colds, len(learner.items))
-        rest = np.flatnonzero(~found.is_proven_U)
-        if len(rest):
-            whole = by_torch(learner, rows_U[rest], k)
-            lists.codes_UK[rest], lists.lengths_U[rest] = whole.codes_UK, whole.lengths_U
-            lists.scores_UK[rest] = whole.scores_UK
-        parts.append(lists)
+        lists = _by_groups(learner, users_U[start : start + size], k, content, kernels)
+        parts.append(lists if content is None or not len(cold_X) else _with_colds(learner, lists, content, cold_X))
     return Lists(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _by_groups(learner: Learner, rows_U: Ints, k: int, content: Content | None, kernels: Kernels) -> Lists:
+    found = best_by_groups(learner.parts_on_device(rows_U), k, kernels)
+    no_colds = np.zeros(0, dtype=np.int64)
+    lists = _padded(rows_U, found.scores_UK, found.rows_UK, k, content, no_colds, len(learner.items))
+    rest = np.flatnonzero(~found.is_proven_U)
+    if len(rest):
+        whole = by_torch(learner, rows_U[rest], k)
+        lists.codes_UK[rest], lists.lengths_U[rest] = whole.codes_UK, whole.lengths_U
+        lists.scores_UK[rest] = whole.scores_UK
+    return lists
+
+
+def _with_colds(learner: Learner, lists: Lists, content: Content, cold_X: Ints) -> Lists:
+    """The lists with items without an event among them, where these are better."""
+    k = lists.codes_UK.shape[1]
+    values_UK, columns_UK = (part_UK.numpy() for part_UK in best(learner.cold_scores(lists.users_U, cold_X), k))
+    cold = _padded(lists.users_U, values_UK, columns_UK, k, content, cold_X, 0)
+    first, second = (Best(one.codes_UK, one.scores_UK, one.lengths_U, one.scores_UK) for one in (lists, cold))
+    return _merged(lists.users_U, first, second)
 
 
 def by_torch(learner: Learner, users_U: Ints, k: int, *, cold_items: bool = False) -> Lists:

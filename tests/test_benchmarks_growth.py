@@ -66,20 +66,31 @@ def test_the_fewest_partitions_hold_all_that_is_read_at_a_point() -> None:
     assert sent["events"] == stream.events
 
 
-def test_the_picture_has_a_panel_a_curve(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clock", growth.RATES)
+def test_the_picture_has_a_panel_a_curve(clock: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the picture needs the extra `peers`")
     line = [
-        {"users": users, "events_per_second": 3e4, "of_first": of_first, "of_bare": 0.03}
+        {"users": users, growth.RATES[clock]: 3e4, "of_first": of_first, "of_bare": 0.03}
         for users, of_first in ((1000, 1.0), (100_000, 0.8))
     ]
     summed = {
         "curves": {"users": dict.fromkeys(growth.KINDS, line)},
-        "settings": {"plan": {"base": vars(growth.BASE)}, "batch_size": 512},
+        "settings": {"plan": {"base": vars(growth.BASE), "clock": clock}, "batch_size": 512},
     }
 
     growth.draw(summed, tmp_path / "made" / growth.PICTURE)
 
     assert (tmp_path / "made" / growth.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_by_the_cpus_clock_the_best_reading_is_the_one_that_took_least_of_it() -> None:
+    told: list[Result] = []
+
+    summed = growth.measure(replace(SMALL, curves={"items": (40,)}, clock="cpu"), told.append)
+
+    (line,), (point,) = told, summed["curves"]["items"]["service"]
+    assert line["service"]["events_per_cpu_second"] == max(line["service"]["readings"])
+    assert point["events_per_cpu_second"] == line["service"]["events_per_cpu_second"]
 
 
 def test_without_matplotlib_there_are_lines_and_no_picture(

@@ -229,19 +229,26 @@ def test_lists_that_are_not_proven_are_made_from_all_scores():
     assert lists.lengths_U.tolist() == right.lengths_U.tolist()
 
 
+@pytest.mark.parametrize("k", [40, 400])
 @pytest.mark.parametrize("cold_items", [False, True])
-def test_the_catalogue_hides_items_and_adds_cold_ones_as_for_plain_torch(cold_items):
+def test_the_catalogue_hides_items_and_adds_cold_ones_as_for_plain_torch(cold_items, k):
     learner = learner_of("blend", items=300)
     names = [learner.items.name(row) for row in range(len(learner.items))]
     contents = {item: ItemContent(text=f"word{n % 5}", available=n % 4 != 0) for n, item in enumerate(names)}
-    learner.describe({**contents, "cold": ItemContent(text="word1")})
+    colds = {f"cold{n}": ItemContent(text=f"word{n % 5}", available=n != 7) for n in range(30)}
+    learner.describe({**contents, **colds})
+    run(learner, random_stream(12, 600, users=20, items=300), 64)  # what words say is learned
+    for part in ("popularity", "together"):
+        learner.ranking.mix.values[part].zero_()  # or no item without an event is among the best
+    learner.ranking.biases.values.zero_()
 
-    lists = on_device(learner, rows_of(learner), 400, cold_items=cold_items, kernels=TORCH)
+    lists = on_device(learner, rows_of(learner), k, cold_items=cold_items, kernels=TORCH)
 
-    assert_same_lists(lists, by_torch(learner, rows_of(learner), 400, cold_items=cold_items))
+    assert_same_lists(lists, by_torch(learner, rows_of(learner), k, cold_items=cold_items))
     listed = {code for codes, n in zip(lists.codes_UK, lists.lengths_U, strict=True) for code in codes[:n].tolist()}
     assert not listed & {learner.items.row(item) for item in names[::4]}
     assert any(code < 0 for code in listed) == cold_items
+    assert any(code >= 0 for code in listed)
 
 
 def test_a_device_without_kernels_takes_plain_torch():
