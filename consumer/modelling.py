@@ -1,11 +1,15 @@
 """From the settings to a learner: the one place that knows both."""
 
+from dataclasses import replace
+
 import torch
 
 from consumer.config import Settings
 from consumer.environment import SettingsError
+from model.content import ContentSettings
 from model.drift import DriftSettings
 from model.encoders.choice import ENCODERS
+from model.entries import ItemContent
 from model.factors import FactorRates
 from model.interactions import Interaction
 from model.item_index import warm_up_products
@@ -32,12 +36,24 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
 def warm_up(settings: Settings) -> None:
     """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait."""
     low, high = settings.rating_min, settings.rating_max
+    said = ItemContent(title="a title", text="a text", categories=["a category"], features={"a number": 1.0})
     for full_softmax_items in (settings.full_softmax_items, 0):  # a large catalogue is learned by kernels of its own
-        learner = make_learner(settings.model_copy(update={"full_softmax_items": full_softmax_items}))
-        learner.test_then_learn(
-            [Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, low + (high - low) * n / 31) for n in range(32)]
-        )
-    TopK(learner, settings.k).lists_of(["user 1"])
+        for_all = settings.model_copy(update={"full_softmax_items": full_softmax_items})
+        # The table of contents moves with each step, for once.
+        learner_of_all = replace(learner_settings(for_all), content=ContentSettings(every_events=1))
+        learner = Learner(learner_of_all, device=choose_device(settings.device))
+        for past in (16, 32):
+            learner.test_then_learn(
+                [
+                    Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, low + (high - low) * n / 31, "a text")
+                    for n in range(past - 16, past)
+                ]
+            )
+            TopK(learner, settings.k, cold_items=True).lists_of(["user 1"])
+            learner.describe({"item 1": said, "item 2": said, "new item": said})
+            learner.describe_users(
+                {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
+            )
     if learner.device.type == "cpu":
         warm_up_products(learner.ranking.items.values)
 

@@ -486,6 +486,7 @@ def scan(
         if bars_U[user] > -np.inf:
             bar = bars_U[user]
             floor = bar - (uncertain + rounding * abs(bar))
+            open_floor = floor - little
         while True:
             # gather the next items that may get in: the first block, those with an extra, then block by block
             if listed > 0 and (block > 0 or all_blocks == 0):
