@@ -314,6 +314,7 @@ def test_a_quick_run_on_a_tiny_stream_ends_with_the_keys_and_the_settings() -> N
         "freshness_p99_of_two_hops_60",
         "freshness_p99_ms_at_80_percent",
         "learn_of_river",
+        "neighbours_learn_of_river",
         "service_of_river",
     }
     assert all(math.isfinite(value) and value > 0 for value in ratios.values())
