@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from consumer.config import Settings
 from consumer.environment import SettingsError
 from model.content import ContentSettings
-from model.drift import DriftSettings
+from model.drift import BLOCK, DriftSettings, Watch
 from model.encoders.choice import ENCODERS
 from model.entries import ItemContent
 from model.factors import FactorRates
@@ -54,6 +55,7 @@ def warm_up(settings: Settings) -> None:
             learner.describe_users(
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
             )
+    Watch().update(np.zeros(BLOCK))  # so many events that the watch over drift has something to look at
     if learner.device.type == "cpu":
         warm_up_products(learner.ranking.items.values)
 
