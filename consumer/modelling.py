@@ -25,8 +25,6 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
 
     SettingsError where the device is not here, or for an encoder that there is none of.
     """
-    if settings.encoder not in ENCODERS:
-        raise SettingsError(f"HEADRACE_ENCODER: expected one of {', '.join(ENCODERS)}, got {settings.encoder!r}")
     torch.set_num_threads(1)  # two threads beside a busy core run many times slower than one
     return Learner(
         learner_settings(settings, allow_repeats=allow_repeats, strictly_before=strictly_before),
@@ -63,7 +61,9 @@ def warm_up(settings: Settings) -> None:
 def learner_settings(
     settings: Settings, *, allow_repeats: bool = False, strictly_before: bool = False
 ) -> LearnerSettings:
-    """What of the settings makes the model."""
+    """What of the settings makes the model; SettingsError for an encoder that there is none of."""
+    if settings.encoder not in ENCODERS:
+        raise SettingsError(f"HEADRACE_ENCODER: expected one of {', '.join(ENCODERS)}, got {settings.encoder!r}")
     return LearnerSettings(
         encoder=settings.encoder,
         width=settings.embedding_dim,

@@ -81,11 +81,11 @@ def test_users_for_whom_bounds_say_little_get_the_same_lists_by_products(monkeyp
     # a score is the same by whatever way its item was met
     size = made.vectors_ID.shape[0]
     whole = index.best(askers, size)
-    for ours, scores, all_rows, all_of_user in zip(
-        best.rows_UK, best.scores_UK, whole.rows_UK, whole.scores_UK, strict=True
-    ):
-        by_row = dict(zip(all_rows.tolist(), all_of_user.tolist(), strict=True))
-        assert [by_row[row] for row in ours.tolist()] == scores.tolist()
+    for user, (length, whole_length) in enumerate(zip(best.lengths_U, whole.lengths_U, strict=True)):
+        rows, scores = whole.rows_UK[user, :whole_length], whole.scores_UK[user, :whole_length]
+        by_row = dict(zip(rows.tolist(), scores.tolist(), strict=True))
+        ours = best.rows_UK[user, :length].tolist()
+        assert [by_row[row] for row in ours] == best.scores_UK[user, :length].tolist()
 
 
 def test_warming_up_compiles_the_products_too(monkeypatch):

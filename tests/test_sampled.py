@@ -77,8 +77,8 @@ def test_a_small_part_of_what_is_drawn_weighs_as_much_more():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_where_nothing_can_be_drawn_an_item_is_certain(monkeypatch, dtype):
-    given = make_batch(3, rates=SAMPLED_RATES, dtype=dtype, only_known=True)
     monkeypatch.setattr(Negatives, "draw", lambda *_: (np.zeros(0, dtype=np.int64), np.zeros(0)))
+    given = make_batch(3, rates=SAMPLED_RATES, dtype=dtype, only_known=True)
 
     found = gradients(given)
 
