@@ -20,7 +20,7 @@ FLAGS = (
     *("bootstrap_servers", "group_id", "events_topic", "recommendations_topic", "dead_letter_topic", "k"),
     *("batch_size", "embedding_dim", "device", "checkpoint_dir", "checkpoint_seconds", "checkpoints_kept"),
 )
-VARIABLES = ("rating_dim", "history_window", "max_event_bytes")
+VARIABLES = ("rating_dim", "history_window", "max_event_bytes", "max_staleness_seconds")
 
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.compiled import compiled
 from model.kernels.logarithms import logarithms
 from model.kernels.matches import place_of
 from model.kernels.vectors import fetch
@@ -173,11 +173,25 @@ def weakest_of(strengths_N: Floats) -> int:
     return -1
 
 
-@compiled_loosely
+@compiled
 def _sum(strengths_N: Floats) -> Number:
-    whole: Number = np.float32(0.0)
-    for place in range(strengths_N.shape[0]):
-        whole += strengths_N[place]
+    """In an order that is written down, eight at a time: whichever kernel asks first, the sum is the same to the bit."""
+    zero = np.float32(0.0)
+    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+    eights = strengths_N.shape[0] // 8 * 8
+    for place in range(0, eights, 8):
+        a += strengths_N[place]
+        b += strengths_N[place + 1]
+        c += strengths_N[place + 2]
+        d += strengths_N[place + 3]
+        e += strengths_N[place + 4]
+        f += strengths_N[place + 5]
+        g += strengths_N[place + 6]
+        h += strengths_N[place + 7]
+    rest = zero
+    for place in range(eights, strengths_N.shape[0]):
+        rest += strengths_N[place]
+    whole: Number = ((a + e) + (b + f)) + ((c + g) + (d + h)) + rest
     return whole
 
 
