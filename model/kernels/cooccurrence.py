@@ -175,7 +175,7 @@ def weakest_of(strengths_N: Floats) -> int:
 
 @compiled
 def _sum(strengths_N: Floats) -> Number:
-    """In an order that is written down, eight at a time: whichever kernel asks first, the sum is the same to the bit."""
+    """In an order that is written down, eight at a time: whichever kernel asks, the sum is the same to the bit."""
     zero = np.float32(0.0)
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     eights = strengths_N.shape[0] // 8 * 8
