@@ -152,20 +152,24 @@ class Run:
         with self._broker(self._steady(max(rates), items)) as broker, Process() as process:
             first = self._steady(rates[0], items)
             settings = process.run(open_service, broker.bootstrap_servers, first, RECENCY)
+            for rate in rates:
+                results[rate] = self._fresh(broker, process, items, rate, settings)
             if offered is not None:
-                stream = self._steady(offered, items)
-                drain_seconds = self.plan.drain_seconds
+                stream, drain_seconds = self._steady(offered, items), self.plan.drain_seconds
                 most = measure_saturation(process, broker.bootstrap_servers, stream, offered, drain_seconds)
                 self._tell(f"saturation, {report.short(items)} items", most, stream, settings)
-                rates.append(round(SATURATION * most["events_per_second_once_begun"]))
-            for rate in rates:
-                stream = self._steady(rate, items)
-                results[rate] = measure_service(
-                    process, broker.bootstrap_servers, stream, rate, self.plan.drain_seconds
-                )
-                self._tell(f"freshness at {rate:g}/s, {report.short(items)} items", results[rate], stream, settings)
+                rate = round(SATURATION * most["events_per_second_once_begun"])
+                results[rate] = self._fresh(broker, process, items, rate, settings)
             process.run(close_service)
         return results
+
+    def _fresh(
+        self, broker: InProcessBroker, process: Process, items: int, rate: float, settings: dict[str, object]
+    ) -> Result:
+        stream = self._steady(rate, items)
+        found = measure_service(process, broker.bootstrap_servers, stream, rate, self.plan.drain_seconds)
+        self._tell(f"freshness at {rate:g}/s, {report.short(items)} items", found, stream, settings)
+        return found
 
     def _phases(self, broker: InProcessBroker, stream: Stream) -> dict[str, Result]:
         # Most of the stream for the fastest phase. Steps overshoot, and the last phase has to find its share.

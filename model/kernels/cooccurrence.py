@@ -121,13 +121,14 @@ def room_for(items: int, neighbours: int) -> Room:
 NOT_TOGETHER = Together(
     windows_UW=np.zeros((0, 0), dtype=np.int32),
     weights_U=np.zeros(0, dtype=np.float32),
-    pairs=pairs_of(np.zeros((0, 0), dtype=np.int32), np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=SLOT)),
+    pairs=pairs_of(np.zeros((0, 0), dtype=np.int32), np.zeros((0, 0), dtype=np.float32), np.zeros(2, dtype=SLOT)),
     reading=Reading(0, np.zeros(0, dtype=np.float32), 0.0, 1.0),
     count_I=np.zeros(0, dtype=np.int64),
     total=0.0,
     room=room_for(0, 0),
 )
-"""Where co-occurrence adds nothing."""
+"""Where co-occurrence adds nothing. It has slots, since numba compiles anew for arrays that lie otherwise, and columns of
+fewer than two do."""
 
 
 @compiled
