@@ -127,8 +127,7 @@ NOT_TOGETHER = Together(
     total=0.0,
     room=room_for(0, 0),
 )
-"""Where co-occurrence adds nothing. It has slots, since numba compiles anew for arrays that lie otherwise, and columns of
-fewer than two do."""
+"""Where co-occurrence adds nothing. Two slots: columns of fewer lie otherwise, and numba compiles for how they lie."""
 
 
 @compiled
