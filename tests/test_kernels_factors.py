@@ -16,8 +16,6 @@ from model.kernels.factors import (
     SLOPE,
     SLOWEST_MEAN,
     USER_FACTORS,
-    deviation_of,
-    observe,
     predict_then_learn,
     put_back,
 )
@@ -140,18 +138,6 @@ def test_what_was_learned_is_put_back_exactly_where_a_user_came_twice():
     assert moved
     for name, array in before.items():
         np.testing.assert_array_equal(made.state()[name], array, err_msg=name)
-
-
-def test_running_figures_are_those_of_all_ratings():
-    overall, ratings = np.zeros(6), np.random.default_rng(5).random(50)
-
-    for rating in ratings:
-        observe(overall, rating, 0.25)
-
-    np.testing.assert_allclose(
-        overall, [50, ratings.mean(), ratings.var(), ratings.min(), ratings.max(), 0.25], rtol=1e-12
-    )
-    assert deviation_of(overall) == pytest.approx(ratings.std())
 
 
 def test_it_stops_at_the_event_whose_numbers_run_away():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model.kernels.compiled import interpreted
-from model.kernels.ratings import FACTORS, MEAN, VARIANCE, number_rows, predict_then_learn, take_rows
+from model.kernels.ratings import FACTORS, number_rows, predict_then_learn, take_rows
+from model.kernels.running import MEAN, VARIANCE
 from model.ratings import RatingHead, RatingRates
 
 USERS, ITEMS, F = 4, 9, 3

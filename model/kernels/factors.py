@@ -10,14 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled, compiled_loosely
-from model.kernels.vectors import EIGHT, load, plus_product, plus_scaled, scaled, store, total, zeros
+from model.kernels.running import (
+    COUNT,
+    HIGHEST,
+    LEAST_DEVIATION_OF_RANGE,
+    LOG_COUNT,
+    LOWEST,
+    MEAN,
+    deviation_of,
+    observe,
+)
+from model.kernels.vectors import EIGHT, copy_row, load, plus_product, plus_scaled, scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-COUNT, MEAN, VARIANCE, LOWEST, HIGHEST, LOG_COUNT = range(6)
-"""Places in `overall`: the running figures of all ratings."""
 
 BIAS, RATED, SESSION, SLOPE, POPULARITY, USER_FACTORS = range(6)
 """Columns of a user's row; the factors go on from theirs to the end."""
@@ -26,8 +33,6 @@ ITEM_RATED, ITEM_LOG_COUNT, ITEM_FACTORS = 1, 2, 3
 """Columns of an item's row, the bias as the user's."""
 
 LARGEST_ERROR = 5.0
-LEAST_DEVIATION = 1e-6
-LEAST_DEVIATION_OF_RANGE = 0.05
 SLOWEST_MEAN = 0.001
 MOST_COUNTED = float(2**23)
 """Counts stop here, where float32 still tells one from the next."""
@@ -57,16 +62,15 @@ def predict_then_learn(
     factor_floor, factor_rise, factor_fall, shrink = rates[0], rates[1], rates[2], rates[3]
     user_prior, user_floor, item_prior, item_floor = rates[4], rates[5], rates[6], rates[7]
     session_rate, slope_rate, popularity_rate, bias_shrink = rates[8], rates[9], rates[10], rates[11]
-    user_end, item_end = user_rows_UX.shape[1], item_rows_IY.shape[1]
-    factors = user_end - USER_FACTORS
+    factors = user_rows_UX.shape[1] - USER_FACTORS
     for event in range(users_B.shape[0]):
         user, item, rating = users_B[event], items_B[event], ratings_B[event]
         earlier = overall[COUNT]
         mean = overall[MEAN] if earlier > 0 else 0.5
         deviation = deviation_of(overall)
         times_before_B[event] = user_time_U[user]
-        _copy(user_rows_UX, user, users_before_BX, event, user_end)
-        _copy(item_rows_IY, item, items_before_BY, event, item_end)
+        copy_row(user_rows_UX, user, users_before_BX, event)
+        copy_row(item_rows_IY, item, items_before_BY, event)
 
         # prediction
         user_rated, item_rated = user_rows_UX[user, RATED], item_rows_IY[item, ITEM_RATED]
@@ -179,34 +183,3 @@ def put_back(
         user_time_U[users_B[event]] = times_before_B[event]
         user_rows_UX[users_B[event]] = users_before_BX[event]
         item_rows_IY[items_B[event]] = items_before_BY[event]
-
-
-@compiled
-def deviation_of(overall: Doubles) -> float:
-    """The standard deviation that errors count in."""
-    span = overall[HIGHEST] - overall[LOWEST]
-    return float(max(math.sqrt(overall[VARIANCE]), LEAST_DEVIATION_OF_RANGE * span, LEAST_DEVIATION))
-
-
-@compiled
-def observe(overall: Doubles, rating: float, usual_log_count: float) -> None:
-    """Running mean, variance (Welford 1962) and range with this rating in them."""
-    first = overall[COUNT] == 0
-    overall[LOWEST] = rating if first else min(overall[LOWEST], rating)
-    overall[HIGHEST] = rating if first else max(overall[HIGHEST], rating)
-    overall[COUNT] += 1
-    before = rating - overall[MEAN]
-    overall[MEAN] += before / overall[COUNT]
-    overall[VARIANCE] += (before * (rating - overall[MEAN]) - overall[VARIANCE]) / overall[COUNT]
-    overall[LOG_COUNT] = usual_log_count
-
-
-@compiled_loosely
-def _copy(rows_NX: Floats, row: int, copies_BX: Floats, place: int, width: int) -> None:
-    column = 0
-    while column + EIGHT <= width:
-        store(copies_BX, place, column, load(rows_NX, row, column))
-        column += EIGHT
-    while column < width:
-        copies_BX[place, column] = rows_NX[row, column]
-        column += 1

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled_loosely
-from model.kernels.softmax import NO_CANDIDATE
+from model.kernels.softmax import NO_CANDIDATE, add_extras, rank_of
 from model.kernels.vectors import EIGHT, load, plus_product, total, zeros
 
 Ints = NDArray[np.int64]
@@ -72,20 +72,24 @@ def rank_few(
             int(lengths_B[first]),
             row_I,
         )
-        weight = feature_weight_L[lengths_B[first]]
-        for entry in range(feature_starts_B[first], feature_starts_B[first + 1]):
-            row_I[feature_items_E[entry]] += weight * feature_values_E[entry]
+        weight = feature_weight_L[int(lengths_B[first])]
         target = int(items_B[first])
-        if hides_seen:
-            own = row_I[target]
-            for place in range(seen_start_B[first], seen_start_B[first] + seen_length_B[first]):
-                row_I[seen_pool[place]] = NO_CANDIDATE
-            row_I[target] = own
-        else:
-            for age in range(repeat_bias_W.shape[0]):
-                if repeat_items_BW[first, age] >= 0:
-                    row_I[repeat_items_BW[first, age]] += repeat_bias_W[age]
-        ranks_B[first] = _rank_of(row_I, count_I.shape[0], target)
+        add_extras(
+            row_I,
+            first,
+            target,
+            weight,
+            feature_starts_B,
+            feature_items_E,
+            feature_values_E,
+            repeat_items_BW,
+            repeat_bias_W,
+            hides_seen,
+            seen_pool,
+            seen_start_B,
+            seen_length_B,
+        )
+        ranks_B[first] = rank_of(row_I, count_I.shape[0], target)
         rest -= 1
     for event in range(first, items_B.shape[0]):
         if enters_B[event]:
@@ -121,18 +125,3 @@ def _score_all(
             product += users_RD[row, column] * values_ID[item, column]
             column += 1
         scores_I[item] = product + (biases_I1[item, 0] + popularity * log_count_C[count_I[item]])
-
-
-@compiled_loosely
-def _rank_of(scores_I: Floats, items: int, target: int) -> int:
-    """Number of better candidates + half the ties (whole part); a NaN score ranks behind every candidate."""
-    own, better, ties, candidates = scores_I[target], 0, -1, -1
-    if own != own:
-        for item in range(items):
-            candidates += not scores_I[item] < NO_CANDIDATE / 2
-        return candidates
-    for item in range(items):
-        better += scores_I[item] > own
-    for item in range(items):
-        ties += scores_I[item] == own
-    return better + ties // 2

@@ -1,7 +1,5 @@
 """Predict a rating, then learn it: users, item biases and pairs event by event, item factors gathered for the batch.
 
-In one file, because a compiled kernel is kept on disk until its own file changes, whatever it calls.
-
 Inside, ratings lie between 0 and 1 and residuals are in standard deviations of all ratings so far. Sizes besides
 those of `model`: D numbers of a user's state, E the same in whole vectors,
 T = D (D + 1) / 2 of its packed covariance, R remembered ratings of a
@@ -14,14 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled, compiled_loosely
-from model.kernels.vectors import EIGHT, fetch, load, plus_product, plus_scaled, store, total, zeros
+from model.kernels.running import (
+    COUNT,
+    HIGHEST,
+    LEAST_DEVIATION_OF_RANGE,
+    LOG_COUNT,
+    LOWEST,
+    MEAN,
+    RUNNING,
+    deviation_of,
+    observe,
+)
+from model.kernels.vectors import EIGHT, copy_row, fetch, load, plus_product, plus_scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-COUNT, MEAN, VARIANCE, LOWEST, HIGHEST, LOG_COUNT, RESIDUAL_VARIANCE = range(7)
-"""Places in `overall`: the running figures of all ratings."""
+RESIDUAL_VARIANCE = RUNNING
+"""The place in `overall` behind the running figures of all ratings."""
 
 BIAS, SESSION, SLOPE, POPULARITY, FACTORS = range(5)
 """Places in a user's state; the factors go on from theirs to the end."""
@@ -38,8 +47,6 @@ AHEAD = 6
 """Rows that are on their way while one is copied."""
 LARGEST_ERROR = 5.0
 LARGEST_RESIDUAL = 3.0
-LEAST_DEVIATION = 1e-6
-LEAST_DEVIATION_OF_RANGE = 0.05
 SLOWEST_MEAN = 0.001
 VOTE_SHRINKAGE = 3.0
 STACK_DRIFT = 1e-5
@@ -114,7 +121,7 @@ def predict_then_learn(
         rating = ratings_B[event]
         earlier = overall[COUNT]
         mean = overall[MEAN] if earlier > 0 else 0.5
-        deviation = _deviation(overall)
+        deviation = deviation_of(overall)
 
         # the user as of now, and what the item asks of each part of the state
         rated = user_count_U[user]
@@ -176,7 +183,7 @@ def predict_then_learn(
             predictions_B[event] = min(max(mean + deviation * stacked, overall[LOWEST]), overall[HIGHEST])
 
         # learning: from here on everything is finite and bounded
-        _observe(overall, rating, usual_log_count)
+        observe(overall, rating, usual_log_count)
         error, stack_error = 0.0, 0.0
         if earlier > 0:
             target = (rating - mean) / max(deviation, LEAST_DEVIATION_OF_RANGE * (overall[HIGHEST] - overall[LOWEST]))
@@ -239,17 +246,10 @@ def number_rows(rows_B: Ints, place_N: NDArray[np.int32], distinct_H: Ints, plac
 @compiled_loosely
 def take_rows(rows_NX: Floats, rows_H: Ints, taken_HX: Floats) -> None:
     """Copy these rows; some are on their way while one is copied, since they come in no order."""
-    width = rows_NX.shape[1]
     for place in range(rows_H.shape[0]):
         if place + AHEAD < rows_H.shape[0]:
             fetch(rows_NX, rows_H[place + AHEAD])
-        row, column = rows_H[place], 0
-        while column + EIGHT <= width:
-            store(taken_HX, place, column, load(rows_NX, row, column))
-            column += EIGHT
-        while column < width:
-            taken_HX[place, column] = rows_NX[row, column]
-            column += 1
+        copy_row(rows_NX, rows_H[place], taken_HX, place)
 
 
 @compiled
@@ -262,25 +262,6 @@ def pair_hash(lower: int, higher: int) -> int:
     return (
         ((lower * 0x7F4A7C15) & 0xFFFFFFFF) + ((higher * 0x9E3779B9) & 0xFFFFFFFF) + ((higher * 0x7F4A7C15) >> 32)
     ) & 0xFFFFFFFF
-
-
-@compiled
-def _deviation(overall: Doubles) -> float:
-    span = overall[HIGHEST] - overall[LOWEST]
-    return float(max(math.sqrt(overall[VARIANCE]), LEAST_DEVIATION_OF_RANGE * span, LEAST_DEVIATION))
-
-
-@compiled
-def _observe(overall: Doubles, rating: float, usual_log_count: float) -> None:
-    """Running mean, variance (Welford 1962) and range with this rating in them."""
-    first = overall[COUNT] == 0
-    overall[LOWEST] = rating if first else min(overall[LOWEST], rating)
-    overall[HIGHEST] = rating if first else max(overall[HIGHEST], rating)
-    overall[COUNT] += 1
-    before = rating - overall[MEAN]
-    overall[MEAN] += before / overall[COUNT]
-    overall[VARIANCE] += (before * (rating - overall[MEAN]) - overall[VARIANCE]) / overall[COUNT]
-    overall[LOG_COUNT] = usual_log_count
 
 
 @compiled_loosely

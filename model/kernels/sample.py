@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.kernels.compiled import compiled, compiled_loosely
 from model.kernels.exponentials import exponentials
 from model.kernels.softmax import FLOOR, NO_CANDIDATE
-from model.kernels.vectors import EIGHT, fetch, larger, load, plus_product, plus_scaled, store, total, zeros
+from model.kernels.vectors import EIGHT, copy_row, fetch, larger, load, plus_product, plus_scaled, store, total, zeros
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -67,19 +67,12 @@ def collect_rows(
 @compiled_loosely
 def gather_rows(values_ID: Floats, biases_I1: Floats, rows_T: Ints, values_TD: Floats, biases_T: Floats) -> None:
     """Copy rows out of two tables."""
-    width = values_ID.shape[1]
     for place in range(rows_T.shape[0]):
         if place + AHEAD < rows_T.shape[0]:
             fetch(values_ID, rows_T[place + AHEAD])
             fetch(biases_I1, rows_T[place + AHEAD])
-        row, column = rows_T[place], 0
-        biases_T[place] = biases_I1[row, 0]
-        while column + EIGHT <= width:
-            store(values_TD, place, column, load(values_ID, row, column))
-            column += EIGHT
-        while column < width:
-            values_TD[place, column] = values_ID[row, column]
-            column += 1
+        biases_T[place] = biases_I1[rows_T[place], 0]
+        copy_row(values_ID, rows_T[place], values_TD, place)
 
 
 @compiled_loosely

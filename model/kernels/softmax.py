@@ -14,10 +14,58 @@ Rows = NDArray[np.int32]
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
+Number = float | np.floating
 
 NO_CANDIDATE = -1e30
 FLOOR = -30.0
 """Scores this far below the best one count as e^-30: smaller numbers would be denormal, and slow."""
+
+
+@compiled_loosely
+def add_extras(
+    scores_I: Floats,
+    event: int,
+    target: int,
+    weight: Number,
+    feature_starts_B: Ints,
+    feature_items_E: Rows,
+    feature_values_E: Floats,
+    repeat_items_BW: Rows,
+    repeat_bias_W: Floats,
+    hides_seen: bool,
+    seen_pool: Rows,
+    seen_start_B: Ints,
+    seen_length_B: Ints,
+) -> None:
+    """What only some items have, onto an event's scores: features of this weight, and what the user's past says of an
+    item: it is no candidate, unless it is the target, or has a bias by its age.
+    """
+    for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
+        scores_I[feature_items_E[entry]] += weight * feature_values_E[entry]
+    if hides_seen:
+        own = scores_I[target]
+        for place in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
+            scores_I[seen_pool[place]] = NO_CANDIDATE
+        scores_I[target] = own
+    else:
+        for age in range(repeat_bias_W.shape[0]):
+            if repeat_items_BW[event, age] >= 0:
+                scores_I[repeat_items_BW[event, age]] += repeat_bias_W[age]
+
+
+@compiled_loosely
+def rank_of(scores_I: Floats, items: int, target: int) -> int:
+    """Number of better candidates + half the ties (whole part); a NaN score ranks behind every candidate."""
+    own, better, ties, candidates = scores_I[target], 0, -1, -1
+    if own != own:
+        for item in range(items):
+            candidates += not scores_I[item] < NO_CANDIDATE / 2
+        return candidates
+    for item in range(items):
+        better += scores_I[item] > own
+    for item in range(items):
+        ties += scores_I[item] == own
+    return better + ties // 2
 
 
 @compiled_loosely
@@ -69,34 +117,26 @@ def combine_and_rank(
         if not is_known:
             row[target] = own_product + bias_I[target] + popularity * log_count_I[target]
         weight = feature_weight_L[length]
-        for entry in range(feature_starts_B[event], feature_starts_B[event + 1]):
-            row[feature_items_E[entry]] += weight * feature_values_E[entry]
-        if hides_seen:
-            own = row[target]
-            for place in range(seen_start_B[event], seen_start_B[event] + seen_length_B[event]):
-                row[seen_pool[place]] = NO_CANDIDATE
-            row[target] = own
-        else:
-            for age in range(repeat_bias_W.shape[0]):
-                if repeat_items_BW[event, age] >= 0:
-                    row[repeat_items_BW[event, age]] += repeat_bias_W[age]
+        add_extras(
+            row,
+            event,
+            target,
+            weight,
+            feature_starts_B,
+            feature_items_E,
+            feature_values_E,
+            repeat_items_BW,
+            repeat_bias_W,
+            hides_seen,
+            seen_pool,
+            seen_start_B,
+            seen_length_B,
+        )
 
-        own = row[target]
-        better = 0
-        for item in range(items):
-            better += row[item] > own
-        ties = -1
-        for item in range(items):
-            ties += row[item] == own
         best = row[0]
         for item in range(items):
             best = max(best, row[item])
-        ranks_B[event] = better + ties // 2
-        if own != own:  # NaN: behind every candidate
-            candidates = 0
-            for item in range(items):
-                candidates += not row[item] < NO_CANDIDATE / 2
-            ranks_B[event] = candidates - 1
+        ranks_B[event] = rank_of(row, items, target)
         if not is_known:
             ranks_B[event] = np.nan
         for item in range(items):

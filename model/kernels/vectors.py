@@ -11,7 +11,7 @@ slices.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import IS_COMPILED
+from model.kernels.compiled import IS_COMPILED, compiled
 
 Eight = NDArray[np.floating]
 """Eight numbers; in compiled code a vector register."""
@@ -219,3 +219,15 @@ if IS_COMPILED:
     @overload(total)
     def _total_here(eight):
         return lambda eight: _total(eight)
+
+
+@compiled
+def copy_row(rows_ND: NDArray[np.floating], row: int, copies_ND: NDArray[np.floating], place: int) -> None:
+    """A row of one array into another's place, which is as wide."""
+    width, column = rows_ND.shape[1], 0
+    while column + EIGHT <= width:
+        store(copies_ND, place, column, load(rows_ND, row, column))
+        column += EIGHT
+    while column < width:
+        copies_ND[place, column] = rows_ND[row, column]
+        column += 1
