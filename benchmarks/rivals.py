@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.river_ratings import BiasedMf
 from benchmarks.stream import Stream, draw
 from model.factors import FactorHead
-from model.rating_models import RatingModel
+from model.rating_model import RatingModel
 from model.ratings import RatingHead
 from model.vocabulary import Vocabulary
 from producer import datasets

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.columns import Columns
 from model.growth import normal_rows
 from model.kernels.factors import ITEM_FACTORS, USER_FACTORS, predict_then_learn, put_back
-from model.median import MedianTable
+from model.rating_model import Part, RatingModel, load_parts, state_of
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -73,14 +73,13 @@ class FactorRates:
         )
 
 
-class FactorHead:
+class FactorHead(RatingModel):
     """Predicts each rating before it learns it. Rows grow with the vocabularies."""
 
     def __init__(
         self, factors: int, lowest: float, highest: float, *, seed: int, rates: FactorRates | None = None
     ) -> None:
-        self.lowest = lowest
-        self.highest = highest
+        super().__init__(lowest, highest)
         self.factors = factors
         self.rates = rates or FactorRates()
         self._live_rates = self.rates.live()
@@ -90,12 +89,7 @@ class FactorHead:
         start_X[USER_FACTORS:] = normal_rows("rating factors of users", seed, 0, 1, factors, SPREAD)[0]
         self.users = Columns({"row": start_X, "time": np.array(0, dtype=np.int64)})
         self.items = Columns({"row": np.zeros(ITEM_FACTORS + factors, dtype=np.float32)})
-        self.median = MedianTable(lowest, highest)
         self._room(0)
-
-    @property
-    def bytes_per_user(self) -> int:
-        return self.users.bytes_per_row + self.median.users.bytes_per_row
 
     def grow(self, users: int, items: int) -> None:
         self.users.grow(users)
@@ -107,25 +101,7 @@ class FactorHead:
                 "rating factors of items", self._seed, first, items, self.factors, SPREAD
             )
 
-    def predict_then_learn(
-        self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles
-    ) -> tuple[Doubles, Doubles]:
-        """Predictions made before each rating was learned, on the scale: at the mean and at the median, shape (B,).
-
-        Times in milliseconds; one before the user's last is taken as no time later. A rating beyond the scale is
-        learned as its end. FloatingPointError for a rating that is not finite, or where rates are so high that a
-        prediction or a factor is not: nothing was changed then.
-        """
-        if len(ratings_B) == 0:
-            return np.zeros(0), np.zeros(0)
-        if not np.isfinite(ratings_B).all():
-            raise FloatingPointError(f"ratings have to be finite, got {ratings_B[~np.isfinite(ratings_B)][0]}")
-        ratings_B = np.minimum(np.maximum(ratings_B, self.lowest), self.highest)
-        predictions_B = self._pass_over(users_B, items_B, times_B, ratings_B)
-        return predictions_B, self.median.read_then_learn(users_B, predictions_B, ratings_B)
-
     def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
-        """Predict and learn at the mean, all or nothing."""
         events, length = len(users_B), self.highest - self.lowest
         if events > len(self._times_before_B):
             self._room(events)
@@ -167,29 +143,14 @@ class FactorHead:
         self._users_before_BX = np.zeros((events, USER_FACTORS + self.factors), dtype=np.float32)
         self._items_before_BY = np.zeros((events, ITEM_FACTORS + self.factors), dtype=np.float32)
 
-    def clear_user(self, user: int) -> None:
-        """Make the row a stranger's. What stays is what the user's ratings moved together with everybody's: running
-        means, items, and the table of medians. None of it names a user.
-        """
-        self.let_go(np.array([user]))
-
-    def let_go(self, users_U: Ints) -> None:
-        """Make these rows strangers'."""
-        self.users.clear(users_U)
-        self.median.users.clear(users_U)
-
     def state(self) -> dict[str, NDArray[np.generic]]:
-        parts = {f"{part}_{name}": array for part, held in self._parts() for name, array in held.state().items()}
-        return {"overall": self.overall, **parts}
+        return {"overall": self.overall, **state_of(self._parts())}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Replaces everything by what `state` returned; ValueError, and nothing taken, for another width."""
         if (theirs := state["item_row"].shape[1] - ITEM_FACTORS) != self.factors:
             raise ValueError(f"the saved rating factors have width {theirs}, the settings ask for {self.factors}")
         self.overall = state["overall"].astype(np.float64)
-        for part, held in self._parts():
-            start = f"{part}_"
-            held.load({name.removeprefix(start): array for name, array in state.items() if name.startswith(start)})
+        load_parts(self._parts(), state)
 
-    def _parts(self) -> "list[tuple[str, Columns | MedianTable]]":
+    def _parts(self) -> list[tuple[str, Part]]:
         return [("user", self.users), ("item", self.items), ("median", self.median)]

@@ -29,7 +29,7 @@ from model.interactions import Forget, Interaction, Interactions
 from model.kernels.live import kinds_of
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
-from model.rating_models import make_rating_model
+from model.rating_choice import make_rating_model
 from model.ratings import RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
 from model.user_content import Note, Said, UserContent, UserContentSettings
@@ -62,7 +62,7 @@ class LearnerSettings:
     width: int = 0
     """Width of an item embedding; where 0 is given it becomes the encoder's own (`model.encoders.choice`)."""
     rating_model: str = "neighbours"
-    """Which model predicts ratings (`model.rating_models`)."""
+    """Which model predicts ratings (`model.rating_choice`)."""
     rating_width: int = 16
     window: int = 50
     """Last items that the encoder reads."""

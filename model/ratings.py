@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from model.columns import Arrays, Columns
 from model.growth import grown, normal_rows, room_for
 from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, number_rows, predict_then_learn, take_rows
-from model.median import MedianTable
 from model.pairs import PairTable
+from model.rating_model import Part, RatingModel, load_parts, state_of
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -95,7 +95,7 @@ class RatingRates:
         return np.array([*own, *[self.factor_variance] * factors])
 
 
-class RatingHead:
+class RatingHead(RatingModel):
     """Predicts each rating before it learns it. Rows grow with the vocabularies."""
 
     def __init__(
@@ -109,8 +109,7 @@ class RatingHead:
         remembered: int = REMEMBERED,
         pair_bits: int = PAIR_BITS,
     ) -> None:
-        self.lowest = lowest
-        self.highest = highest
+        super().__init__(lowest, highest)
         self.factors = factors
         self.rates = rates or RatingRates()
         self._live_rates = self.rates.live()
@@ -144,11 +143,6 @@ class RatingHead:
         self.pairs = PairTable(pair_bits)
         self._kept_users = _Kept(self.users, "mean", "covariance", "time", "count")
         self._kept_items = _Kept(self.items, *self.items.state())
-        self.median = MedianTable(lowest, highest)
-
-    @property
-    def bytes_per_user(self) -> int:
-        return self.users.bytes_per_row + self.median.users.bytes_per_row
 
     def grow(self, users: int, items: int) -> None:
         self.users.grow(users)
@@ -159,23 +153,6 @@ class RatingHead:
             self.items["factors"][first:items] = normal_rows(
                 "rating items", self._seed, first, items, self.factors, ITEM_SPREAD
             )
-
-    def predict_then_learn(
-        self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles
-    ) -> tuple[Doubles, Doubles]:
-        """Predictions made before each rating was learned, on the scale: at the mean and at the median, shape (B,).
-
-        Times in milliseconds; one before the user's last is taken as no time later. A rating beyond the scale is
-        learned as its end. FloatingPointError for a rating that is not finite, or where rates are so high that a
-        prediction or a factor is not: nothing was changed then.
-        """
-        if len(ratings_B) == 0:
-            return np.zeros(0), np.zeros(0)
-        if not np.isfinite(ratings_B).all():
-            raise FloatingPointError(f"ratings have to be finite, got {ratings_B[~np.isfinite(ratings_B)][0]}")
-        ratings_B = np.clip(ratings_B, self.lowest, self.highest)
-        predictions_B = self._pass_over(users_B, items_B, times_B, ratings_B)
-        return predictions_B, self.median.read_then_learn(users_B, predictions_B, ratings_B)
 
     def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
         """Predict and learn at the mean; all or nothing: what the kernel may move is kept, to be put back."""
@@ -256,17 +233,11 @@ class RatingHead:
     def clear_user(self, user: int) -> None:
         """Make the row a stranger's and take the user out of the pairs, as far as `PairTable.forget` goes.
 
-        What stays is what the user's ratings moved together with everybody's: running means, items, the stack, and
-        the table of medians. None of it names a user.
+        The stack stays, too.
         """
         held = min(int(self.users["count"][user]), self.users["items"].shape[1])
         self.pairs.forget(self.users["items"][user, :held], self.users["residuals"][user, :held])
         self.let_go(np.array([user]))
-
-    def let_go(self, users_U: Ints) -> None:
-        """Make these rows strangers'; what their users' ratings taught about items stays, the pairs included."""
-        self.users.clear(users_U)
-        self.median.users.clear(users_U)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         own: dict[str, NDArray[np.generic]] = {
@@ -274,19 +245,16 @@ class RatingHead:
             "stack_weights": self.stack_weights_S,
             "stack_covariance": self.stack_covariance_SS,
         }
-        parts = {f"{part}_{name}": array for part, held in self._parts() for name, array in held.state().items()}
-        return own | parts
+        return own | state_of(self._parts())
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         self._refuse_other_shapes(state)
         self.overall = state["overall"].astype(np.float64)
         self.stack_weights_S = state["stack_weights"].astype(np.float64)
         self.stack_covariance_SS = state["stack_covariance"].astype(np.float64)
-        for part, held in self._parts():
-            start = f"{part}_"
-            held.load({name.removeprefix(start): array for name, array in state.items() if name.startswith(start)})
+        load_parts(self._parts(), state)
 
-    def _parts(self) -> "list[tuple[str, Columns | PairTable | MedianTable]]":
+    def _parts(self) -> list[tuple[str, Part]]:
         return [("user", self.users), ("item", self.items), ("pair", self.pairs), ("median", self.median)]
 
     def _refuse_other_shapes(self, state: dict[str, NDArray[np.generic]]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from test_ratings import MINUTE, assert_unchanged, copied, predict, stream
 
 from model.factors import FactorRates
-from model.rating_models import RATING_MODELS, make_rating_model
+from model.rating_choice import RATING_MODELS, make_rating_model
 from model.ratings import RatingRates
 
 each_model = pytest.mark.parametrize("name", RATING_MODELS)
