@@ -25,7 +25,8 @@ from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.records import Taken
 from consumer.refreshes import Refreshes
-from model.learner import Learner, Step
+from model.learner import Learner
+from model.step import Step
 from model.topk import Lists, TopK
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from consumer.records import Taken
 
 if TYPE_CHECKING:
-    from model.learner import Step
+    from model.step import Step
 
 Ints = NDArray[np.int64]
 

@@ -8,7 +8,6 @@ batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from model.batches import RankedBatch
 from model.cohorts import UserMeans
 from model.content import Content, ContentSettings, cold_code
 from model.cooccurrence import Cooccurrence, CooccurrenceSettings
-from model.drift import Alarm, Drift, DriftSettings, popularity_losses
+from model.drift import Drift, DriftSettings, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
 from model.factors import FactorRates
@@ -32,6 +31,7 @@ from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.rating_choice import make_rating_model
 from model.ratings import RatingRates
 from model.state import refuse_other_settings, settings_as_bytes
+from model.step import Piece, Step, joined
 from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
 
@@ -51,7 +51,6 @@ PIECES = 10
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -96,50 +95,6 @@ class LearnerSettings:
     def __post_init__(self) -> None:
         if self.width == 0 and self.encoder in ENCODERS:
             object.__setattr__(self, "width", ENCODERS[self.encoder].width)  # frozen, but not before it is whole
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one batch gave. Arrays have one entry an interaction, in stream order (forgets have none)."""
-
-    version: int
-    """Number of the step."""
-    ranked_B: Flags
-    """Which interactions were ranked: ratings and positive weights, of the users that are ranked at all."""
-    ranks_B: Ranks
-    """Rank from 0 among the candidates; NaN for a miss (an item without an earlier event) or where not ranked."""
-    popularity_ranks_B: Ranks
-    """The same by live count alone."""
-    ratings_B: Ranks
-    """The rating that came, NaN where there was none."""
-    predictions_B: Ranks
-    """Its prediction, read at the mean; NaN where there was none."""
-    medians_B: Ranks
-    ranking_loss: float
-    """Mean ranking loss of the interactions that had one (known item, weight not 0); 0 where none had."""
-    users_B: NDArray[np.int64]
-    """The user's row; -1 where the user was forgotten later in the batch."""
-    forgotten: list[tuple[str, int]]
-    """The users that were forgotten, and the rows they had: others may have them by now. -1: was not known."""
-    losses_B: Ranks
-    """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
-    earlier_events_B: NDArray[np.int64]
-    """How many earlier events the user had: ratings and positive weights."""
-    user_means_B: Ranks
-    """The mean of the user's earlier ratings; NaN where there were none."""
-    alarms: list[Alarm]
-    """Rises of the live error that the watch over drift saw in this step."""
-    pace: float
-    """What the items' rate was multiplied by, for drift."""
-    refused: str | None = None
-    """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
-    evicted_U: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
-
-    def touched_users(self) -> NDArray[np.int64]:
-        """Rows of the users whose interactions the step learned and who are still known, ascending."""
-        rows_U: NDArray[np.int64] = np.unique(self.users_B)
-        return rows_U[rows_U >= 0]
 
 
 class Learner:
@@ -195,9 +150,9 @@ class Learner:
         """
         batch = batch if isinstance(batch, Interactions) else Interactions.of(batch)
         if not len(batch):
-            return _joined([], self.version, [])
+            return joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
-        parts: list[_Part] = []
+        parts: list[Piece] = []
         forgotten: list[tuple[str, int]] = []
         start = 0
         for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
@@ -214,7 +169,7 @@ class Learner:
                     part.users_B[part.users_B == row] = NO_ROW
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        learned = _joined(parts, self.version, forgotten)
+        learned = joined(parts, self.version, forgotten)
         if self.idle_users is None:
             return learned
         return replace(learned, evicted_U=self._evict(learned, self.idle_users))
@@ -387,7 +342,7 @@ class Learner:
             for place in np.flatnonzero(says_B).tolist()
         }
 
-    def _learn_interactions(self, batch: Interactions) -> "_Part":
+    def _learn_interactions(self, batch: Interactions) -> Piece:
         users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
         times_B, weights_B, ratings_B = batch.times_B, batch.weights_B, batch.ratings_B
         self.live.grow(len(self.users), len(self.items))
@@ -434,7 +389,7 @@ class Learner:
             )
         except FloatingPointError as diverged:  # the head is as it was before the batch
             refused = "; ".join(filter(None, (refused, f"step {self.version}: {diverged}")))
-        return _Part(
+        return Piece(
             users_B=users_B,
             ranked_B=ranked_B,
             ranks_B=np.where(ranked_B, turn.ranks_B, np.nan),
@@ -577,53 +532,6 @@ class Learner:
             "optimizer": settings.ranking.optimizer,
             "dtype": str(self.ranking.items.values.dtype),
         }
-
-
-@dataclass(frozen=True)
-class _Part:
-    users_B: NDArray[np.int64]
-    ranked_B: Flags
-    ranks_B: Ranks
-    popularity_ranks_B: Ranks
-    ratings_B: Ranks
-    predictions_B: Ranks
-    medians_B: Ranks
-    losses_B: Ranks
-    earlier_events_B: NDArray[np.int64]
-    user_means_B: Ranks
-    alarms: list[Alarm]
-    pace: float
-    loss: float
-    """Sum of the ranking losses of `losses` interactions."""
-    losses: int
-    refused: str | None
-
-
-def _joined(parts: list[_Part], version: int, forgotten: list[tuple[str, int]]) -> Step:
-    def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
-        if len(arrays) == 1:
-            return arrays[0]
-        return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
-
-    losses = sum(part.losses for part in parts)
-    return Step(
-        version=version,
-        ranked_B=join([part.ranked_B for part in parts], np.bool_),
-        ranks_B=join([part.ranks_B for part in parts], np.float64),
-        popularity_ranks_B=join([part.popularity_ranks_B for part in parts], np.float64),
-        ratings_B=join([part.ratings_B for part in parts], np.float64),
-        predictions_B=join([part.predictions_B for part in parts], np.float64),
-        medians_B=join([part.medians_B for part in parts], np.float64),
-        losses_B=join([part.losses_B for part in parts], np.float64),
-        earlier_events_B=join([part.earlier_events_B for part in parts], np.int64),
-        user_means_B=join([part.user_means_B for part in parts], np.float64),
-        alarms=[alarm for part in parts for alarm in part.alarms],
-        pace=parts[-1].pace if parts else 1.0,
-        ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
-        users_B=join([part.users_B for part in parts], np.int64),
-        forgotten=forgotten,
-        refused=next((part.refused for part in parts if part.refused is not None), None),
-    )
 
 
 def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:

@@ -95,7 +95,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.invocation", ("consumer.config", "consumer.environment", "consumer.logs")),
     # The loop names the types of its parts, in the order of the flow; that it makes none of them: `loop_makes_no_part`.
     ("consumer.loop", ("consumer.source", "consumer.journal", "consumer.decode", "consumer.duplicates",
-                       "consumer.records", "consumer.refreshes", "consumer.actions", "model.learner",
+                       "consumer.records", "consumer.refreshes", "consumer.actions", "model.learner", "model.step",
                        "model.topk", "consumer.lists",
                        "consumer.publish", "consumer.metrics", "consumer.progress", "consumer.checkpoint",
                        "consumer.catalogue")),

@@ -22,7 +22,7 @@ from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.reasons import Reason
 from consumer.records import Taken
 from model.drift import Alarm
-from model.learner import Step
+from model.step import Step
 from model.topk import Lists
 from producer.events import Click, Forget, Rating
 

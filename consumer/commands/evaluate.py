@@ -21,7 +21,7 @@ from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
 from consumer.quality import LiveQuality
 from model.interactions import Forget, Interaction, Interactions
-from model.learner import Step
+from model.step import Step
 from producer import datasets
 from producer.events import Event
 

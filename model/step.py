@@ -1,0 +1,108 @@
+"""What one batch gave, for those who list, count and watch: see `model.learner`."""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.drift import Alarm
+
+Ranks = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch gave. Arrays have one entry an interaction, in stream order (forgets have none)."""
+
+    version: int
+    """Number of the step."""
+    ranked_B: Flags
+    """Which interactions were ranked: ratings and positive weights, of the users that are ranked at all."""
+    ranks_B: Ranks
+    """Rank from 0 among the candidates; NaN for a miss (an item without an earlier event) or where not ranked."""
+    popularity_ranks_B: Ranks
+    """The same by live count alone."""
+    ratings_B: Ranks
+    """The rating that came, NaN where there was none."""
+    predictions_B: Ranks
+    """Its prediction, read at the mean; NaN where there was none."""
+    medians_B: Ranks
+    ranking_loss: float
+    """Mean ranking loss of the interactions that had one (known item, weight not 0); 0 where none had."""
+    users_B: NDArray[np.int64]
+    """The user's row; -1 where the user was forgotten later in the batch."""
+    forgotten: list[tuple[str, int]]
+    """The users that were forgotten, and the rows they had: others may have them by now. -1: was not known."""
+    losses_B: Ranks
+    """The ranking loss, for a weight of 1; NaN where there was none (unknown item, weight not above 0)."""
+    earlier_events_B: NDArray[np.int64]
+    """How many earlier events the user had: ratings and positive weights."""
+    user_means_B: Ranks
+    """The mean of the user's earlier ratings; NaN where there were none."""
+    alarms: list[Alarm]
+    """Rises of the live error that the watch over drift saw in this step."""
+    pace: float
+    """What the items' rate was multiplied by, for drift."""
+    refused: str | None = None
+    """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
+    evicted_U: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
+
+    def touched_users(self) -> NDArray[np.int64]:
+        """Rows of the users whose interactions the step learned and who are still known, ascending."""
+        rows_U: NDArray[np.int64] = np.unique(self.users_B)
+        return rows_U[rows_U >= 0]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one piece of a batch gave; the arrays are those of `Step`."""
+
+    users_B: NDArray[np.int64]
+    ranked_B: Flags
+    ranks_B: Ranks
+    popularity_ranks_B: Ranks
+    ratings_B: Ranks
+    predictions_B: Ranks
+    medians_B: Ranks
+    losses_B: Ranks
+    earlier_events_B: NDArray[np.int64]
+    user_means_B: Ranks
+    alarms: list[Alarm]
+    pace: float
+    loss: float
+    """Sum of the ranking losses of `losses` interactions."""
+    losses: int
+    refused: str | None
+
+
+def joined(parts: list[Piece], version: int, forgotten: list[tuple[str, int]]) -> Step:
+    """The step that these pieces, in stream order, make together."""
+
+    def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
+        if len(arrays) == 1:
+            return arrays[0]
+        return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
+
+    losses = sum(part.losses for part in parts)
+    return Step(
+        version=version,
+        ranked_B=join([part.ranked_B for part in parts], np.bool_),
+        ranks_B=join([part.ranks_B for part in parts], np.float64),
+        popularity_ranks_B=join([part.popularity_ranks_B for part in parts], np.float64),
+        ratings_B=join([part.ratings_B for part in parts], np.float64),
+        predictions_B=join([part.predictions_B for part in parts], np.float64),
+        medians_B=join([part.medians_B for part in parts], np.float64),
+        losses_B=join([part.losses_B for part in parts], np.float64),
+        earlier_events_B=join([part.earlier_events_B for part in parts], np.int64),
+        user_means_B=join([part.user_means_B for part in parts], np.float64),
+        alarms=[alarm for part in parts for alarm in part.alarms],
+        pace=parts[-1].pace if parts else 1.0,
+        ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
+        users_B=join([part.users_B for part in parts], np.int64),
+        forgotten=forgotten,
+        refused=next((part.refused for part in parts if part.refused is not None), None),
+    )
