@@ -13,21 +13,8 @@ from torch import Tensor
 
 from model.growth import grown
 from model.kernels.cooccurrence import NOT_TOGETHER
-from model.kernels.scan import (
-    BLOCK,
-    DENSE_USER,
-    FEW,
-    GROUP,
-    HIGHEST_COUNT,
-    Askers,
-    Bounds,
-    ItemOrder,
-    Scratch,
-    follow,
-    scan,
-    sift,
-    take_bounds,
-)
+from model.kernels.item_order import BLOCK, GROUP, HIGHEST_COUNT, Bounds, ItemOrder, follow, take_bounds
+from model.kernels.scan import DENSE_USER, FEW, Askers, Scratch, scan, sift
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]

@@ -7,15 +7,15 @@ import pytest
 from item_worlds import all_scores, assert_best, lists_of, world
 
 import model.item_index
+import model.kernels.item_order
 import model.kernels.scan
 from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.item_index import ItemIndex
 from model.kernels.compiled import interpreted
-from model.kernels.scan import HIGHEST_COUNT, norm
 from model.windows import empty_windows
 
 KERNELS = ["follow", "take_bounds", "scan", "sift"]
-INNER = ["_put", "norm", "_sink", "_rise", "mark_user", "_bound", "_item_bounds", "_survivors", "_dense_scores"]
+INNER = ["norm", "_sink", "_rise", "mark_user", "_bound", "_item_bounds", "_survivors", "_dense_scores"]
 TOGETHER = [
     "mark_together", "list_together", "add_up", "add_up_and_list", "clear_sums", "features_of", "fetch_lists",
     "list_features", "most_added",
@@ -23,10 +23,11 @@ TOGETHER = [
 
 
 def use_interpreted(monkeypatch):
-    for name in INNER + TOGETHER:
-        monkeypatch.setattr(model.kernels.scan, name, interpreted(getattr(model.kernels.scan, name)))
     for name in KERNELS:
-        monkeypatch.setattr(model.item_index, name, interpreted(getattr(model.kernels.scan, name)))
+        monkeypatch.setattr(model.item_index, name, interpreted(getattr(model.item_index, name)))
+    for module, names in ((model.kernels.item_order, ["_put", "norm"]), (model.kernels.scan, INNER + TOGETHER)):
+        for name in names:
+            monkeypatch.setattr(module, name, interpreted(getattr(module, name)))
 
 
 def said_together(askers, count_I, weights=(0.0, 0.02, -0.3, 2.0)):
@@ -75,21 +76,3 @@ def test_compiled_and_interpreted_agree(case, slack, monkeypatch):
     np.testing.assert_allclose(plain.needed_UK[listed_UK], compiled.needed_UK[listed_UK], rtol=1e-3, atol=1e-4)
     if slack == 1 and case != "together":
         assert_best(plain, all_scores(made, askers), 10)
-
-
-def test_the_norm_of_a_vector():
-    assert norm(np.array([3.0, 4.0], dtype=np.float32)) == 5
-    assert norm(np.zeros(0, dtype=np.float32)) == 0
-    assert np.isnan(norm(np.array([1.0, np.nan], dtype=np.float32)))
-
-
-def test_counts_beyond_the_highest_are_in_order_with_all_others_and_harm_nothing():
-    made, askers = world(3, users=20, items=200)
-    made.count_I[5], made.count_I[9], made.known_I[[5, 9]] = HIGHEST_COUNT + 5, 10 * HIGHEST_COUNT, True
-    index = ItemIndex()
-    index.update(made, None)
-    made.count_I[5] += 3 * HIGHEST_COUNT
-    index.update(made, np.array([5]))
-
-    assert set(index.order()[:2].tolist()) == {5, 9}
-    assert_best(index.best(askers, 20), all_scores(made, askers), 20, tolerance=1e-3)
