@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from model import growth
-from model.growth import BLOCK_ROWS, LARGE_BYTES, PORTION_BYTES, growable, grown, normal_rows, room_for, zeros
+from model.growth import (
+    BLOCK_ROWS,
+    LARGE_BYTES,
+    LINE_BYTES,
+    PAGE_BYTES,
+    PORTION_BYTES,
+    growable,
+    grown,
+    normal_rows,
+    room_for,
+    zeros,
+)
 
 
 def test_an_array_that_is_large_enough_stays_the_same_object():
@@ -185,3 +196,12 @@ def test_no_rows_and_no_spread_give_zeros(first, past, spread, rows):
 
     assert given.shape == (rows, 2)
     assert not given.any()
+
+
+def test_arrays_in_reservations_begin_on_pages_and_lines_of_their_own():
+    """Otherwise the same row of many columns lies in the same places of the caches."""
+    begins = [grown(np.zeros(0, dtype=np.float32), LARGE_BYTES // 4).ctypes.data for _ in range(12)]
+
+    assert all(begin % LINE_BYTES == 0 for begin in begins)
+    assert len({begin % PAGE_BYTES for begin in begins}) == 12
+    assert len({begin // PAGE_BYTES % 512 for begin in begins}) == 12
