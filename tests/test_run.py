@@ -15,7 +15,7 @@ import pytest
 from broker_clients import produce
 from conftest import InProcess, Kafka
 from worker_process import WorkerProcess
-from worker_site import Listed, Site, relearned, tastes
+from worker_site import Listed, SavedStates, Site, relearned, tastes
 
 from producer.client import EventProducer
 from producer.events import Click, Event, Forget, Impression
@@ -141,7 +141,9 @@ def assert_exact_after_kills(kafka: Kafka, folder: Path, unique: Unique, *, kill
     assert site.committed() == dict(ends)
 
     # State and lists are those of a learner that never stopped; a repeated list is the same, byte for byte.
-    expected = relearned(site.settings, site.steps())
+    saved_states = SavedStates(site.settings.checkpoint_dir)
+    expected = relearned(site.settings, site.steps(), saved_states)
+    assert saved_states.differing == {}
     assert answer["state_sha256"] == expected.state_sha256
     values: defaultdict[tuple[bytes, int], set[bytes]] = defaultdict(set)
     lists = set()

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from consumer.config import Settings
 
-START_SECONDS = 90.0
-"""A machine may be busy: this long is a failure, not slowness."""
+START_SECONDS = 240.0
+"""A machine may be busy, and a first start compiles for more than a minute: this long is a failure, not slowness."""
 
 FLAGS = (
     *("bootstrap_servers", "group_id", "events_topic", "recommendations_topic", "dead_letter_topic", "k"),

@@ -16,9 +16,10 @@ from broker_clients import SECONDS
 from columns import One, each
 from confluent_kafka import Consumer, Message, TopicPartition
 from conftest import Broker
+from torch import Tensor
 
 from consumer.actions import to_model
-from consumer.checkpoint import CheckpointStore, Manifest
+from consumer.checkpoint import CheckpointStore, Manifest, read_checkpoint
 from consumer.config import Settings, load
 from consumer.decode import Decoder
 from consumer.journal import Journal
@@ -27,6 +28,7 @@ from consumer.records import Taken
 from consumer.source import Record
 from consumer.worker import Worker
 from model.interactions import Forget
+from model.learner import Learner
 from model.state import state_digest
 from model.topk import TopK
 from producer.events import Click, Event, Rating
@@ -173,8 +175,15 @@ class Relearned:
     unchanged: int = 0
 
 
-def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) -> Relearned:
-    """Learn the steps one after the other, with duplicates and changes looked after in plain Python."""
+def relearned(
+    settings: Settings,
+    steps: Iterator[tuple[int, list[Message]]],
+    look: Callable[[int, Learner], None] | None = None,
+) -> Relearned:
+    """Learn the steps one after the other, with duplicates and changes looked after in plain Python.
+
+    `look` is shown the learner after each step.
+    """
     decode = Decoder(settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes)
     learner = make_learner(settings)
     top_k = TopK(learner, settings.k)
@@ -191,6 +200,8 @@ def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) ->
         weights = settings.action_weights, settings.default_weight, settings.rating_weight
         meant = [meaning for one in fresh if (meaning := to_model(one.event, *weights)) is not None]
         done = learner.test_then_learn(meant, step)
+        if look is not None:
+            look(step, learner)
         touched: set[str] = set()
         for meaning in meant:
             if isinstance(meaning, Forget):
@@ -209,6 +220,32 @@ def relearned(settings: Settings, steps: Iterator[tuple[int, list[Message]]]) ->
                 result.changed.add(Listed(one.user_id, step, items, tuple(one.scores)))
     result.state_sha256 = state_digest(learner.state())
     return result
+
+
+class SavedStates:
+    """The checkpoints that are kept, to be compared, bit for bit, with a learner that never stopped (`relearned`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._saved: dict[int, dict[str, Tensor]] = {}
+        self.differing: dict[int, list[str]] = {}
+        """By step, the parts of the state that were not saved as that learner has them."""
+        for path in CheckpointStore(folder).paths():
+            manifest, tensors = read_checkpoint(path)
+            self._saved[manifest.step] = {
+                name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
+            }
+
+    def __call__(self, step: int, learner: Learner) -> None:
+        saved = self._saved.get(step)
+        if saved is None:
+            return
+        ours = learner.state()
+        if names := [name for name in sorted({*ours, *saved}) if not _same(ours.get(name), saved.get(name))]:
+            self.differing[step] = names
+
+
+def _same(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    return ours is not None and theirs is not None and state_digest({"": ours}) == state_digest({"": theirs})
 
 
 def as_records(messages: list[Message]) -> list[Record]:

@@ -11,6 +11,7 @@ except ImportError:  # the plain twin: same text, same result, interpreted
 F = TypeVar("F", bound=Callable[..., object])
 
 IS_COMPILED: bool = numba is not None
+_LOOSE = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def compiled(function: F) -> F:
@@ -24,16 +25,26 @@ def compiled(function: F) -> F:
 
 def compiled_loosely(function: F) -> F:
     """The same, but sums may be taken in another order, to use the machine's vectors; NaN keeps its meaning."""
-    return _compiled(function, fastmath={"reassoc", "contract", "arcp", "nsz"})
+    return _compiled(function, fastmath=_LOOSE)
 
 
-def _compiled(function: F, *, fastmath: bool | set[str]) -> F:
+def inlined_loosely(function: F) -> F:
+    """The same for what kernels call: it becomes a part of each caller.
+
+    Left to itself it would be there twice, alone and as the caller's copy, and compiled in two surroundings their sums
+    may be in two orders. The process that compiled them runs the one, a process that found the caller on disk the
+    other: a worker that starts again would not repeat to the bit what the first one did.
+    """
+    return _compiled(function, fastmath=_LOOSE, forceinline=True)
+
+
+def _compiled(function: F, *, fastmath: bool | set[str], forceinline: bool = False) -> F:
     if numba is None:
         return function
     try:
-        return cast("F", numba.njit(function, cache=True, nogil=True, fastmath=fastmath))
+        return cast("F", numba.njit(function, cache=True, nogil=True, fastmath=fastmath, forceinline=forceinline))
     except RuntimeError:  # no folder to keep it in: compiled anew by each process
-        return cast("F", numba.njit(function, nogil=True, fastmath=fastmath))
+        return cast("F", numba.njit(function, nogil=True, fastmath=fastmath, forceinline=forceinline))
 
 
 def interpreted(function: F) -> F:

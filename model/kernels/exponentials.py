@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled_loosely
+from model.kernels.compiled import inlined_loosely
 
 Floats = NDArray[np.floating]
 
@@ -15,7 +15,7 @@ _C1, _C2, _C3, _C4 = 0.6931471805599453, 0.2402265069591007, 0.05550410866482158
 _C5, _C6, _C7 = 0.0013333558146428443, 1.5403530393381608e-4, 1.5252733804059838e-5
 
 
-@compiled_loosely
+@inlined_loosely
 def exponentials(row_N: Floats, numbers: int, bits_N: NDArray[np.int32], powers_N: NDArray[np.float32]) -> None:
     """Turn the first numbers x of a row, LOWEST <= x <= 0, into e^x; NaN stays NaN.
 

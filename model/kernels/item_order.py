@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.compiled import compiled, inlined_loosely
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -60,7 +60,7 @@ def _put(order: ItemOrder, row: int, position: int) -> None:
     order.norm_P[position] = order.norm_I[row]
 
 
-@compiled_loosely
+@inlined_loosely
 def norm(vector_D: Vectors) -> float:
     """The length of a vector."""
     squares = np.float32(0.0)

@@ -6,7 +6,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled_loosely
+from model.kernels.compiled import compiled_loosely, inlined_loosely
 from model.kernels.softmax import NO_CANDIDATE, add_extras, rank_of
 from model.kernels.vectors import EIGHT, load, plus_product, total, zeros
 
@@ -97,7 +97,7 @@ def rank_few(
         known_I[items_B[event]] = True
 
 
-@compiled_loosely
+@inlined_loosely
 def _score_all(
     users_RD: Floats,
     row: int,

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
 from model.kernels.running import (
     COUNT,
     HIGHEST,
@@ -264,7 +264,7 @@ def pair_hash(lower: int, higher: int) -> int:
     ) & 0xFFFFFFFF
 
 
-@compiled_loosely
+@inlined_loosely
 def _recall(
     user: int,
     user_mean_UD: Floats,
@@ -290,7 +290,7 @@ def _recall(
         covariance_DE[row, row] += variances_D[row] * (1.0 - keep * keep)
 
 
-@compiled_loosely
+@inlined_loosely
 def _drift(covariance_DE: Floats, size: int, drift: float, most: float) -> None:
     """The bias walks at random; its doubt stops at a stranger's, so that no user is believed less than a new one."""
     doubt = covariance_DE[BIAS, BIAS] + drift * most
@@ -301,7 +301,7 @@ def _drift(covariance_DE: Floats, size: int, drift: float, most: float) -> None:
             covariance_DE[other, BIAS] *= factor
 
 
-@compiled_loosely
+@inlined_loosely
 def _spread_of_user(covariance_DE: Floats, size: int, reading_1E: Floats, gain_1E: Floats) -> float:
     """Variance of the error to come, 1 + reading . covariance . reading; `gain_1E` becomes covariance . reading.
 
@@ -337,7 +337,7 @@ def _spread(covariance_SS: Doubles, reading_S: Doubles, gain_S: Doubles) -> floa
     return spread if not spread < 1.0 else 1.0  # rounding; NaN stays NaN
 
 
-@compiled_loosely
+@inlined_loosely
 def _correct_and_pack(
     user: int,
     mean_D: Doubles,

@@ -6,7 +6,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
 from model.kernels.exponentials import exponentials
 from model.kernels.softmax import FLOOR, NO_CANDIDATE
 from model.kernels.vectors import EIGHT, copy_row, fetch, larger, load, plus_product, plus_scaled, store, total, zeros
@@ -212,7 +212,7 @@ def soften_samples(
         drawn_I[drawn_N[place]] = -1
 
 
-@compiled_loosely
+@inlined_loosely
 def _score_sample(
     users_ED: Floats,
     at: int,
@@ -247,7 +247,7 @@ def _score_sample(
         rows_EC[at, column] += base_1C[0, column] + popularity * log_count_1C[0, column]
 
 
-@compiled_loosely
+@inlined_loosely
 def _soften_event(
     event: int,
     rows_EC: Floats,
@@ -374,7 +374,7 @@ def _soften_event(
     return by_own  # type: ignore[no-any-return]  # a number of the row's own type
 
 
-@compiled_loosely
+@inlined_loosely
 def _pull_user(
     event: int,
     rows_EC: Floats,
@@ -426,7 +426,7 @@ def _pull_user(
         column += 1
 
 
-@compiled_loosely
+@inlined_loosely
 def _pull_sample(
     rows_EC: Floats,
     rows: int,

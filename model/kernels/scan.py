@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely
+from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
 from model.kernels.cooccurrence import (
     NOT_TOGETHER,
     Together,
@@ -189,7 +189,7 @@ def list_together(
     return extras
 
 
-@compiled_loosely
+@inlined_loosely
 def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Number:
     """No item of this block, or group, scores more."""
     log_count = bounds.high_Q[at] if above_usual > 0 else bounds.low_Q[at]
@@ -197,7 +197,7 @@ def _bound(bounds: Bounds, at: int, above_usual: Number, reach: Number) -> Numbe
     return bound
 
 
-@compiled_loosely
+@inlined_loosely
 def _item_bounds(order: ItemOrder, first: int, size: int, popularity: Number, reach: Number, bound_N: Floats) -> int:
     """What each item of the block that begins at `first` scores at most; how many it has."""
     past = min(first + BLOCK, size)
@@ -207,7 +207,7 @@ def _item_bounds(order: ItemOrder, first: int, size: int, popularity: Number, re
     return past - first
 
 
-@compiled_loosely
+@inlined_loosely
 def _survivors(
     order: ItemOrder,
     size: int,
@@ -238,7 +238,7 @@ def _survivors(
     return survivors
 
 
-@compiled_loosely
+@inlined_loosely
 def _dense_scores(
     product_I: Vectors,
     bias_I: Floats,

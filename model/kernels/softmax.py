@@ -6,7 +6,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled_loosely
+from model.kernels.compiled import compiled_loosely, inlined_loosely
 from model.kernels.exponentials import exponentials
 
 Ints = NDArray[np.int64]
@@ -21,7 +21,7 @@ FLOOR = -30.0
 """Scores this far below the best one count as e^-30: smaller numbers would be denormal, and slow."""
 
 
-@compiled_loosely
+@inlined_loosely
 def add_extras(
     scores_I: Floats,
     event: int,
@@ -53,7 +53,7 @@ def add_extras(
                 scores_I[repeat_items_BW[event, age]] += repeat_bias_W[age]
 
 
-@compiled_loosely
+@inlined_loosely
 def rank_of(scores_I: Floats, items: int, target: int) -> int:
     """Number of better candidates + half the ties (whole part); a NaN score ranks behind every candidate."""
     own, better, ties, candidates = scores_I[target], 0, -1, -1
