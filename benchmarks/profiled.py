@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time under the profiler")
     parser.add_argument("--no-lists", action="store_true", help="from take to learn only")
-    parser.add_argument("--ranked-share", type=float, default=1.0)
+    parser.add_argument(
+        "--ranked-share", type=_share, default=1.0, help="share of users ranked live; auto: as `headrace run` does"
+    )
     parser.add_argument("--encoder", help="instead of the default one; `recency` is taken at width 64")
     parser.add_argument("--flame", type=Path, metavar="FILE.svg", help="a flame graph instead of cProfile's table")
     parser.add_argument("--folded", type=Path, metavar="FILE", help="with --flame: the samples, a line a stack")
@@ -63,6 +65,10 @@ def main() -> None:
             if given.folded is not None:
                 _write(given.folded, flame.folded(stacks))
         service.close()
+
+
+def _share(text: str) -> float | None:
+    return None if text == "auto" else float(text)
 
 
 def _under_cprofile(service: Service, phase: Phase) -> cProfile.Profile:

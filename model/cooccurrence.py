@@ -152,7 +152,8 @@ class Cooccurrence:
         reading = self._reading(width)
         pair_weights_W = np.float32(settings.distance_decay) ** np.arange(width, dtype=np.float32)
         room = len(count_I) + 1
-        items_E, values_E = self._entries(max(room, min(room * events, ENTRIES_AT_ONCE)))
+        # An event may have an entry for every item: room for one such stays free, or each would be a pass of its own.
+        items_E, values_E = self._entries(room + min(room * events, ENTRIES_AT_ONCE))
         starts_B = np.zeros(events + 1, dtype=np.int64)
         parts: list[Features] = []
         first = 0

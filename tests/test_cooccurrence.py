@@ -168,6 +168,21 @@ def test_features_that_do_not_fit_at_once_are_gathered_in_pieces(monkeypatch):
     assert same_bytes(in_pieces.pairs, at_once.pairs)
 
 
+def test_a_catalogue_larger_than_all_that_is_gathered_at_once_is_no_reason_to_go_event_by_event(monkeypatch):
+    both, calls = Both(SETTINGS), []
+    whole = Cooccurrence.features_then_count
+    sampled = Wanted(2, np.array([3, 7, 0, 1]), np.zeros(60, dtype=np.bool_))
+    monkeypatch.setattr(Cooccurrence, "features_then_count", lambda self, found: whole(self, found, sampled))
+    monkeypatch.setattr(model.cooccurrence, "ENTRIES_AT_ONCE", ITEMS)
+    monkeypatch.setattr(
+        model.cooccurrence, "score_then_count", lambda *given: calls.append(1) or score_then_count(*given)
+    )
+
+    both.learn(stream(6), 60)
+
+    assert 240 // 60 <= len(calls) < 240 / 2
+
+
 def test_interpreted_it_counts_the_same(monkeypatch):
     compiled, plain = Both(SETTINGS), Both(SETTINGS)
     expected = compiled.learn(stream(5), 60)
