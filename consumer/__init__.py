@@ -3,7 +3,6 @@
 The flow, one stage a file; `loop` calls them in this order and is what a newcomer reads first:
 
     take        source        records in offset order: Kafka in, offsets, not what a payload means
-                ahead         the next step, taken and decoded while this one is learned, where events wait
                 journal       the cut of each step, remembered before its lists go out; made again after a crash
                 records       what one take brought, as columns
     decode      decode        bytes -> events as columns, and rejects (kernels/parse: the plain ones, compiled;

@@ -148,9 +148,9 @@ class Journal:
 
 
 class Takes(Protocol):
-    """What `consumer.ahead.ReadAhead` does."""
+    """What `consumer.source.Source` does."""
 
-    def take(self, max_records: int, wait_seconds: float) -> Taken: ...
+    def take(self, max_records: int, wait_seconds: float) -> list[Record]: ...
 
     def next_offsets(self) -> dict[int, int]: ...
 
@@ -229,7 +229,7 @@ class JournaledSource:
     def _repeat(self, wait_seconds: float) -> list[Record]:
         step, runs, changes, has_lists = self._again[0]
         if not self._holds(runs):
-            for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds).records:
+            for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._ahead[record.partition()].append(record)
             if not self._holds(runs):
                 return []
@@ -242,7 +242,7 @@ class JournaledSource:
         for waiting in self._ahead.values():  # came while steps were repeated
             while waiting and len(records) < max_records:
                 records.append(waiting.popleft())
-        taken = Taken(records) if records else self._source.take(max_records, wait_seconds)
+        taken = Taken(records or self._source.take(max_records, wait_seconds))
         if len(taken):
             self.changes = [] if self._catalogue is None else self._catalogue.take()
             self.has_lists = self._decide is None or self._decide(len(taken) >= max_records)

@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from consumer.ahead import ReadAhead
 from consumer.catalogue import Catalogues
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
 from consumer.duplicates import RecentEventIds
@@ -135,11 +134,11 @@ class Progress:
         self.pause_seconds = 0.0
         """Longest time for which it kept the loop from its steps."""
 
-    def restore(self, source: Source, reset: Reset | None, ahead: ReadAhead) -> JournaledSource:
+    def restore(self, source: Source, reset: Reset | None) -> JournaledSource:
         """Load the newest whole checkpoint and hand out a source that goes on behind it, journaled steps first.
 
         Where there is none, or a person's `reset` moved the offsets, a checkpoint is saved at once: a crash before
-        the next one must not send the worker back to a place that nobody chose. `ahead` reads the source.
+        the next one must not send the worker back to a place that nobody chose.
 
         Raises what `CheckpointStore.newest` and `Source.seek` raise where a person has to choose, JournalMismatch,
         and CheckpointError for a checkpoint of another topic.
@@ -159,7 +158,7 @@ class Progress:
         if not stays:
             self._journal.clear()  # its steps cannot be made again from here
         self._source = JournaledSource(
-            ahead, self._journal, step, offsets, self._catalogue, self._journal_writer, self._decide
+            source, self._journal, step, offsets, self._catalogue, self._journal_writer, self._decide
         )
         self._topic_source = source
         if not stays:

@@ -17,7 +17,6 @@ import torch
 
 from consumer import lists
 from consumer.actions import Interpreter
-from consumer.ahead import ReadAhead
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
@@ -103,7 +102,6 @@ class Worker:
         decode = Decoder(
             settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
         )
-        self._ahead = ReadAhead(self.source, decode, ThreadPoolExecutor(1, "reader"))
         self._content_sources = {
             kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
@@ -119,14 +117,14 @@ class Worker:
                 epoch=epoch,
                 librdkafka=settings.librdkafka,
             )
-            journaled = self.progress.restore(self.source, reset, self._ahead)
+            journaled = self.progress.restore(self.source, reset)
             self._read_catalogue()
         except BaseException:
             self.close()
             raise
         self.parts = Parts(
             source=journaled,
-            decode=self._ahead.decode,
+            decode=decode,
             seen_ids=seen_ids,
             catalogue=self.catalogue,
             interpret=Interpreter(settings.action_weights, settings.default_weight, settings.rating_weight),
@@ -171,7 +169,6 @@ class Worker:
 
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
-        self._ahead.close()
         self.source.close()
         for source in self._content_sources.values():
             source.close()

@@ -100,7 +100,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                        "consumer.publish", "consumer.metrics", "consumer.progress", "consumer.checkpoint",
                        "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
-    ("consumer.progress", ("consumer.ahead", "consumer.checkpoint", "consumer.duplicates", "consumer.journal",
+    ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal",
                            "consumer.lists", "consumer.publish", "consumer.refreshes", "consumer.source",
                            "consumer.catalogue", "consumer.precopy",
                            "model.learner",
@@ -112,7 +112,6 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.screen", ("consumer.tally",)),
     # Stages that stand on the stage before, and halves of one thing.
     ("consumer.source", ("consumer.offsets",)),
-    ("consumer.ahead", ("consumer.records",)),
     ("consumer.journal", ("consumer.source", "consumer.records", "consumer.durable")),
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),

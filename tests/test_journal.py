@@ -16,10 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from stream_fakes import FakeSource, Record, Topic, places
 from structlog.testing import capture_logs
-from worker_fakes import InTurn
 
-from consumer.ahead import ReadAhead
-from consumer.decode import Decoder
 from consumer.journal import Entry, Journal, JournaledSource, JournalMismatch, Run, runs_of
 from consumer.records import Taken
 
@@ -211,7 +208,7 @@ def test_a_full_disk_stops_the_step_before_it_is_used(journals):
     topic.append(0, b"", b"")
     journal = started(journals())
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+    worker = JournaledSource(source, journal, 0, source.next_offsets())
 
     with pytest.raises(OSError, match="No space"), FaultyDisk(journal.folder).watched(0, disk_full):
         worker.take(1, 0)
@@ -300,7 +297,7 @@ def run_of(topic, journal, arrivals, *, step=0, offsets=None):
     """A run that takes once for each of these arrivals; its source, and each step's records."""
     journal.start_segment(step)
     source = fresh(topic, offsets)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journal, step, source.next_offsets())
+    worker = JournaledSource(source, journal, step, source.next_offsets())
     taken = []
     for arrival in arrivals:
         source.arrivals = arrival
@@ -330,7 +327,7 @@ def test_steps_over_interleaved_partitions_are_handed_out_again_exactly_as_they_
     _, cut = run_of(topic, journals(), arrivals)
 
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journals(), 0, source.next_offsets())
+    worker = JournaledSource(source, journals(), 0, source.next_offsets())
     again = [(places(worker.take(1, 0)), worker.step) for _ in range(3)]
 
     assert worker.steps_to_repeat == 3
@@ -343,7 +340,7 @@ def test_records_left_over_after_the_repetition_come_next_and_then_the_topic_goe
 
     journal = journals()
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+    worker = JournaledSource(source, journal, 0, source.next_offsets())
     worker.take(100, 0)
     journal.start_segment(0)
     topic.append(1, b"new")
@@ -362,7 +359,7 @@ def test_a_repeated_step_waits_until_all_its_records_have_come(topic, journals):
     run_of(topic, journals(), [[(0, 3), (1, 2)]])
 
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journals(), 0, source.next_offsets())
+    worker = JournaledSource(source, journals(), 0, source.next_offsets())
     found = []
     for arrival in ([(0, 9)], [], [(1, 1)], [(2, 5), (1, 1)]):
         source.arrivals = arrival
@@ -375,7 +372,7 @@ def test_next_offsets_are_those_of_what_was_handed_out_not_of_what_has_come(topi
     run_of(topic, journals(), [[(0, 2)], [(1, 3)]])
 
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journals(), 0, source.next_offsets())
+    worker = JournaledSource(source, journals(), 0, source.next_offsets())
     before = worker.next_offsets()
     worker.take(100, 0)
 
@@ -390,7 +387,7 @@ def test_the_end_is_reached_when_everything_below_it_was_handed_out(topic, journ
     ends = {0: 10, 1: 10, 2: 10}
 
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+    worker = JournaledSource(source, journal, 0, source.next_offsets())
     reached = [worker.has_reached(ends)]
     while worker.take(7, 0):
         reached.append(worker.has_reached(ends))
@@ -419,7 +416,7 @@ def test_offset_gaps_lie_inside_a_run(journals):
     assert [entry.runs for entry in journals().steps_after(0)] == [[Run(0, 0, 6), Run(1, 1, 2)], [Run(0, 7, 8)]]
 
     source = fresh(topic)
-    again = all_of(JournaledSource(ReadAhead(source, Decoder()), journals(), 0, source.next_offsets()))
+    again = all_of(JournaledSource(source, journals(), 0, source.next_offsets()))
 
     assert again == [(1, cut[0]), (2, cut[1])]
 
@@ -447,7 +444,7 @@ def test_a_journal_that_goes_beyond_the_end_of_the_topic_is_refused_at_once(topi
     source = fresh(topic)
 
     with pytest.raises(JournalMismatch, match=r"step 2 .* records 0 to 10 of partition 1.* ends at 10") as refusal:
-        JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+        JournaledSource(source, journal, 0, source.next_offsets())
 
     assert str(journal.folder) in str(refusal.value)
     assert "HEADRACE_CHECKPOINT_DIR" in str(refusal.value)
@@ -458,7 +455,7 @@ def test_a_journal_with_a_partition_that_the_topic_has_not_is_refused_at_once(to
     source = fresh(topic)
 
     with pytest.raises(JournalMismatch, match="partition 3"):
-        JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+        JournaledSource(source, journal, 0, source.next_offsets())
 
 
 def test_a_journal_with_records_from_before_the_checkpoint_is_refused_at_once(topic, journals):
@@ -466,7 +463,7 @@ def test_a_journal_with_records_from_before_the_checkpoint_is_refused_at_once(to
     source = fresh(topic, {0: 4, 1: 0, 2: 0})
 
     with pytest.raises(JournalMismatch, match="up to 4"):
-        JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+        JournaledSource(source, journal, 0, source.next_offsets())
 
 
 def test_a_journal_whose_steps_overlap_is_refused_at_once(topic, journals):
@@ -474,7 +471,7 @@ def test_a_journal_whose_steps_overlap_is_refused_at_once(topic, journals):
     source = fresh(topic)
 
     with pytest.raises(JournalMismatch, match="step 2"):
-        JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+        JournaledSource(source, journal, 0, source.next_offsets())
 
 
 @pytest.mark.parametrize(
@@ -492,7 +489,7 @@ def test_a_journal_of_another_topic_is_noticed_before_its_step_is_handed_out(jou
     topic.append(0, b"d", b"e", gap=2)
     journal = journaled(journals, runs)
     source = fresh(topic)
-    worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets())
+    worker = JournaledSource(source, journal, 0, source.next_offsets())
 
     with pytest.raises(JournalMismatch, match="step 1"):
         worker.take(100, 0)
@@ -510,7 +507,7 @@ class Worker:
         self.source.seek(saved.offsets)
         self.applied = list(saved.applied)
         offsets = self.source.next_offsets()
-        self.stream = JournaledSource(ReadAhead(self.source, Decoder(), InTurn()), self.journal, saved.step, offsets)
+        self.stream = JournaledSource(self.source, self.journal, saved.step, offsets)
 
 
 class Saved:
@@ -624,7 +621,7 @@ def test_with_a_writer_the_disk_is_waited_for_before_the_lists_and_not_before_th
     source = fresh(topic)
 
     with ThreadPoolExecutor(1) as writer:
-        worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets(), writer=writer)
+        worker = JournaledSource(source, journal, 0, source.next_offsets(), writer=writer)
         taken = worker.take(1, 0)
         before = journal.steps_after(0)
         may_write.set()
@@ -644,7 +641,7 @@ def test_what_the_disk_refuses_is_raised_before_the_lists(journals, monkeypatch)
     source = fresh(topic)
 
     with ThreadPoolExecutor(1) as writer:
-        worker = JournaledSource(ReadAhead(source, Decoder()), journal, 0, source.next_offsets(), writer=writer)
+        worker = JournaledSource(source, journal, 0, source.next_offsets(), writer=writer)
         worker.take(1, 0)
 
         with pytest.raises(OSError, match="the disk is full"):

@@ -14,7 +14,6 @@ import numpy as np
 from stream_fakes import FakeSource, Topic
 
 from consumer.actions import Interpreter
-from consumer.ahead import ReadAhead
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
@@ -181,9 +180,8 @@ class FakeWorker:
         max_staleness_seconds: float = 0.0,
         publish_always: bool = False,
         executor: Executor | None = None,
-        reader: Executor | None = None,
     ) -> None:
-        """`executor`: by default everything is done when it is asked for, in the one thread. `reader`: takes ahead."""
+        """`executor`: by default everything is done when it is asked for, in the one thread."""
         self.effects: list[str] = []
         self.failing: dict[str, BaseException] = {}
         """Effect -> what it raises instead of happening."""
@@ -192,7 +190,6 @@ class FakeWorker:
         self.executor = InTurn() if executor is None else executor
         self.learner = Learner(settings)
         self.source = FakeSource(topic, {} if group is None else group)
-        self.ahead = ReadAhead(self.source, Decoder(), reader)
         self.publisher = FakePublisher()
         self.catalogue = Catalogues(
             Catalogue(self.learner.describe), Catalogue(self.learner.describe_users, rows=ROWS["users"])
@@ -219,13 +216,13 @@ class FakeWorker:
         )
         self.epoch = self.store.acquire()
         try:
-            self.stream = self.progress.restore(self.source, reset, self.ahead)
+            self.stream = self.progress.restore(self.source, reset)
         except BaseException:
             self.close()
             raise
         self.parts = Parts(
             source=self.stream,
-            decode=self.ahead.decode,
+            decode=Decoder(),
             seen_ids=self.seen_ids,
             catalogue=self.catalogue,
             interpret=Interpreter({"skip": -0.5}, 1.0, 1.0),
