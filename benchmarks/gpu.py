@@ -20,16 +20,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import torch
 
-from benchmarks.introduction import introduce, item_id, user_id
+from benchmarks.introduction import introduce, steps_of, user_id
 from benchmarks.report import emit, processor, short
-from benchmarks.stream import START_MS, Stream, draw
+from benchmarks.stream import Stream
 from model.encoders.choice import ENCODERS
 from model.grouped import best_by_groups, kernels_for
-from model.interactions import Interaction
 from model.learner import Learner, LearnerSettings
 from model.topk import TopK, best
 
@@ -100,7 +100,7 @@ def measure(
     stream = Stream(events=64 * BATCH, users=max(4 * users, 4096), items=items)
     learner = Learner(settings, device=device)
     introduce(learner, stream)
-    batches = _batches(stream)
+    batches = cycle(list(steps_of(stream, BATCH)))
     rows_U = learner.users.find([user_id(user) for user in range(users)])
     top_k, width = TopK(learner, K), learner.settings.width
     times: dict[str, float] = {}
@@ -146,19 +146,6 @@ def measure_peaks(device: torch.device, dtype: torch.dtype, seconds: float) -> P
     product_ms = _median_ms(lambda: torch.mm(left, right), device, seconds)
     copy_ms = _median_ms(lambda: there.copy_(here), device, seconds)
     return Peaks(2 * side**3 / product_ms * 1000, 2 * size / copy_ms * 1000)
-
-
-def _batches(stream: Stream) -> Any:
-    """Steps of the stream as the learner takes them, round and round."""
-    draws = draw(stream)
-    rows = zip(*(column.tolist() for column in draws), strict=True)
-    events = [
-        Interaction(user_id(user), item_id(item), START_MS + at, 1.0, tenths / 10 if rated else None)
-        for at, (user, item, rated, tenths) in enumerate(rows)
-    ]
-    while True:
-        for start in range(0, len(events), BATCH):
-            yield events[start : start + BATCH]
 
 
 def _median_ms(work: Callable[[], object], device: torch.device, seconds: float) -> float:

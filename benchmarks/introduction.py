@@ -1,11 +1,15 @@
-"""A learner that has met every user and every item before anything is timed. Needs only numpy, torch and `model/`."""
+"""A learner that has met every user and every item before anything is timed, and the steps that it then learns.
 
+Needs only numpy, torch and `model/`.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from benchmarks.stream import START_MS, Stream
+from benchmarks.stream import START_MS, Stream, draw
 from model.interactions import Interaction
 from model.learner import Learner
 
@@ -43,3 +47,15 @@ def introduce(learner: Learner, stream: Stream) -> None:
         for start in range(0, len(interactions), size):
             learner.test_then_learn(interactions[start : start + size])
     learner.settings = ranked
+
+
+def steps_of(stream: Stream, size: int) -> Iterator[list[Interaction]]:
+    """The events of the stream as the learner takes them, `size` at a time."""
+    users_N, items_N, rated_N, tenths_N = (column.tolist() for column in draw(stream))
+    for start in range(0, stream.events, size):
+        yield [
+            Interaction(
+                user_id(users_N[n]), item_id(items_N[n]), START_MS + n, 1.0, tenths_N[n] / 10 if rated_N[n] else None
+            )
+            for n in range(start, min(start + size, stream.events))
+        ]

@@ -11,18 +11,16 @@ ones of the same step, made outside the time.
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from benchmarks.introduction import introduce, item_id, user_id
-from benchmarks.stream import START_MS, Stream, draw
+from benchmarks.introduction import introduce, steps_of
+from benchmarks.stream import Stream
 from consumer.config import load
 from consumer.modelling import learner_settings
-from model.interactions import Interaction
 from model.learner import Learner
 from model.topk import Lists, Mode, TopK
 
@@ -59,7 +57,7 @@ def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[s
     learner = Learner(learner_settings(load(settings, environment={})))
     stream = Stream(events=given.events + 10**6, users=given.users, items=given.items)
     introduce(learner, stream)
-    batches = _batches(stream, given.batch)
+    batches = steps_of(stream, given.batch)
     for _ in range(given.events // given.batch):
         learner.test_then_learn(next(batches))
     top_ks = {mode: TopK(learner, given.k, mode=mode) for mode in modes}
@@ -107,17 +105,6 @@ def _common(exact: Lists, lists: Lists) -> int:
             exact.codes_UK, exact.lengths_U, lists.codes_UK, lists.lengths_U, strict=False
         )
     )
-
-
-def _batches(stream: Stream, size: int) -> Iterator[list[Interaction]]:
-    users_N, items_N, rated_N, tenths_N = (column.tolist() for column in draw(stream))
-    for start in range(0, stream.events, size):
-        yield [
-            Interaction(
-                user_id(users_N[n]), item_id(items_N[n]), START_MS + n, 1.0, tenths_N[n] / 10 if rated_N[n] else None
-            )
-            for n in range(start, min(start + size, stream.events))
-        ]
 
 
 def main() -> None:

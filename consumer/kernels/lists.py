@@ -43,6 +43,7 @@ _ITEMS: Final = _bytes('},"items":[')
 _ITEM: Final = _bytes('{"item_id":"')
 _SCORE: Final = _bytes('","score":')
 _HEX: Final = _bytes("0123456789abcdef")
+_THREE_DIGITS: Final = _bytes("".join(f"{number:03}" for number in range(1000))).reshape(1000, 3)
 
 _SHA256_START: Final = np.array(
     [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19], dtype=np.int64
@@ -191,10 +192,11 @@ def _put_score(out: Bytes, at: int, score: float) -> int:
         at = _put_int(out, at, whole)
     room = out[at : at + 1 + DECIMALS]
     room[0] = 0x2E
-    for place in range(DECIMALS):
-        tenth = rest // 10
-        room[DECIMALS - place] = 0x30 + rest - 10 * tenth
-        rest = tenth
+    thousands = rest // 1000
+    left, right = _THREE_DIGITS[thousands], _THREE_DIGITS[rest - 1000 * thousands]
+    for place in range(3):
+        room[1 + place] = left[place]
+        room[4 + place] = right[place]
     length = 1 + DECIMALS
     while length > 2 and room[length - 1] == 0x30:
         length -= 1
