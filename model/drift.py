@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.cohorts import COLD_EVENTS
-from model.kernels.drift import MEMORY, watch_blocks
+from model.kernels.drift import MEMORY, watch_errors
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,21 +48,15 @@ class Watch:
         """Blocks so far, their mean and variance; the sum, and since it left 0: blocks, their total. Events waiting."""
         self._waiting = np.zeros(BLOCK)
 
-    def update(self, errors_B: Doubles) -> list[float]:
-        """The rises that these errors made an alarm of, in nats. The same however the errors are cut into calls."""
-        waiting = int(self._numbers[6])
-        if waiting + len(errors_B) < BLOCK:
-            self._waiting[waiting : waiting + len(errors_B)] = errors_B
-            self._numbers[6] += len(errors_B)
-            return []
-        errors = np.concatenate((self._waiting[:waiting], errors_B))
-        blocks = len(errors) // BLOCK
-        rest = errors[blocks * BLOCK :]
-        self._waiting[:] = 0
-        self._waiting[: len(rest)] = rest
-        means_N, rises_N = errors[: blocks * BLOCK].reshape(blocks, BLOCK).mean(1), np.empty(blocks)
-        alarms = watch_blocks(means_N, self._numbers, rises_N)
-        self._numbers[6] = len(rest)
+    def update(self, errors_B: Doubles, counts_B: NDArray[np.bool_] | None = None) -> list[float]:
+        """The rises that these errors (of them those that count) made an alarm of, in nats.
+
+        Errors count for at most LARGEST_ERROR either way. The same however the errors are cut into calls.
+        """
+        if counts_B is None:
+            counts_B = np.ones(len(errors_B), dtype=np.bool_)
+        means_N, rises_N = np.empty((2, len(errors_B) // BLOCK + 1))
+        alarms = watch_errors(errors_B, counts_B, LARGEST_ERROR, self._waiting, self._numbers, means_N, rises_N)
         rises: list[float] = rises_N[:alarms].tolist()
         return rises
 
@@ -109,18 +103,16 @@ class Drift:
         """
         self._strength_and_left[1] = max(self._strength_and_left[1] - len(errors_B), 0)
         judged_B = np.isfinite(errors_B)
-        errors_J = errors_B[judged_B].clip(-LARGEST_ERROR, LARGEST_ERROR)
-        cold_J = earlier_events_B[judged_B] < COLD_EVENTS
-        if not len(errors_J):
+        cold_B = judged_B & (earlier_events_B < COLD_EVENTS)
+        judged, cold = np.count_nonzero(judged_B), np.count_nonzero(cold_B)
+        if not judged:
             return [], 1.0
-        cold = int(cold_J.sum())
-        forgets = 1 - math.exp(-len(errors_J) / (MEMORY * BLOCK))
-        self._share_C += forgets * (np.array([cold, len(errors_J) - cold]) / len(errors_J) - self._share_C)
+        forgets = 1 - math.exp(-judged / (MEMORY * BLOCK))
+        self._share_C += forgets * (np.array([cold, judged - cold]) / judged - self._share_C)
         alarms = [
             Alarm(cohort, rise)
-            for cohort, errors in (("cold", errors_J[cold_J]), ("warm", errors_J[~cold_J]))
-            if len(errors)
-            for rise in self._watches[cohort].update(errors)
+            for cohort, is_its_B in zip(COHORTS, (cold_B, judged_B ^ cold_B), strict=True)
+            for rise in self._watches[cohort].update(errors_B, is_its_B)
         ]
         return alarms, self._answer(alarms)
 

@@ -132,7 +132,7 @@ class SeenItems:
 
     def trim(self, users_B: NDArray[np.int64]) -> None:
         """Drop the oldest items of users that have more than `most`."""
-        for user in np.unique(users_B[self.length_U[users_B] > self.most]):
+        for user in set(users_B[self.length_U[users_B] > self.most].tolist()):
             kept = self.items(user)[-self.most :].copy()
             start = self.start_U[user]
             self.pool[start : start + self.most] = kept

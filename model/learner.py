@@ -331,7 +331,9 @@ class Learner:
     def _notes(self, batch: Interactions) -> dict[int, Note]:
         """What events say besides the item, by their place in the batch."""
         reads_context = ENCODERS[self.settings.encoder].reads_context
-        says_B = (batch.texts.length_B > 0) | (reads_context & (batch.contexts.length_B > 0))
+        says_B = batch.texts.length_B > 0
+        if reads_context:
+            says_B |= batch.contexts.length_B > 0
         return {
             place: Note(
                 batch.texts.name(place) if batch.texts.length_B[place] > 0 else None,

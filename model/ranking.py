@@ -161,13 +161,15 @@ class RankingHead:
         `step` and `ranks` as in `rank_then_learn`, which has to follow. In larger catalogues an event that is not to
         be ranked has the features of its own item and of its negatives only.
         """
-        wanted = ALL_ITEMS
-        if batch.found.items > self.rates.full_softmax_items:
+        is_sampled, events = batch.found.items > self.rates.full_softmax_items, len(batch.items_B)
+        if is_sampled:
             self.sampled.follow(batch)
-            sample = self.sampled.draw(batch, step)
-            wanted = Wanted(sample.samples, sample.drawn_N, np.array(np.broadcast_to(ranks, len(batch.items_B))))
         if self.cooccurrence is None:
-            return no_features(len(batch.items_B))
+            return no_features(events)
+        wanted = ALL_ITEMS
+        if is_sampled:
+            sample = self.sampled.draw(batch, step)
+            wanted = Wanted(sample.samples, sample.drawn_N, _for_each(ranks, events))
         return self.cooccurrence.features_then_count(batch.found, wanted)
 
     def scores(
@@ -263,7 +265,7 @@ class RankingHead:
         """
         weights_B = np.where(batch.found.known_B, weights_B, 0.0)
         learns = bool(weights_B.any())
-        events_R = np.flatnonzero(np.broadcast_to(ranks, len(weights_B)))
+        events_R = np.flatnonzero(_for_each(ranks, len(weights_B)))
         if batch.found.items <= self.rates.full_softmax_items:
             if not (len(events_R) or learns):
                 return Turn(np.full(len(weights_B), np.nan), 0.0, None)
@@ -518,11 +520,10 @@ class RankingHead:
         batch: RankedBatch,
     ) -> "_Stepped":
         """Move everything against its gradient (these rows of the tables, or all), or nothing."""
-        square_1 = _square(gradient) + _square(bias_gradient)
-        square_1 += self.mix.gathered_square() + self.encoder.gathered_square()
-        for kept in () if batch.said is None else batch.said.gradients():
-            square_1 += _square(kept)
-        loss, square, each_B = _on_host(losses_B, square_1)  # CPU-GPU sync point: here it is decided whether to move
+        said = () if batch.said is None else batch.said.gradients()
+        squares = [_square(part) for part in (gradient, bias_gradient, *said)]
+        squares += [self.mix.gathered_square(), self.encoder.gathered_square()]
+        loss, square, each_B = _on_host(losses_B, squares)  # CPU-GPU sync point: here it is decided whether to move
         if not np.isfinite(loss + square):
             self.mix.drop_gradients()
             self.encoder.drop_gradients()
@@ -628,10 +629,15 @@ class _Live:
     """Ages that have a repeat bias here."""
 
 
-def _on_host(losses_B: Tensor, square_1: Tensor) -> tuple[float, float, NDArray[np.float64]]:
+def _for_each(ranks: bool | NDArray[np.bool_], events: int) -> NDArray[np.bool_]:
+    return ranks if isinstance(ranks, np.ndarray) else np.full(events, ranks)
+
+
+def _on_host(losses_B: Tensor, squares: list[Tensor]) -> tuple[float, float, NDArray[np.float64]]:
     """The sum of the losses, the square of the gradient, and each loss: from a GPU in one transfer."""
     if losses_B.device.type == "cpu":
-        return float(losses_B.sum()), float(square_1), losses_B.double().numpy()
+        return float(losses_B.sum()), sum(map(float, squares)), losses_B.double().numpy()
+    square_1 = sum(squares, losses_B.new_zeros(()))
     told = torch.cat([part.double().reshape(-1) for part in (losses_B.sum(), square_1, losses_B)]).cpu().numpy()
     return float(told[0]), float(told[1]), told[2:]
 

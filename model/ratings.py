@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 
 from model.columns import Arrays, Columns
 from model.growth import grown, normal_rows, room_for
-from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, number_rows, predict_then_learn, take_rows
+from model.kernels.ratings import (
+    FACTORS,
+    PARTS,
+    RESIDUAL_VARIANCE,
+    move_factors,
+    number_rows,
+    predict_then_learn,
+    take_rows,
+)
 from model.pairs import PairTable
 from model.rating_model import Part, RatingModel, load_parts, state_of
 
@@ -43,6 +51,7 @@ FIRST_SQUARE = 0.0016
 FIRST_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 STACK_PRIOR = (0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.002, 0.02, 0.002, 2.0)
 """How far each weight of the stack may be from its first value: variances, relative to the noise of a rating."""
+_STACK_PRIOR_S = np.array(STACK_PRIOR)
 
 
 @dataclass(frozen=True)
@@ -153,16 +162,17 @@ class RatingHead(RatingModel):
             self.items["factors"][first:items] = normal_rows(
                 "rating items", self._seed, first, items, self.factors, ITEM_SPREAD
             )
+        self._kept_users.grow()
+        self._kept_items.grow()
 
     def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
         """Predict and learn at the mean; all or nothing: what the kernel may move is kept, to be put back."""
         self._kept_users.keep(users_B)
         items_here_B = self._kept_items.keep(items_B)
-        item_rows, items_before = self._kept_items.rows, self._kept_items.before
         overall, weights_S = self.overall.copy(), self.stack_weights_S.copy()
         covariance_SS = self.stack_covariance_SS.copy()
         journal = self.pairs.journal(len(users_B) * self.users["items"].shape[1])
-        gradient_HF = np.zeros((len(item_rows), self.factors), dtype=np.float32)
+        gradient_HF = np.zeros((len(self._kept_items.rows), self.factors), dtype=np.float32)
         predictions_B = np.zeros(len(users_B))
         forgotten_items_B = np.empty(len(users_B), dtype=np.int32)
         forgotten_residuals_B = np.empty(len(users_B), dtype=np.float32)
@@ -193,7 +203,7 @@ class RatingHead(RatingModel):
             self.pairs.shift,
             weights_S,
             covariance_SS,
-            np.array(STACK_PRIOR),
+            _STACK_PRIOR_S,
             gradient_HF,
             predictions_B,
             journal.slots,
@@ -203,16 +213,15 @@ class RatingHead(RatingModel):
             forgotten_items_B,
             forgotten_residuals_B,
         )
-        squares_H = items_before["squares"] + np.square(gradient_HF, dtype=np.float64).mean(1)
-        steps_HF = gradient_HF * (self.rates.item_rate / np.sqrt(squares_H))[:, None]
-        factors_HF = (items_before["factors"] + steps_HF).astype(np.float32)
-        if learned < len(users_B) or not np.isfinite(factors_HF).all():
+        is_finite = learned == len(users_B) and move_factors(
+            self._kept_items.rows, gradient_HF, self.rates.item_rate, self.items["squares"], self.items["factors"]
+        )
+        if not is_finite:
             self._remember_again(users_B[:learned], forgotten_items_B, forgotten_residuals_B)
             self._kept_users.put_back()
             self._kept_items.put_back()
             self.pairs.undo(journal, changes)
             raise FloatingPointError("the rating head has diverged: a number is not finite; lower its rates")
-        self.items["squares"][item_rows], self.items["factors"][item_rows] = squares_H, factors_HF
         self.overall, self.stack_weights_S, self.stack_covariance_SS = overall, weights_S, covariance_SS
         return np.clip(self.lowest + predictions_B * length, self.lowest, self.highest)
 
@@ -253,6 +262,8 @@ class RatingHead(RatingModel):
         self.stack_weights_S = state["stack_weights"].astype(np.float64)
         self.stack_covariance_SS = state["stack_covariance"].astype(np.float64)
         load_parts(self._parts(), state)
+        self._kept_users.grow()
+        self._kept_items.grow()
 
     def _parts(self) -> list[tuple[str, Part]]:
         return [("user", self.users), ("item", self.items), ("pair", self.pairs), ("median", self.median)]
@@ -272,33 +283,33 @@ class _Kept:
 
     def __init__(self, columns: Columns, *names: str) -> None:
         self.columns = columns
-        self.names = names
         self.rows: Ints = np.zeros(0, dtype=np.int64)
         """Distinct ones, by first mention."""
-        self.before: Arrays = {}
-        self._room: Arrays = {}
+        self._before: Arrays = {name: columns[name][:0] for name in names}
+        """Room for them, and more."""
         self._place_N = np.zeros(0, dtype=np.int32)
+
+    def grow(self) -> None:
+        self._place_N = grown(self._place_N, self.columns.rows, fill=-1)
 
     def keep(self, rows_B: Ints) -> Ints:
         """Copy the rows of these events; where (B,) each event's one is among them."""
-        self._place_N = grown(self._place_N, self.columns.rows, fill=-1)
-        distinct_H, places_B = np.empty(len(rows_B), dtype=np.int64), np.empty(len(rows_B), dtype=np.int64)
-        self.rows = distinct_H[: number_rows(rows_B, self._place_N, distinct_H, places_B)]
-        for name in self.names:
+        distinct_H, places_B = np.empty((2, len(rows_B)), dtype=np.int64)
+        kept = number_rows(rows_B, self._place_N, distinct_H, places_B)
+        self.rows = distinct_H[:kept]
+        for name, before in self._before.items():
             array = self.columns[name]
-            room = self._room.get(name)
-            if room is None or len(room) < len(self.rows):
-                room = self._room[name] = np.empty((room_for(len(self.rows), 0), *array.shape[1:]), dtype=array.dtype)
-            self.before[name] = room[: len(self.rows)]
+            if len(before) < kept:
+                before = self._before[name] = np.empty((room_for(kept, 0), *array.shape[1:]), dtype=array.dtype)
             if array.ndim == 2:
-                take_rows(array, self.rows, self.before[name])
+                take_rows(array, self.rows, before)
             else:
-                np.take(array, self.rows, out=self.before[name], mode="clip")  # none is beyond, and that checks less
+                np.take(array, self.rows, out=before[:kept], mode="clip")  # none is beyond, and that checks less
         return places_B
 
     def put_back(self) -> None:
-        for name in self.names:
-            self.columns[name][self.rows] = self.before[name]
+        for name, before in self._before.items():
+            self.columns[name][self.rows] = before[: len(self.rows)]
 
 
 def _packed(matrix_DD: Doubles) -> NDArray[np.float32]:

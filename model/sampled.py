@@ -6,7 +6,6 @@ everything happens; what a step costs does not depend on the size of the catalog
 (`model.kernels.sample`); `_soften_anywhere` is the same in plain torch, for GPUs.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -120,8 +119,8 @@ class SampledSoftmax:
         rows_T = np.empty(len(drawn_N) + windows_BW.size + events, dtype=np.int64)
         places_B, places_BW = np.empty(events, dtype=np.int64), np.empty_like(windows_BW)
         rows = collect_rows(drawn_N, batch.items_B, windows_BW, self._room_I, rows_T, places_B, places_BW)
-        windows = replace(found.windows, items_BW=places_BW)
-        sample = Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, windows)
+        by_place = Windows(places_BW, found.windows.gaps_BW, found.windows.kinds_BW, found.windows.lengths_B)
+        sample = Sample(samples, drawn_N, log_share_N, rows_T[:rows], places_B, by_place)
         self._drawn = (batch, step, sample)
         return sample
 

@@ -1,7 +1,7 @@
 """What one batch gave, for those who list, count and watch: see `model.learner`."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from model.drift import Alarm
 
 Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class Step:
         return rows_U[rows_U >= 0]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What one piece of a batch gave; the arrays are those of `Step`."""
 
     users_B: NDArray[np.int64]
@@ -81,28 +79,33 @@ class Piece:
 
 def joined(parts: list[Piece], version: int, forgotten: list[tuple[str, int]]) -> Step:
     """The step that these pieces, in stream order, make together."""
-
-    def join(arrays: list[NDArray[Scalar]], dtype: type[Scalar]) -> NDArray[Scalar]:
-        if len(arrays) == 1:
-            return arrays[0]
-        return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
-
-    losses = sum(part.losses for part in parts)
+    whole = parts[0] if len(parts) == 1 else _end_to_end(parts)
     return Step(
         version=version,
-        ranked_B=join([part.ranked_B for part in parts], np.bool_),
-        ranks_B=join([part.ranks_B for part in parts], np.float64),
-        popularity_ranks_B=join([part.popularity_ranks_B for part in parts], np.float64),
-        ratings_B=join([part.ratings_B for part in parts], np.float64),
-        predictions_B=join([part.predictions_B for part in parts], np.float64),
-        medians_B=join([part.medians_B for part in parts], np.float64),
-        losses_B=join([part.losses_B for part in parts], np.float64),
-        earlier_events_B=join([part.earlier_events_B for part in parts], np.int64),
-        user_means_B=join([part.user_means_B for part in parts], np.float64),
-        alarms=[alarm for part in parts for alarm in part.alarms],
-        pace=parts[-1].pace if parts else 1.0,
-        ranking_loss=sum(part.loss for part in parts) / max(losses, 1),
-        users_B=join([part.users_B for part in parts], np.int64),
+        ranked_B=whole.ranked_B,
+        ranks_B=whole.ranks_B,
+        popularity_ranks_B=whole.popularity_ranks_B,
+        ratings_B=whole.ratings_B,
+        predictions_B=whole.predictions_B,
+        medians_B=whole.medians_B,
+        ranking_loss=whole.loss / max(whole.losses, 1),
+        users_B=whole.users_B,
         forgotten=forgotten,
-        refused=next((part.refused for part in parts if part.refused is not None), None),
+        losses_B=whole.losses_B,
+        earlier_events_B=whole.earlier_events_B,
+        user_means_B=whole.user_means_B,
+        alarms=whole.alarms,
+        pace=whole.pace,
+        refused=whole.refused,
     )
+
+
+def _end_to_end(parts: list[Piece]) -> Piece:
+    rows, ranks = np.zeros(0, dtype=np.int64), np.zeros(0)
+    nothing = (rows, np.zeros(0, dtype=np.bool_), *[ranks] * 6, rows, ranks)
+    arrays = zip(nothing, *(part[: len(nothing)] for part in parts), strict=True)
+    alarms = [alarm for part in parts for alarm in part.alarms]
+    pace = parts[-1].pace if parts else 1.0
+    loss, losses = sum(part.loss for part in parts), sum(part.losses for part in parts)
+    refused = next((part.refused for part in parts if part.refused is not None), None)
+    return Piece._make([*map(np.concatenate, arrays), alarms, pace, loss, losses, refused])

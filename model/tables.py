@@ -19,7 +19,10 @@ class Rows:
 
     def __init__(self, width: int, *, device: torch.device, dtype: torch.dtype) -> None:
         self.width = width
-        self._storage = torch.zeros((0, width), device=device, dtype=dtype)
+        self._storage = self._in_use = torch.zeros((0, width), device=device, dtype=dtype)
+        self._rows = self._rows_in_use = 0
+        """Rows that there is room for, and those of the view that was asked for last: it is nearly always asked for
+        again, and a tensor's length takes as long to ask for as a view."""
         self._array: NDArray[np.floating] | None = None
         """What the storage is a tensor of, on a CPU."""
         if self._storage.device.type == "cpu" and dtype in _ON_CPU:
@@ -27,14 +30,16 @@ class Rows:
 
     def first(self, rows: int) -> Tensor:
         """Rows 0 .. rows - 1, which there are from now on: a view, good for writing to until more are asked for."""
-        if rows > len(self._storage):
-            self._grow(rows)
-        return self._storage[:rows]
+        if rows != self._rows_in_use:
+            if rows > self._rows:
+                self._grow(rows)
+            self._in_use, self._rows_in_use = self._storage[:rows], rows
+        return self._in_use
 
     def load(self, values: Tensor) -> None:
         """Replaces all rows by a copy of these."""
         if self._array is None:
-            self._storage = values.to(self._storage).clone()
+            self._keep(values.to(self._storage).clone())
         else:
             self._hold(growable(values.cpu().numpy(), self._array.dtype.type))
 
@@ -44,10 +49,15 @@ class Rows:
             return
         larger = self._storage.new_zeros((room_for(rows, len(self._storage)), self.width))
         larger[: len(self._storage)] = self._storage
-        self._storage = larger
+        self._keep(larger)
 
     def _hold(self, array: NDArray[np.floating]) -> None:
-        self._array, self._storage = array, torch.from_numpy(array)
+        self._array = array
+        self._keep(torch.from_numpy(array))
+
+    def _keep(self, storage: Tensor) -> None:
+        self._storage = self._in_use = storage
+        self._rows = self._rows_in_use = len(storage)
 
 
 class Table:

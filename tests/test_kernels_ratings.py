@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.kernels.compiled import interpreted
-from model.kernels.ratings import FACTORS, number_rows, predict_then_learn, take_rows
+from model.kernels.ratings import FACTORS, move_factors, number_rows, predict_then_learn, take_rows
 from model.kernels.running import MEAN, VARIANCE
 from model.ratings import RatingHead, RatingRates
 
@@ -194,3 +194,23 @@ def test_rows_are_taken_as_they_are(kernel, width):
     kernel(rows, wanted, taken)
 
     np.testing.assert_array_equal(taken, rows[wanted])
+
+
+@pytest.mark.parametrize("width", [3, 16, 19])
+def test_factors_move_by_adagrad_and_the_kernel_says_whether_all_are_finite(width):
+    draw, rows = np.random.default_rng(width), np.array([4, 0, 7])
+    gradient, factors = draw.normal(size=(3, width)).astype(np.float32), draw.normal(size=(9, width)).astype(np.float32)
+    squares = draw.random(9)
+    squares_after, factors_after = squares.copy(), factors.copy()
+    squares_after[rows] += np.square(gradient, dtype=np.float64).mean(1)
+    factors_after[rows] += gradient * (0.1 / np.sqrt(squares_after[rows]))[:, None]
+    gone = factors.copy()
+    gone[7, 1] = np.nan
+
+    for kernel in (move_factors, interpreted(move_factors)):
+        assert not kernel(rows, gradient, 0.1, squares.copy(), gone.copy())
+        moved_squares, moved = squares.copy(), factors.copy()
+        assert kernel(rows, gradient, 0.1, moved_squares, moved)
+
+        np.testing.assert_allclose(moved_squares, squares_after, rtol=1e-14)
+        np.testing.assert_allclose(moved, factors_after, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The cumulative sum that watches over a stream of errors, block by block."""
+"""The cumulative sum that watches over a stream of errors, block by block of events."""
 
 import math
 
@@ -58,3 +58,42 @@ def watch_blocks(means_N: Doubles, numbers: Doubles, rises_N: Doubles) -> int:
     numbers[0], numbers[1], numbers[2] = seen, mean, variance
     numbers[3], numbers[4], numbers[5] = excess, stretch, total
     return alarms
+
+
+@compiled
+def watch_errors(
+    errors_B: Doubles,
+    counts_B: NDArray[np.bool_],
+    largest: float,
+    waiting_N: Doubles,
+    numbers: Doubles,
+    means_N: Doubles,
+    rises_N: Doubles,
+) -> int:
+    """Go through the errors that count, each for at most `largest`; as `watch_blocks` whenever a block is full.
+
+    `waiting_N`: errors of the block that is not full yet, zeros behind them; `numbers[6]` is how many there are.
+    `means_N` is room for a mean for each block.
+    """
+    waiting, blocks, size = int(numbers[6]), 0, waiting_N.shape[0]
+    for event in range(errors_B.shape[0]):
+        if counts_B[event]:
+            waiting_N[waiting] = min(max(errors_B[event], -largest), largest)
+            waiting += 1
+            if waiting == size:
+                means_N[blocks] = _mean(waiting_N)
+                waiting_N[:] = 0
+                waiting, blocks = 0, blocks + 1
+    numbers[6] = waiting
+    return watch_blocks(means_N[:blocks], numbers, rises_N)
+
+
+@compiled
+def _mean(numbers_N: Doubles) -> float:
+    """The mean, summed up in eight sums side by side as numpy does; of a multiple of eight, which are written over."""
+    for place in range(8, numbers_N.shape[0]):
+        numbers_N[place % 8] += numbers_N[place]
+    for apart in (1, 2, 4):
+        for place in range(0, 8, 2 * apart):
+            numbers_N[place] += numbers_N[place + apart]
+    return float(numbers_N[0] / numbers_N.shape[0])

@@ -225,6 +225,31 @@ def predict_then_learn(
 
 
 @compiled
+def move_factors(rows_H: Ints, gradient_HF: Floats, rate: float, squares_I: Doubles, factors_IF: Floats) -> bool:
+    """Adagrad by row, for distinct rows: squares += mean of gradient^2; factors += rate * gradient / sqrt(squares).
+
+    Whether every factor is finite.
+    """
+    width, sums_8 = factors_IF.shape[1], np.zeros(8)
+    is_finite = True
+    for place in range(rows_H.shape[0]):
+        row = rows_H[place]
+        sums_8[:] = 0
+        for f in range(width - width % 8):  # eight sums side by side, as numpy adds up
+            sums_8[f % 8] += np.float64(gradient_HF[place, f]) ** 2
+        square = (sums_8[0] + sums_8[1]) + (sums_8[2] + sums_8[3])
+        square += (sums_8[4] + sums_8[5]) + (sums_8[6] + sums_8[7])
+        for f in range(width - width % 8, width):
+            square += np.float64(gradient_HF[place, f]) ** 2
+        squares_I[row] += square / width
+        step = np.float64(rate / math.sqrt(squares_I[row]))
+        for f in range(width):
+            factors_IF[row, f] += gradient_HF[place, f] * step
+            is_finite = is_finite and math.isfinite(factors_IF[row, f])
+    return is_finite
+
+
+@compiled
 def number_rows(rows_B: Ints, place_N: NDArray[np.int32], distinct_H: Ints, places_B: Ints) -> int:
     """Distinct rows by first mention, and where each event's one is among them; how many they are.
 
