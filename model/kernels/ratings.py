@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
+from model.kernels.compiled import compiled, compiled_loosely, compiled_with_arrays, inlined_loosely
 from model.kernels.running import (
     COUNT,
     HIGHEST,
@@ -52,7 +52,7 @@ VOTE_SHRINKAGE = 3.0
 STACK_DRIFT = 1e-5
 
 
-@compiled
+@compiled_with_arrays
 def predict_then_learn(
     users_B: Ints,
     items_B: Ints,
