@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 
 from model.columns import Arrays, Columns
 from model.growth import grown, normal_rows, room_for
-from model.kernels.ratings import FACTORS, PARTS, RESIDUAL_VARIANCE, number_rows, predict_then_learn, take_rows
+from model.kernels.ratings import (
+    FACTORS,
+    PARTS,
+    RESIDUAL_VARIANCE,
+    number_rows,
+    predict_then_learn,
+    room_to_learn,
+    take_rows,
+)
 from model.pairs import PairTable
 from model.rating_model import Part, RatingModel, load_parts, state_of
 
@@ -202,6 +210,7 @@ class RatingHead(RatingModel):
             journal.counts,
             forgotten_items_B,
             forgotten_residuals_B,
+            *room_to_learn(len(self._start_D), self.users["items"].shape[1]),
         )
         squares_H = items_before["squares"] + np.square(gradient_HF, dtype=np.float64).mean(1)
         steps_HF = gradient_HF * (self.rates.item_rate / np.sqrt(squares_H))[:, None]
