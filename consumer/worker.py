@@ -23,6 +23,7 @@ from consumer.config import Settings
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import ITEMS, USERS, Journal
+from consumer.large_pages import LargePages
 from consumer.lists import LastLists, ListWriter
 from consumer.loop import Parts, run
 from consumer.metrics import Metrics
@@ -33,6 +34,7 @@ from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.refreshes import Refreshes
 from consumer.source import Source, TopicMissing
+from model.growth import collapse_next
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -106,6 +108,7 @@ class Worker:
             kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
         }
+        self._large_pages = LargePages(collapse_next)
         self._publisher: Publisher | None = None
         try:
             epoch = self.store.acquire()
@@ -169,6 +172,7 @@ class Worker:
 
     def close(self) -> None:
         """Leave broker and folder. Saves nothing: `run` did, where it ended well."""
+        self._large_pages.close()
         self.source.close()
         for source in self._content_sources.values():
             source.close()

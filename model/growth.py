@@ -5,14 +5,21 @@ pages are written to (`mmap` with MAP_NORESERVE). Growing is then a longer view 
 nothing waits, and memory is not needed twice. A view made before shares its rows with the array as it has grown. Where
 the system refuses to reserve (another system than Linux, a limit on address space, strict overcommit), arrays are
 copied to half as much again.
+
+Rows that come in no order are found faster where memory lies in large pages: in a virtual machine above all, where each
+page that the processor has forgotten is looked up twice. Whoever grows must not wait for those, so they take the place
+of small ones later (`collapse_next`).
 """
 
+import ctypes
 import mmap
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 from typing import TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +37,8 @@ HUGE_PAGE_BYTES = 1 << 21
 PAGE_BYTES = 1 << 12
 LINE_BYTES = 64
 _MAP_NORESERVE = 0x4000
+_MADV_COLLAPSE = 25
+"""Of Linux 6.1 and later; Python has no name for it."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -41,15 +50,52 @@ class _Reservation(mmap.mmap):
     handed_out = 0
     """Bytes of the longest array in it: a shorter one is a part of it, and does not grow here."""
 
-    def settle(self) -> None:
+    settled = 0
+    """Bytes from its beginning on for which large pages were asked for."""
+
+    @cached_property
+    def address(self) -> int:
+        return int(np.ndarray(1, dtype=np.uint8, buffer=self).ctypes.data)
+
+    def settle(self) -> range:
         """What was handed out will not grow any more: the system may put large pages in the place of small ones.
 
         Never ahead of the rows: where memory is in pieces, each large page that is asked for takes milliseconds.
+        Returned is where the large pages begin that have become possible.
         """
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            size = self.offset + self.handed_out
+        if not hasattr(mmap, "MADV_HUGEPAGE"):
+            return range(0)
+        past = self.address + self.offset + self.handed_out
+        past -= past % HUGE_PAGE_BYTES
+        first = self.address + self.settled
+        first += -first % HUGE_PAGE_BYTES
+        if past > first:
             with suppress(OSError):  # a kernel without them
-                self.madvise(mmap.MADV_HUGEPAGE, 0, size - size % HUGE_PAGE_BYTES)
+                self.madvise(mmap.MADV_HUGEPAGE, 0, past - self.address)
+            self.settled = past - self.address
+        return range(first, past, HUGE_PAGE_BYTES)
+
+
+_small_pages: deque[tuple[ref[_Reservation], int]] = deque()
+"""Stretches of settled rows, as long as a large page each, that lie in small pages still: for `collapse_next`."""
+
+
+def collapse_next() -> bool:
+    """Put one large page in the place of small ones under rows that were settled; False: there are none now.
+
+    It takes a third of a millisecond, and milliseconds where memory is in pieces. Other threads run meanwhile; one that
+    touches these very rows waits until they have moved. May be called in any thread. Where the system cannot do it,
+    nothing happens.
+    """
+    try:
+        found, address = _small_pages.popleft()
+    except IndexError:
+        return False
+    reservation = found()  # kept until the system is done with it
+    if reservation is not None:
+        madvise = ctypes.CDLL(None).madvise  # mmap's own lets no other thread run
+        madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE_BYTES), ctypes.c_int(_MADV_COLLAPSE))
+    return True
 
 
 def room_for(rows: int, capacity: int) -> int:
@@ -117,7 +163,7 @@ def _longer_view(array: NDArray[Scalar], rows: int) -> NDArray[Scalar] | None:
     reservation = array.base
     if not isinstance(reservation, _Reservation) or reservation.handed_out != array.nbytes:
         return None
-    reservation.settle()
+    _small_pages.extend((ref(reservation), address) for address in reservation.settle())
     return _view(reservation, array, rows)
 
 

@@ -32,6 +32,7 @@ from model.kernels.ratings import (
     move_factors,
     number_rows,
     predict_then_learn,
+    room_to_learn,
     take_rows,
 )
 from model.pairs import PairTable
@@ -212,6 +213,7 @@ class RatingHead(RatingModel):
             journal.counts,
             forgotten_items_B,
             forgotten_residuals_B,
+            *room_to_learn(len(self._start_D), self.users["items"].shape[1]),
         )
         is_finite = learned == len(users_B) and move_factors(
             self._kept_items.rows, gradient_HF, self.rates.item_rate, self.items["squares"], self.items["factors"]

@@ -18,8 +18,7 @@ from model.content import Content
 from model.cooccurrence import Features
 from model.encoders.interface import Encoder
 from model.growth import grown, room_for
-from model.kernels.sample import collect_rows, describe_samples, gather_rows, soften_samples
-from model.kernels.vectors import EIGHT
+from model.kernels.sample import collect_rows, describe_samples, gather_rows, room_to_soften, soften_samples
 from model.losses import softmax_loss
 from model.negatives import Negatives
 from model.small import SmallParameters
@@ -163,8 +162,7 @@ class SampledSoftmax:
         found, windows = batch.found, batch.found.windows
         users = users_BD.numpy()
         by_users_BD = np.empty_like(users)
-        losses_B, whole = np.zeros(len(users)), len(sample.drawn_N) // sample.samples + EIGHT
-        bits_C = np.empty(whole, dtype=np.int32)
+        losses_B, size = np.zeros(len(users)), len(sample.drawn_N) // sample.samples
         ages = min(len(mix.arrays["repeat"]), windows.items_BW.shape[1]) if batch.allow_repeats else 0
         values, by = mix.arrays, mix.gradient_arrays
         soften_samples(
@@ -193,8 +191,6 @@ class SampledSoftmax:
             found.seen_start_B,
             found.seen_length_B,
             self._room_I,
-            bits_C,
-            bits_C.view(np.float32),
             losses_B,
             by_users_BD,
             by_items_TD.numpy(),
@@ -202,6 +198,7 @@ class SampledSoftmax:
             by["popularity"],
             by["together"],
             by["repeat"][:ages],
+            *room_to_soften(len(users), sample.samples, size, users.shape[1], users.dtype),
         )
         return torch.from_numpy(losses_B), torch.from_numpy(by_users_BD)
 

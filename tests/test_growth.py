@@ -1,7 +1,10 @@
 """Arrays that grow, and the values that new rows start with."""
 
 import copy
+import gc
 import mmap
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ import pytest
 from model import growth
 from model.growth import (
     BLOCK_ROWS,
+    HUGE_PAGE_BYTES,
     LARGE_BYTES,
     LINE_BYTES,
     PAGE_BYTES,
     PORTION_BYTES,
+    collapse_next,
     growable,
     grown,
     normal_rows,
@@ -205,3 +210,103 @@ def test_arrays_in_reservations_begin_on_pages_and_lines_of_their_own():
     assert all(begin % LINE_BYTES == 0 for begin in begins)
     assert len({begin % PAGE_BYTES for begin in begins}) == 12
     assert len({begin // PAGE_BYTES % 512 for begin in begins}) == 12
+
+
+# --- large pages ---
+
+
+@pytest.fixture
+def nothing_waits():
+    """No array of another test waits for large pages."""
+    growth._small_pages.clear()
+    yield
+    growth._small_pages.clear()
+
+
+def grown_by_portions(pages):
+    array = np.zeros((0, 16), dtype=np.int64)
+    while array.nbytes < pages * HUGE_PAGE_BYTES:
+        first = len(array)
+        array = grown(array, first + 512)
+        array[first:] = np.arange(first, len(array))[:, None]
+    return array
+
+
+def collapse_all():
+    calls = 0
+    while collapse_next():
+        calls += 1
+    return calls
+
+
+def bytes_in_large_pages(array):
+    """What the kernel says of the mappings that have a part of the array; None where it says nothing."""
+    first, found, inside = array.ctypes.data, None, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(mapping[1], 16) < first + array.nbytes and int(mapping[2], 16) > first
+        elif inside and line.startswith("AnonHugePages:"):
+            found = (found or 0) + 1024 * int(line.split()[1])
+    return found
+
+
+@pytest.mark.usefixtures("nothing_waits")
+def test_rows_that_are_settled_move_to_large_pages_and_stay_what_they_were():
+    probe = mmap.mmap(-1, 2 * HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    probe.write(b"x" * len(probe))
+    try:
+        probe.madvise(growth._MADV_COLLAPSE)
+    except OSError:
+        pytest.skip("the kernel cannot do it")
+    array = grown_by_portions(6)
+    before = bytes_in_large_pages(array)
+
+    pages = collapse_all()
+
+    assert pages >= 5
+    assert bytes_in_large_pages(array) >= before + 4 * HUGE_PAGE_BYTES  # the system may be short of one
+    assert (array == np.arange(len(array))[:, None]).all()
+
+
+@pytest.mark.usefixtures("nothing_waits")
+def test_each_stretch_waits_once_for_a_large_page_and_none_ahead_of_the_rows():
+    array = grown_by_portions(6)
+    settled = array.nbytes - PORTION_BYTES
+
+    waiting = sorted(address for _, address in growth._small_pages)
+
+    assert waiting == sorted(set(waiting))
+    assert all(address % HUGE_PAGE_BYTES == 0 for address in waiting)
+    assert waiting[-1] + HUGE_PAGE_BYTES <= array.ctypes.data + settled
+    assert waiting[-1] + 2 * HUGE_PAGE_BYTES > array.ctypes.data + settled
+    collapse_all()
+    assert not collapse_next()
+
+
+@pytest.mark.usefixtures("nothing_waits")
+def test_an_array_that_is_gone_needs_no_large_pages():
+    array = grown_by_portions(3)
+    assert growth._small_pages
+    del array
+    gc.collect()
+
+    assert collapse_all() >= 2
+
+
+@pytest.mark.usefixtures("nothing_waits")
+def test_where_the_kernel_cannot_collapse_nothing_happens(monkeypatch):
+    monkeypatch.setattr(growth, "_MADV_COLLAPSE", 12345)
+    array = grown_by_portions(3)
+
+    assert collapse_all() >= 2
+    assert (array == np.arange(len(array))[:, None]).all()
+
+
+@pytest.mark.usefixtures("nothing_waits")
+def test_where_the_system_knows_no_large_pages_arrays_grow_as_ever(monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+
+    array = grown_by_portions(3)
+
+    assert not collapse_next()
+    assert (array == np.arange(len(array))[:, None]).all()

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled
+from model.kernels.compiled import compiled, compiled_with_arrays
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -263,13 +263,13 @@ def _put_sha256(out: Bytes, at: int, text: Bytes, length: int, state: Ints, word
     return at
 
 
-@compiled
+@compiled_with_arrays
 def sha256_32(text: Bytes, length: int, out: Bytes) -> None:
     """The first 32 hexadecimal digits of a SHA-256 into `out`: for the test against `hashlib`."""
     _put_sha256(out, 0, text, length, np.empty(8, dtype=np.int64), np.empty(64, dtype=np.int64))
 
 
-@compiled
+@compiled_with_arrays
 def write_lists(
     first: int,
     lists_N: Ints,

@@ -8,7 +8,7 @@ means there exactly the same.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled
+from model.kernels.compiled import compiled, compiled_with_arrays
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -287,7 +287,7 @@ def _parse_one(
     return kind if seen & needed == needed and not seen & unfit else NOT_READ
 
 
-@compiled
+@compiled_with_arrays
 def parse_events(
     buffer: Bytes,
     start_R: Ints,

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled_loosely
+from model.kernels.compiled import compiled_loosely, compiled_loosely_with_arrays
 from model.kernels.vectors import EIGHT, load, plus_product, plus_scaled, store, total, zeros
 
 Rows = NDArray[np.int32]
@@ -12,7 +12,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
 
-@compiled_loosely
+@compiled_loosely_with_arrays
 def sum_bags(
     items_BW: Rows,
     gaps_BW: Small,

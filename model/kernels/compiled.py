@@ -1,6 +1,7 @@
 """`compiled`: numba's njit where numba is installed, the plain function otherwise."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, cast
 
 try:
@@ -38,13 +39,27 @@ def inlined_loosely(function: F) -> F:
     return _compiled(function, fastmath=_LOOSE, forceinline=True)
 
 
-def _compiled(function: F, *, fastmath: bool | set[str], forceinline: bool = False) -> F:
+def compiled_with_arrays(function: F) -> F:
+    """As `compiled`, for kernels that make arrays. What is hot in them is better a kernel of its own."""
+    return _compiled(function, fastmath=False, makes_arrays=True)
+
+
+def compiled_loosely_with_arrays(function: F) -> F:
+    """As `compiled_loosely`, for kernels that make arrays."""
+    return _compiled(function, fastmath=_LOOSE, makes_arrays=True)
+
+
+def _compiled(function: F, *, fastmath: bool | set[str], forceinline: bool = False, makes_arrays: bool = False) -> F:
+    """Arrays that somebody else made need no count of who has them: counting took a quarter of a step's kernels."""
     if numba is None:
         return function
+    compile_it = partial(
+        numba.njit, function, nogil=True, fastmath=fastmath, forceinline=forceinline, _nrt=makes_arrays
+    )
     try:
-        return cast("F", numba.njit(function, cache=True, nogil=True, fastmath=fastmath, forceinline=forceinline))
+        return cast("F", compile_it(cache=True))
     except RuntimeError:  # no folder to keep it in: compiled anew by each process
-        return cast("F", numba.njit(function, nogil=True, fastmath=fastmath, forceinline=forceinline))
+        return cast("F", compile_it())
 
 
 def interpreted(function: F) -> F:

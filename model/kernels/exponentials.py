@@ -9,10 +9,11 @@ Floats = NDArray[np.floating]
 
 LOWEST = -87.0
 """e^x is a normal number of float32 from here on."""
-_LOG2_E = 1.4426950408889634
-# Taylor's series of 2^f, f from -1/2 to 1/2: off by less than 6e-9, a tenth of what float32 can tell.
+LOG2_E = 1.4426950408889634
 _C1, _C2, _C3, _C4 = 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477
 _C5, _C6, _C7 = 0.0013333558146428443, 1.5403530393381608e-4, 1.5252733804059838e-5
+SERIES = (1.0, _C1, _C2, _C3, _C4, _C5, _C6, _C7)
+"""Taylor's series of 2^f, f from -1/2 to 1/2: off by less than 6e-9, a tenth of what float32 can tell."""
 
 
 @inlined_loosely
@@ -22,7 +23,7 @@ def exponentials(row_N: Floats, numbers: int, bits_N: NDArray[np.int32], powers_
     `bits_N` is room to work in, at least as long; `powers_N` is the same memory as float32.
     """
     one = row_N.dtype.type(1)
-    log2_e, half = one * row_N.dtype.type(_LOG2_E), row_N.dtype.type(0.5)
+    log2_e, half = one * row_N.dtype.type(LOG2_E), row_N.dtype.type(0.5)
     c1, c2, c3, c4 = row_N.dtype.type(_C1), row_N.dtype.type(_C2), row_N.dtype.type(_C3), row_N.dtype.type(_C4)
     c5, c6, c7 = row_N.dtype.type(_C5), row_N.dtype.type(_C6), row_N.dtype.type(_C7)
     for place in range(numbers):

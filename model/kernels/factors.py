@@ -181,5 +181,5 @@ def put_back(
     for back in range(users_B.shape[0]):
         event = users_B.shape[0] - 1 - back
         user_time_U[users_B[event]] = times_before_B[event]
-        user_rows_UX[users_B[event]] = users_before_BX[event]
-        item_rows_IY[items_B[event]] = items_before_BY[event]
+        copy_row(users_before_BX, event, user_rows_UX, users_B[event])
+        copy_row(items_before_BY, event, item_rows_IY, items_B[event])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled
+from model.kernels.compiled import compiled, compiled_with_arrays
 from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
@@ -22,7 +22,7 @@ TILT_PRIOR = 20.0
 """Ratings' worth of doubt that a user's habit differs from everybody's."""
 
 
-@compiled
+@compiled_with_arrays
 def read_at_median(
     users_B: Ints,
     predictions_B: Doubles,

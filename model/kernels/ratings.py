@@ -52,6 +52,17 @@ VOTE_SHRINKAGE = 3.0
 STACK_DRIFT = 1e-5
 
 
+def room_to_learn(
+    size: int, remembered: int
+) -> tuple[Doubles, Doubles, Doubles, Floats, Floats, Floats, Doubles, Doubles, Ints]:
+    """Arrays for `predict_then_learn` to work in, the last of its arguments: new ones for each call."""
+    whole = -(-size // EIGHT) * EIGHT
+    reading_1E, gain_1E, covariance_DE = (np.zeros((rows, whole), dtype=np.float32) for rows in (1, 1, size))
+    mean_D, keep_D, still_D = np.zeros(size), np.ones(size), np.ones(size)
+    parts_S, stack_gain_S, slots_R = np.ones(PARTS), np.zeros(PARTS), np.zeros(remembered, dtype=np.int64)
+    return mean_D, keep_D, still_D, reading_1E, gain_1E, covariance_DE, parts_S, stack_gain_S, slots_R
+
+
 @compiled
 def predict_then_learn(
     users_B: Ints,
@@ -88,24 +99,27 @@ def predict_then_learn(
     journal_counts: Floats,
     forgotten_items_B: NDArray[np.int32],
     forgotten_residuals_B: Floats,
+    mean_D: Doubles,
+    keep_D: Doubles,
+    still_D: Doubles,
+    reading_1E: Floats,
+    gain_1E: Floats,
+    covariance_DE: Floats,
+    parts_S: Doubles,
+    stack_gain_S: Doubles,
+    slots_R: Ints,
 ) -> tuple[int, int]:
     """Fill `predictions_B` (each within the range of the ratings before it) and the gradient by item factors.
 
     `gradient_HF` points to where half the squared error of the user's filter falls. Returned are how many events
     were learned and how many changes of pairs the journal holds: it stops before an event whose numbers are not
     finite. What each event's user had to stop remembering goes to the `forgotten` arrays. `rates` are unpacked here in
-    the order of `RatingRates.live`.
+    the order of `RatingRates.live`. The arrays from `mean_D` on are room to work in, as `room_to_learn` makes it.
     """
     bias_drift, taste_drift, session_power, item_prior, item_floor, mood_rate, shrink, pair_shrinkage = rates
     size = start_D.shape[0]
     remembered = user_items_UR.shape[1]
-    mean_D, keep_D, still_D = np.zeros(size), np.ones(size), np.ones(size)
-    whole = -(-size // EIGHT) * EIGHT
-    reading_1E, gain_1E = np.zeros((1, whole), dtype=np.float32), np.zeros((1, whole), dtype=np.float32)
-    covariance_DE = np.zeros((size, whole), dtype=np.float32)
     reading_1E[0, :SLOPE] = 1.0
-    parts_S, stack_gain_S = np.ones(PARTS), np.zeros(PARTS)
-    slots_R = np.zeros(remembered, dtype=np.int64)
     keep_D[SLOPE:] = math.sqrt(1.0 - taste_drift)
     changes = 0
     rings_items, rings_residuals = user_items_UR.reshape(-1, 1), user_residuals_UR.reshape(-1, 1)
@@ -139,7 +153,8 @@ def predict_then_learn(
         fame = log_count - usual_log_count
         reading_1E[0, SLOPE] = bias
         reading_1E[0, POPULARITY] = fame
-        reading_1E[0, FACTORS:size] = item_factors_IF[item]
+        for d in range(FACTORS, size):
+            reading_1E[0, d] = item_factors_IF[item, d - FACTORS]
 
         # prediction
         of_factors = 0.0
@@ -230,16 +245,11 @@ def move_factors(rows_H: Ints, gradient_HF: Floats, rate: float, squares_I: Doub
 
     Whether every factor is finite.
     """
-    width, sums_8 = factors_IF.shape[1], np.zeros(8)
-    is_finite = True
+    width, is_finite = factors_IF.shape[1], True
     for place in range(rows_H.shape[0]):
         row = rows_H[place]
-        sums_8[:] = 0
-        for f in range(width - width % 8):  # eight sums side by side, as numpy adds up
-            sums_8[f % 8] += np.float64(gradient_HF[place, f]) ** 2
-        square = (sums_8[0] + sums_8[1]) + (sums_8[2] + sums_8[3])
-        square += (sums_8[4] + sums_8[5]) + (sums_8[6] + sums_8[7])
-        for f in range(width - width % 8, width):
+        square = 0.0
+        for f in range(width):
             square += np.float64(gradient_HF[place, f]) ** 2
         squares_I[row] += square / width
         step = np.float64(rate / math.sqrt(squares_I[row]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
+from model.kernels.compiled import compiled, compiled_loosely_with_arrays, inlined_loosely
 from model.kernels.cooccurrence import (
     NOT_TOGETHER,
     Together,
@@ -260,7 +260,7 @@ def _dense_scores(
     return passing
 
 
-@compiled_loosely
+@compiled_loosely_with_arrays
 def scan(
     askers: Askers,
     vectors_ID: Vectors,
@@ -493,7 +493,7 @@ def scan(
             clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
 
 
-@compiled_loosely
+@compiled_loosely_with_arrays
 def sift(
     products_UI: Vectors,
     askers: Askers,
