@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled, inlined_loosely
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -17,6 +18,8 @@ Flags = NDArray[np.bool_]
 BLOCK = 64
 GROUP = 16
 """Blocks of a group."""
+AHEAD = 8
+"""So many items ahead a vector is asked for: waiting for it takes longer than its length."""
 HIGHEST_COUNT = 1 << 16
 """Items chosen more often than this are in no order among themselves."""
 
@@ -89,6 +92,8 @@ def follow(
     """
     for place in range(rows_R.shape[0]):
         row = rows_R[place]
+        if place + AHEAD < rows_R.shape[0]:
+            fetch(vectors_ID, rows_R[place + AHEAD])
         if not known_I[row]:
             continue
         length = float(norm(vectors_ID[row]))
@@ -97,8 +102,9 @@ def follow(
             order.bias_I[row] = -np.inf
             length = 0.0
         order.norm_I[row] = length
-        order.log_count_I[row] = math.log(count_I[row] + 0.5)
         position = order.position_I[row]
+        if position < 0 or order.count_P[position] != count_I[row]:  # most vectors move without an event of their item
+            order.log_count_I[row] = math.log(count_I[row] + 0.5)
         if position < 0:
             position = size
             size += 1

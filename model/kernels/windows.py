@@ -4,11 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import compiled
+from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Small = NDArray[np.int8]
 
+AHEAD = 4
+"""So many users ahead their rows are asked for: waiting for them takes longer than reading."""
+LAST_GAP = 13
+"""The last bucket of gaps, of 4^13 seconds and more."""
 ANY_TIME = 2**63 - 1
 """A `latest` that leaves nothing out."""
 
@@ -34,6 +39,8 @@ def read_window(
     newest = 0
     left_out = 0
     slot = pushed % depth  # one division a window: they take longer than all the rest
+    # Gaps grow with age, all but those of times that came in no order: each bucket is looked for from the one before.
+    bucket, past = 0, 4
     for _ in range(min(pushed, depth)):
         if filled == width:
             break
@@ -44,10 +51,12 @@ def read_window(
         if filled == 0:
             newest = ring_times_H[slot]
         seconds = max(newest - ring_times_H[slot], 0) // 1000 + 1
-        bucket = 0
-        while seconds >= 4 and bucket < 13:
-            seconds >>= 2
+        while seconds >= past and bucket < LAST_GAP:
+            past <<= 2
             bucket += 1
+        while seconds < past >> 2:
+            past >>= 2
+            bucket -= 1
         items_W[filled] = ring_items_H[slot]
         gaps_W[filled] = bucket
         kinds_W[filled] = ring_kinds_H[slot]
@@ -85,6 +94,11 @@ def read_windows(
     """The windows of these users as they stand now."""
     for place in range(users_U.shape[0]):
         user = users_U[place]
+        if place + AHEAD < users_U.shape[0]:
+            coming = users_U[place + AHEAD]
+            fetch(ring_times_UH, coming)
+            fetch(ring_items_UH, coming)
+            fetch(ring_kinds_UH, coming)
         read_window(
             ring_items_UH[user],
             ring_times_UH[user],
