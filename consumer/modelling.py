@@ -78,6 +78,7 @@ def learner_settings(
         allow_repeats=allow_repeats,
         strictly_before=strictly_before,
         max_users=settings.max_users,
+        max_items=settings.max_items,
         seed=settings.seed,
         ranking=RankingRates(
             optimizer=settings.optimizer,

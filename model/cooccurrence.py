@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from model.growth import grown
 from model.kernels.cooccurrence import SLOT, Reading, Together, Wanted, pairs_of, room_for, score_then_count
+from model.kernels.leaving import take_out_of_pairs
+from model.leaving import TakenOut
 from model.live import Found
 from model.windows import Windows
 
@@ -98,6 +100,18 @@ class Cooccurrence:
         strengths_IN = self.pairs.strengths_IN
         strengths_IN *= np.float32(keep)
         self._work_out_anew()
+
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        """See `model.leaving.NamesItems`."""
+        lists = self.pairs.neighbours_IN, self.pairs.strengths_IN, self.pairs.length_I
+        past = take_out_of_pairs(first, self.items, entries, marks_I, *lists, self.pairs.whole_I, self.pairs.weakest_I)
+        return TakenOut(past, past >= self.items)
+
+    def let_go(self, rows_N: NDArray[np.int64]) -> None:
+        """These items have no pairs any more."""
+        self.pairs.length_I[rows_N] = 0
+        self.pairs.whole_I[rows_N] = -1
+        self.pairs.weakest_I[rows_N] = 0
 
     def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
         """What these windows speak for now; counts nothing."""
