@@ -229,11 +229,7 @@ class Learner:
 
     def _let_items_leave(self, step: Step, used_B: NDArray[np.int64], leaving_items: LeavingItems) -> Step:
         """Go on with the round of items that leave; those that nothing names any more give back their rows."""
-        cooccurrence, content = self.ranking.cooccurrence, self.ranking.content
-        places: list[NamesItems] = [self.live.history, self.live.seen, *self.ratings.names_items()]
-        if cooccurrence is not None:
-            places.append(cooccurrence)  # behind histories, which pairs are made of
-        departures = leaving_items.after(used_B, self.items, places)
+        content, departures = self.ranking.content, leaving_items.after(used_B, self.items, self.names_items())
         gone_I = departures.gone_I
         self.ranking.moved.add(departures.hidden_I)
         if len(gone_I):
@@ -244,6 +240,11 @@ class Learner:
                 content.let_go(gone_I)
             self.items.remove_rows(gone_I)
         return replace(step, evicted_I=gone_I, cleaned_U=departures.changed_U, swept=departures.swept)
+
+    def names_items(self) -> list[NamesItems]:
+        """What holds rows of items, users' histories first; pairs come behind what they are made of."""
+        places: list[NamesItems] = [self.live.history, self.live.seen, *self.ratings.names_items()]
+        return places if self.ranking.cooccurrence is None else [*places, self.ranking.cooccurrence]
 
     def hidden_items(self) -> NDArray[np.bool_]:
         """Which item rows are in no list: not available, or on their way out. Empty: there are none of either."""

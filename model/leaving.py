@@ -25,6 +25,8 @@ Bytes = NDArray[np.uint8]
 
 ENTRIES = 1 << 17
 """Of what names items, so much is looked at after a step: a few tenths of a millisecond."""
+MOST_TIMES = 16
+"""As much again for each quarter of the bound that is on its way out or waits, up to so many times."""
 
 NOBODY: Ints = np.zeros(0, dtype=np.int64)
 
@@ -93,7 +95,8 @@ class LeavingItems:
         if self._turn == len(places):
             return Departures(hidden_I, self._let_go(GIVEN_BACK + len(used_B), marks_I), NOBODY, None)
         first, is_first = self._row, self._turn == 0
-        taken_out = places[self._turn].take_out(first, ENTRIES, marks_I)
+        entries = ENTRIES * min(1 + 4 * self._marked // self._idle.most, MOST_TIMES)
+        taken_out = places[self._turn].take_out(first, entries, marks_I)
         self._turn, self._row = (self._turn + 1, 0) if taken_out.is_done else (self._turn, taken_out.past)
         swept = Swept(first, taken_out.past, marks_I == LEAVING) if is_first else None
         return Departures(hidden_I, NOBODY, taken_out.changed_U, swept)

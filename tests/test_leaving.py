@@ -333,7 +333,7 @@ def test_without_a_bound_nothing_is_kept_for_it():
 
 def test_what_is_to_be_looked_at_after_a_step_is_bounded(monkeypatch):
     monkeypatch.setattr(leaving, "ENTRIES", 100)
-    learner = small_learner(rating_model="factors", max_items=5)
+    learner = small_learner(rating_model="factors", max_items=8)
     learner.test_then_learn([click(f"u{n}", f"i{n % 9}", n) for n in range(60)])
 
     swept = [step.swept for step in run(learner, [click("u1", "i8", 99) for _ in range(12)], 1)]
@@ -342,3 +342,14 @@ def test_what_is_to_be_looked_at_after_a_step_is_bounded(monkeypatch):
     assert spans[0][0] == 0
     assert 8 <= spans[0][1] <= 12  # at 8 + 1 entries a user, and more of u1
     assert all(first == past for (_, past), (first, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(("most", "times"), [(8, 1), (6, 3), (4, 6), (1, 16)])
+def test_the_more_items_are_on_their_way_out_the_more_is_looked_at(monkeypatch, most, times):
+    monkeypatch.setattr(leaving, "ENTRIES", 8 + 1)
+    learner = small_learner(rating_model="factors", max_items=most)
+    learner.test_then_learn([click(f"u{n}", f"i{n % 9}", n) for n in range(60)])
+
+    step = learner.test_then_learn([click("u59", "i8", 99)])
+
+    assert step.swept.past - step.swept.first == times
