@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.idle import GIVEN_BACK, IdleRows
+from model.idle import IdleRows
 from model.kernels.leaving import CHOSEN, LEAVING
 from model.step import Swept
 from model.vocabulary import Vocabulary
@@ -24,9 +24,11 @@ Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 ENTRIES = 1 << 17
-"""Of what names items, so much is looked at after a step: a few tenths of a millisecond."""
+"""Of what names items, so much is looked at after a step: half a millisecond to one."""
 MOST_TIMES = 16
 """As much again for each quarter of the bound that is on its way out or waits, up to so many times."""
+LET_GO = 256
+"""Items that a step lets go at most, beyond as many as it had events: some three microseconds each."""
 
 NOBODY: Ints = np.zeros(0, dtype=np.int64)
 
@@ -93,7 +95,7 @@ class LeavingItems:
         if not len(self._round_N):
             return Departures(hidden_I, NOBODY, NOBODY, None)
         if self._turn == len(places):
-            return Departures(hidden_I, self._let_go(GIVEN_BACK + len(used_B), marks_I), NOBODY, None)
+            return Departures(hidden_I, self._let_go(LET_GO + len(used_B), marks_I), NOBODY, None)
         first, is_first = self._row, self._turn == 0
         entries = ENTRIES * min(1 + 4 * self._marked // self._idle.most, MOST_TIMES)
         taken_out = places[self._turn].take_out(first, entries, marks_I)
