@@ -182,7 +182,9 @@ class Settings(BaseSettings):
     seen_per_user: Annotated[int, Field(ge=1, le=2**24)] = 4096
     """Most items remembered as seen by a user; the oldest make room."""
     max_users: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Users that are kept (items always are); of more, those idle longest become strangers. 0: everybody is kept."""
+    """Users that are kept; of more, those idle longest become strangers. 0: everybody is kept."""
+    max_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Items that are kept; of more, those idle longest leave the lists and become strangers. 0: every item is kept."""
     optimizer: Annotated[Literal["sgd", "adagrad", "adam"], BeforeValidator(_lower)] = "adagrad"
     """How rows of embeddings move."""
     learning_rate: Positive = 0.1

@@ -107,6 +107,16 @@ class LastLists:
                 self._length_R[row] = _NONE
                 self._codes_RK[row] = 0
 
+    def clear_naming(self, first: int, past: int, items_I: NDArray[np.bool_]) -> None:
+        """Forget those lists of the rows `first` to `past` that name one of these items: others may get their codes."""
+        past = min(past, self._rows)
+        codes_RK, lengths_R = self._codes_RK[first:past], self._length_R[first:past]
+        if not len(items_I):
+            return
+        is_item_RK = (np.arange(codes_RK.shape[1]) < lengths_R[:, None]) & (codes_RK >= 0)
+        names_R = (is_item_RK & items_I[np.where(is_item_RK, codes_RK, 0)]).any(1)
+        self.clear((first + np.flatnonzero(names_R)).tolist())
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         """`codes` of all lists end to end, in the order of the rows, and how many each row has, -1 for no list."""
         lengths_R = self._length_R[: self._rows].copy()
@@ -210,6 +220,10 @@ class ListWriter:
     def let_go(self, rows_U: Ints) -> None:
         """These rows were given back: their users keep the lists that they have, and what is next is news to them."""
         self._last.clear(rows_U.tolist())
+
+    def let_items_leave(self, first: int, past: int, leaving_I: NDArray[np.bool_]) -> None:
+        """Where lists of these rows name items that leave, what is next is news to their users."""
+        self._last.clear_naming(first, past, leaving_I)
 
     def write(self, lists: ListsOfUsers, behind: Behind, model_version: int, generated_at: int) -> Written:
         """Send what changed, as the lists of step `model_version`; `generated_at` in ms."""

@@ -142,6 +142,8 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         parts.source.wait_until_journaled()
         parts.lists.forget(step.forgotten)
         parts.lists.let_go(step.evicted_U)
+        if step.swept is not None:
+            parts.lists.let_items_leave(*step.swept)
         parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
         behind = parts.lists.behind(lists.users_U, touches)
         written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))

@@ -53,6 +53,9 @@ def warm_up(settings: Settings) -> None:
             learner.describe_users(
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
             )
+        if settings.max_items:
+            for place in learner.names_items():
+                place.take_out(0, 1, np.zeros(len(learner.items), dtype=np.uint8))
     Watch().update(np.zeros(BLOCK))  # so many events that the watch over drift has something to look at
     if learner.device.type == "cpu":
         warm_up_products(learner.ranking.items.values)
@@ -78,6 +81,7 @@ def learner_settings(
         allow_repeats=allow_repeats,
         strictly_before=strictly_before,
         max_users=settings.max_users,
+        max_items=settings.max_items,
         seed=settings.seed,
         ranking=RankingRates(
             optimizer=settings.optimizer,

@@ -94,6 +94,7 @@ class Observation:
         metrics.set_model_version(step.version)
         metrics.count_samples(int(step.ranked_B.sum()))
         metrics.count_evicted_rows("users", len(step.evicted_U))
+        metrics.count_evicted_rows("items", len(step.evicted_I))
         if step.ranked_B.any():
             metrics.set_loss("ranking", step.ranking_loss)
         if step.refused is not None:

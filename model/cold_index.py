@@ -1,8 +1,8 @@
 """The catalogue's items without an event, kept so that only those that changed are brought up to date: see `TopK`.
 
 Items that have had none are numbered by catalogue row, so that what they cost does not grow with the others. An item
-keeps its number, hidden, after its first event; when half are hidden and the table of content moves, all are numbered
-anew.
+keeps its number, hidden, after its first event; when half are hidden and the table of content moves, or an item without
+a number is let go by its row, all are numbered anew.
 """
 
 import math
@@ -63,8 +63,9 @@ class ColdIndex:
             self._content, self._updated = content, -1
             self._forget()
         moved_R, self._updated = content.moved_rows.since(self._updated), content.moved_rows.end
-        if moved_R is None and 2 * self._cold < self._size:
+        if (moved_R is None and 2 * self._cold < self._size) or self._lacks_one(content, moved_R):
             self._forget()
+            moved_R = None
         numbers = self._numbers_of(content, moved_R)
         if not len(numbers):
             return
@@ -76,6 +77,15 @@ class ColdIndex:
         vectors_CD = torch.from_numpy(self._vectors_CD[: self._size])
         zeros_C, hidden_C = np.zeros(self._size, dtype=np.int64), self._hidden_C[: self._size]
         self._index.update(Items(vectors_CD, torch.zeros(self._size), zeros_C, zeros_C == 0, hidden_C), numbers)
+
+    def _lacks_one(self, content: Content, moved_R: NDArray[np.int64] | None) -> bool:
+        """Whether one of the rows that moved (None: all) had events when others were numbered, and has none now."""
+        if not self._size:
+            return False
+        row_C = self._row_C[: self._size]
+        rows_R = np.arange(row_C[-1]) if moved_R is None else moved_R[moved_R < row_C[-1]]
+        rows_R = rows_R[content.item_X[rows_R] == NONE]
+        return bool((row_C[np.searchsorted(row_C, rows_R)] != rows_R).any())
 
     def _numbers_of(self, content: Content, moved_R: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """The numbers of rows that moved (None: all); rows that are new get one, in their order."""

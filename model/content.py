@@ -34,6 +34,8 @@ REST_EVENTS = 100_000
 """Events before the row of a removed item without an event is given back: until then late events find that it was
 removed, and lists made before hold its number."""
 
+_NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
 Row = TypeVar("Row", int, NDArray[np.int64], NDArray[np.int32])
 
 
@@ -130,17 +132,30 @@ class Content:
             at = torch.from_numpy(rows).to(self.device)
             self._vectors_XD[at] = sums(self.entries.bags(rows), self.table.values)
 
-    def follow(self, items: Vocabulary) -> None:
-        """Find the catalogue's rows of items that had their first event."""
+    def follow(self, items: Vocabulary, again_N: NDArray[np.int64] = _NOTHING) -> None:
+        """Find the catalogue's rows of items that had their first event; `again_N`: among them are those of these rows,
+        which others have let go.
+        """
         known, self.items = self.items, max(self.items, len(items))
-        if self.items == known:
+        if self.items == known and not len(again_N):
             return
         self.row_I = grown(self.row_I, self.items, fill=NONE)
         self.hidden_I = grown(self.hidden_I, self.items)
-        for item in range(known, self.items):
+        for item in (*np.unique(again_N[again_N < known]).tolist(), *range(known, self.items)):
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
                 self._link(row, item, born_cold=True)
+
+    def let_go(self, items_N: NDArray[np.int64]) -> None:
+        """These rows go to other items; what the catalogue says of theirs stays, as before their first event."""
+        self._gathered_ID[torch.from_numpy(items_N).to(self.device)] = 0
+        rows_N = self.row_I[items_N]
+        rows_N = rows_N[rows_N != NONE]
+        self.item_X[rows_N], self.row_I[items_N], self.hidden_I[items_N] = NONE, NONE, False
+        self.moved_rows.add(rows_N)
+        says_nothing_N = ~self.available_X[rows_N] & (self.entries.lengths()[rows_N] == 0)
+        for row in rows_N[says_nothing_N].tolist():  # as one that was removed before its first event
+            self._removed[row] = self._learned
 
     def _give_back_rows(self) -> None:
         """Let go of items that were removed long ago and had no event."""

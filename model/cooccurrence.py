@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from model.growth import grown
 from model.kernels.cooccurrence import SLOT, Reading, Together, Wanted, pairs_of, room_for, score_then_count
+from model.kernels.leaving import take_out_of_pairs
+from model.leaving import TakenOut
 from model.live import Found
 from model.windows import Windows
 
@@ -99,6 +101,18 @@ class Cooccurrence:
         strengths_IN *= np.float32(keep)
         self._work_out_anew()
 
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        """See `model.leaving.NamesItems`."""
+        lists = self.pairs.neighbours_IN, self.pairs.strengths_IN, self.pairs.length_I
+        past = take_out_of_pairs(first, self.items, entries, marks_I, *lists, self.pairs.whole_I, self.pairs.weakest_I)
+        return TakenOut(past, past >= self.items)
+
+    def let_go(self, rows_N: NDArray[np.int64]) -> None:
+        """These items have no pairs any more."""
+        self.pairs.length_I[rows_N] = 0
+        self.pairs.whole_I[rows_N] = -1
+        self.pairs.weakest_I[rows_N] = 0
+
     def features(self, windows: Windows, count_I: NDArray[np.int64]) -> Features:
         """What these windows speak for now; counts nothing."""
         nothing, nobody = np.zeros(len(windows), dtype=np.int64), np.zeros(len(windows), dtype=np.bool_)
@@ -150,7 +164,7 @@ class Cooccurrence:
     ) -> Features:
         settings, events, width = self.settings, *windows_BW.shape
         reading = self._reading(width)
-        pair_weights_W = np.float32(settings.distance_decay) ** np.arange(width, dtype=np.float32)
+        pair_weights_W = _powers(settings.distance_decay, width)
         room = len(count_I) + 1
         # An event may have an entry for every item: room for one such stays free, or each would be a pass of its own.
         items_E, values_E = self._entries(room + min(room * events, ENTRIES_AT_ONCE))
@@ -191,7 +205,7 @@ class Cooccurrence:
         settings = self.settings
         return Reading(
             most=min(settings.read, width),
-            age_weights_W=np.float32(settings.age_decay) ** np.arange(width, dtype=np.float32),
+            age_weights_W=_powers(settings.age_decay, width),
             count_power=float(settings.count_power),
             prior=float(settings.prior),
         )
@@ -243,3 +257,8 @@ def _joined(parts: list[Features], events: int) -> Features:
     return Features(
         starts_B, np.concatenate([part.items_E for part in parts]), np.concatenate([part.values_E for part in parts])
     )
+
+
+def _powers(decay: float, width: int) -> NDArray[np.float32]:
+    """decay^0, decay^1, ...; taken in float64, of which float32 keeps what all machines agree on."""
+    return np.power(decay, np.arange(width, dtype=np.float64)).astype(np.float32)

@@ -29,6 +29,16 @@ class ItemCounts:
         self.items_with_count = grown(self.items_with_count, highest)
         self.items_above_count = grown(self.items_above_count, highest)
 
+    def let_go(self, items_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """These known items are not known any more, and were never chosen; the counts that they had."""
+        counts_N: NDArray[np.int64] = self.count_I[items_N]
+        self.known_I[items_N], self.count_I[items_N] = False, 0
+        self.total -= int(counts_N.sum())
+        with_count = np.bincount(counts_N)
+        self.items_with_count[: len(with_count)] -= with_count
+        self.items_above_count[: len(with_count)] -= len(items_N) - np.cumsum(with_count)
+        return counts_N
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         return {"known": self.known_I[: self.items], "count": self.count_I[: self.items]}
 

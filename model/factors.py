@@ -21,6 +21,7 @@ from model.columns import Columns
 from model.growth import normal_rows
 from model.kernels.factors import ITEM_FACTORS, USER_FACTORS, predict_then_learn, put_back
 from model.rating_model import Part, RatingModel, load_parts, state_of
+from model.tables import renewed_rows
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -142,6 +143,12 @@ class FactorHead(RatingModel):
         self._times_before_B = np.zeros(events, dtype=np.int64)
         self._users_before_BX = np.zeros((events, USER_FACTORS + self.factors), dtype=np.float32)
         self._items_before_BY = np.zeros((events, ITEM_FACTORS + self.factors), dtype=np.float32)
+
+    def renew_items(self, rows_N: Ints, step: int) -> None:
+        self.items.clear(rows_N)
+        self.items["row"][rows_N, ITEM_FACTORS:] = renewed_rows(
+            "rating factors of items", self._seed, step, len(rows_N), self.factors, SPREAD
+        )
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         return {"overall": self.overall, **state_of(self._parts())}

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.growth import growable, grown
+from model.kernels.leaving import A_ROW, take_out_of_lists, take_out_of_rings
 from model.kernels.ragged import end_to_end
 from model.kernels.spans import give_lists, lay_out_lists, reserve_lists, words_for
 from model.kernels.windows import read_windows
+from model.leaving import TakenOut
 from model.windows import Windows, empty_windows
 
 State = dict[str, NDArray[np.generic]]
@@ -58,6 +60,13 @@ class History:
         self.times_UH[user] = 0
         self.kinds_UH[user] = 0
         self.pushed_U[user] = 0
+
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        """See `model.leaving.NamesItems`."""
+        changed_N = np.empty(entries // A_ROW + 1, dtype=np.int64)
+        rings = self.items_UH, self.times_UH, self.kinds_UH, self.pushed_U
+        past, changed = take_out_of_rings(first, self.users, entries, marks_I, *rings, changed_N)
+        return TakenOut(past, past >= self.users, changed_N[:changed].copy())
 
     def state(self) -> State:
         return {
@@ -144,6 +153,11 @@ class SeenItems:
     def clear_users(self, users_U: NDArray[np.int64]) -> None:
         """Nothing of these lists is left, not even what a cut left behind them."""
         give_lists(users_U, WORDS_S, self._free_S, self._words, self.start_U, self.length_U, self._size_U)
+
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        """See `model.leaving.NamesItems`."""
+        past = take_out_of_lists(first, self.users, entries, marks_I, self.pool, self.start_U, self.length_U)
+        return TakenOut(past, past >= self.users)
 
     def pairs(
         self, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]

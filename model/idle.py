@@ -35,15 +35,21 @@ class IdleRows:
         self._used_R = np.zeros(0, dtype=np.uint8)
         self._hand = 0
 
-    def choose(self, rows_B: Ints, vocabulary: Vocabulary) -> Ints:
+    def reach(self, rows: int) -> NDArray[np.uint8]:
+        """How each of so many rows was used. One marked by more than the kernel's NOW is passed over until it is 0."""
+        self._used_R = grown(self._used_R, rows)
+        return self._used_R
+
+    def choose(self, rows_B: Ints, vocabulary: Vocabulary, leaving: int = 0) -> Ints:
         """The rows to give back after a step that used `rows_B`, none of these; the caller gives them back.
 
-        They are in use, distinct, in the order in which the hand came to them.
+        They are in use, distinct, in the order in which the hand came to them. `leaving`: of the rows in use so many
+        are as good as given back.
         """
         rows = len(vocabulary)
-        self._used_R = grown(self._used_R, rows)
+        self.reach(rows)
         touch(rows_B, self._used_R)
-        wanted = min(max(vocabulary.in_use - self.most, 0), GIVEN_BACK + len(rows_B))
+        wanted = min(max(vocabulary.in_use - leaving - self.most, 0), GIVEN_BACK + len(rows_B))
         chosen_N = np.empty(wanted, dtype=np.int64)
         self._hand, chosen = sweep(self._hand, rows, LOOKED_AT, vocabulary.length_R, self._used_R, chosen_N)
         rest(rows_B, self._used_R)

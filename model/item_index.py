@@ -1,7 +1,7 @@
 """All items in an order in which the best of them come soon, with bounds on what the rest can score: see `TopK`.
 
-The order is by falling count. Counts only rise, so an item that is chosen changes places with the first one of its
-count: the order stays whole at a few writes an event, and nothing is ever sorted while events come in.
+The order is by falling count. An item that is chosen changes places with the first one of its count, one that is let
+go with the last ones: the order stays whole at a few writes an event, and nothing is ever sorted while events come in.
 """
 
 from typing import NamedTuple

@@ -26,6 +26,7 @@ from model.grouped import Parts
 from model.idle import IdleRows
 from model.interactions import Forget, Interaction, Interactions
 from model.kernels.live import kinds_of
+from model.leaving import LeavingItems, NamesItems
 from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.rating_choice import make_rating_model
@@ -38,8 +39,9 @@ from model.vocabulary import Vocabulary
 CONTENT = "content."
 USER_CONTENT = "user content."
 IDLE_USERS = "idle users."
-"""Begin the names of what a state holds of the catalogue, of what is said of users, and of who is idle, where there is
-any."""
+LEAVING_ITEMS = "leaving items."
+"""Begin the names of what a state holds of the catalogue, of what is said of users, of who is idle, and of items on
+their way out, where there is any."""
 
 NO_ROW = -1
 RANKED_ITEMS = 32
@@ -83,6 +85,8 @@ class LearnerSettings:
     """A young model learns larger batches in pieces: of so many interactions, or a share (`PIECES`) of those before."""
     max_users: int = 0
     """Users that are kept; of more the idle ones are given back (`model.idle`). 0: everybody."""
+    max_items: int = 0
+    """Items that are kept; of more the idle ones leave (`model.leaving`). 0: all of them."""
     seed: int = 0
     ranking: RankingRates = field(default_factory=RankingRates)
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
@@ -138,6 +142,7 @@ class Learner:
         self.user_content: UserContent | None = None
         """What is said of users; None as long as nothing is."""
         self.idle_users = IdleRows(settings.max_users) if settings.max_users else None
+        self.leaving_items = LeavingItems(settings.max_items) if settings.max_items else None
 
     def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -170,9 +175,12 @@ class Learner:
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
         learned = joined(parts, self.version, forgotten)
-        if self.idle_users is None:
-            return learned
-        return replace(learned, evicted_U=self._evict(learned, self.idle_users))
+        if self.idle_users is not None:
+            learned = replace(learned, evicted_U=self._evict(learned, self.idle_users))
+        if self.leaving_items is not None:
+            used_B = self.items.find(batch.items[~batch.forgets_B])
+            learned = self._let_items_leave(learned, used_B, self.leaving_items)
+        return learned
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -219,6 +227,32 @@ class Learner:
             self.means.clear_user(rows_U)
         return rows_U
 
+    def _let_items_leave(self, step: Step, used_B: NDArray[np.int64], leaving_items: LeavingItems) -> Step:
+        """Go on with the round of items that leave; those that nothing names any more give back their rows."""
+        content, departures = self.ranking.content, leaving_items.after(used_B, self.items, self.names_items())
+        gone_I = departures.gone_I
+        self.ranking.moved.add(departures.hidden_I)
+        if len(gone_I):
+            total = self.live.counts.total
+            self.ranking.let_go(gone_I, self.live.counts.let_go(gone_I), total, step.version)
+            self.ratings.renew_items(gone_I, step.version)
+            if content is not None:
+                content.let_go(gone_I)
+            self.items.remove_rows(gone_I)
+        return replace(step, evicted_I=gone_I, cleaned_U=departures.changed_U, swept=departures.swept)
+
+    def names_items(self) -> list[NamesItems]:
+        """What holds rows of items, users' histories first; pairs come behind what they are made of."""
+        places: list[NamesItems] = [self.live.history, self.live.seen, *self.ratings.names_items()]
+        return places if self.ranking.cooccurrence is None else [*places, self.ranking.cooccurrence]
+
+    def hidden_items(self) -> NDArray[np.bool_]:
+        """Which item rows are in no list: not available, or on their way out. Empty: there are none of either."""
+        items, content = self.live.counts.items, self.ranking.content
+        hidden_I = np.zeros(0, dtype=np.bool_) if content is None else content.hidden_I[:items]
+        leaving_I = hidden_I[:0] if self.leaving_items is None else self.leaving_items.hidden_I(items)
+        return hidden_I | leaving_I if len(hidden_I) and len(leaving_I) else hidden_I if len(hidden_I) else leaving_I
+
     def scores(self, rows_U: NDArray[np.int64]) -> Tensor:
         """Scores (U, I) of all items for these user rows now; -inf for those the user has seen and for items that are
         unknown or not available.
@@ -234,9 +268,9 @@ class Learner:
             scores_UI[at] = -torch.inf
         unknown_I = torch.from_numpy(~live.counts.known_I[: live.counts.items])
         scores_UI.masked_fill_(unknown_I.to(self.device, non_blocking=True), -torch.inf)
-        if self.ranking.content is not None:
-            unavailable = torch.from_numpy(self.ranking.content.unavailable_items())
-            scores_UI[:, unavailable.to(self.device)] = -torch.inf
+        hidden_I = self.hidden_items()
+        if len(hidden_I):
+            scores_UI[:, torch.from_numpy(np.flatnonzero(hidden_I)).to(self.device)] = -torch.inf
         return scores_UI
 
     def score_parts(self, rows_U: NDArray[np.int64]) -> ScoreParts:
@@ -254,9 +288,9 @@ class Learner:
         parts = self.ranking.parts_on_device(
             windows, count_I, allow_repeats=self.settings.allow_repeats, said=self._said_of(rows_U)
         )
-        is_candidate_I = live.counts.known_I[: live.counts.items].copy()
-        if self.ranking.content is not None:
-            is_candidate_I[self.ranking.content.unavailable_items()] = False
+        is_candidate_I, hidden_I = live.counts.known_I[: live.counts.items].copy(), self.hidden_items()
+        if len(hidden_I):
+            is_candidate_I &= ~hidden_I
         seen_users, seen_items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
         if not self.settings.allow_repeats:
             seen_users, seen_items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
@@ -350,7 +384,8 @@ class Learner:
         self.live.grow(len(self.users), len(self.items))
         self.ranking.grow(len(self.items))
         if self.ranking.content is not None:
-            self.ranking.content.follow(self.items)
+            may_be_again_B = items_B if self.leaving_items is not None else items_B[:0]
+            self.ranking.content.follow(self.items, may_be_again_B[~self.live.counts.known_I[may_be_again_B]])
         self.ratings.grow(len(self.users), len(self.items))
         self.means.grow(len(self.users))
 
@@ -428,15 +463,15 @@ class Learner:
         return is_ranked_B
 
     def moved_rows(self, step: Step) -> NDArray[np.int64]:
-        """The rows of the users that a step had events of, forgot, or gave back."""
+        """The rows of the users that a step had events of, forgot, gave back, or took items from that leave."""
         gone = [row for _, row in step.forgotten if row >= 0]
-        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U))
+        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U, step.cleaned_U))
 
     def user_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The large arrays with a row a user, by their names in `state`: views of what is learned, not copies.
 
-        Nothing moves a row but a step that has events of its user, forgets the user or gives the row back
-        (`moved_rows`).
+        Nothing moves a row but a step that has events of its user, forgets the user, gives the row back or takes out
+        of it what leaves (`moved_rows`).
         """
         return {
             **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
@@ -474,6 +509,9 @@ class Learner:
         if self.idle_users is not None:
             idle = self.idle_users.state(len(self.users))
             state.update({f"{IDLE_USERS}{name}": torch.from_numpy(array) for name, array in idle.items()})
+        if self.leaving_items is not None:
+            leaving = self.leaving_items.state(len(self.items))
+            state.update({f"{LEAVING_ITEMS}{name}": torch.from_numpy(array) for name, array in leaving.items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -485,7 +523,7 @@ class Learner:
             refuse_other_settings(state["settings"], self._settings_that_bind())
         described = _under(state, CONTENT)
         said = _under(state, USER_CONTENT)
-        optional = (CONTENT, USER_CONTENT, IDLE_USERS)
+        optional = (CONTENT, USER_CONTENT, IDLE_USERS, LEAVING_ITEMS)
         ours = {name for name in self.state() if not name.startswith(optional)}
         if differing := sorted(ours ^ {name for name in state if not name.startswith(optional)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
@@ -507,6 +545,8 @@ class Learner:
             self.user_content.load(said)
         if self.idle_users is not None:
             self.idle_users.load({name: value.numpy() for name, value in _under(state, IDLE_USERS).items()})
+        if self.leaving_items is not None:
+            self.leaving_items.load({name: value.numpy() for name, value in _under(state, LEAVING_ITEMS).items()})
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:

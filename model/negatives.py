@@ -45,6 +45,15 @@ class Negatives:
         self._outer_sums[: -(-blocks // FAN)] = np.add.reduceat(self._block_sums[:blocks], np.arange(0, blocks, FAN))
         self.total = int(count_I.sum())
 
+    def let_go(self, items_N: Ints, counts_N: Ints, total_before: int) -> None:
+        """These distinct items had these counts and have none any more; the sum of all was `total_before`."""
+        if self.total != total_before or len(items_N) == 0 or items_N.max() // FAN >= len(self._block_sums):
+            self.restart()  # or a total that fell could be taken for the one that was followed
+            return
+        np.subtract.at(self._block_sums, items_N // FAN, counts_N)
+        np.subtract.at(self._outer_sums, items_N // (FAN * FAN), counts_N)
+        self.total -= int(counts_N.sum())
+
     def restart(self) -> None:
         """What was followed is not true any more."""
         self.total = -1

@@ -26,8 +26,8 @@ class RowOptimizer(Protocol):
         A row whose gradient is zero stays where it is.
         """
 
-    def reset(self, row: int) -> None:
-        """Forget what was gathered of one row."""
+    def reset(self, row: int | Tensor) -> None:
+        """Forget what was gathered of one row, or of several."""
 
     def fade(self, keep: float) -> None:
         """What was gathered so far counts `keep` of what it did: rows move more freely again, where it held them."""
@@ -51,7 +51,7 @@ class Sgd:
         else:
             self.table.values.index_add_(0, rows, move)
 
-    def reset(self, row: int) -> None:
+    def reset(self, row: int | Tensor) -> None:
         pass
 
     def fade(self, keep: float) -> None:
@@ -107,7 +107,7 @@ class Adagrad:
             squares[rows] = gathered
             self.table.values.index_add_(0, rows, gradient * (gathered + TINY).rsqrt_(), alpha=-self.rate)
 
-    def reset(self, row: int) -> None:
+    def reset(self, row: int | Tensor) -> None:
         self._squares.values[row] = 0
 
     def fade(self, keep: float) -> None:
@@ -145,7 +145,7 @@ class Adam:
         move = means / (1 - self.decay_mean**steps)[:, None] / (square_now.sqrt() + TINY)[:, None]
         self.table.values.index_add_(0, rows, move, alpha=-self.rate)
 
-    def reset(self, row: int) -> None:
+    def reset(self, row: int | Tensor) -> None:
         self._means.values[row] = 0
         self._squares_and_steps.values[row] = 0
 

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels.compiled import interpreted
+from model.kernels.leaving import take_out_of_slots
 from model.kernels.ratings import LEAST_COUNT, SLOT_BITS_OF_HASH, pair_hash
+from model.leaving import TakenOut
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -59,6 +61,8 @@ class PairTable:
         Sums are of many users and name none. What stays is what can't be told apart in them: rounding, the wear of
         contested slots, and pairs with ratings that the user's window no longer held.
         """
+        is_there_R = items_R >= 0
+        items_R, residuals_R = items_R[is_there_R], residuals_R[is_there_R]
         first, second = np.triu_indices(len(items_R), 1)
         one, other = items_R[first].astype(np.int64), items_R[second].astype(np.int64)
         slots, keys = self._places(np.minimum(one, other), np.maximum(one, other))
@@ -67,6 +71,11 @@ class PairTable:
         np.subtract.at(self.sums, slots, (residuals_R[first] * residuals_R[second])[held])
         np.subtract.at(self.counts, slots, np.float32(1))
         self._empty(slots[self.counts[slots] < LEAST_COUNT])
+
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        """See `model.leaving.NamesItems`."""
+        past = take_out_of_slots(first, entries, marks_I, self.keys, self.sums, self.counts)
+        return TakenOut(past, past >= len(self.keys))
 
     def undo(self, journal: Journal, changes: int) -> None:
         """Put the slots back to what they held before the journal's first change."""

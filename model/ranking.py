@@ -143,6 +143,16 @@ class RankingHead:
         if self.cooccurrence is not None:
             self.cooccurrence.grow(items)
 
+    def let_go(self, items_N: NDArray[np.int64], counts_N: NDArray[np.int64], total_before: int, step: int) -> None:
+        """Let these rows be new items', after this step. They had these counts, of a sum of `total_before`."""
+        for table in (self.items, self.biases):
+            table.renew(items_N, step)
+            self._optimizers[table.name].reset(self._rows(items_N))
+        if self.cooccurrence is not None:
+            self.cooccurrence.let_go(items_N)
+        self.sampled.let_go(items_N, counts_N, total_before)
+        self.moved.add(items_N)
+
     def set_pace(self, pace: float) -> None:
         """From now on items and biases move at `pace` times their rate."""
         for optimizer in self._optimizers.values():

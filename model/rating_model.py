@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.columns import Columns
+from model.leaving import NamesItems
 from model.median import MedianTable
 
 Ints = NDArray[np.int64]
@@ -71,6 +72,14 @@ class RatingModel(ABC):
         """Make these rows strangers'; what their users' ratings taught about items stays."""
         self.users.clear(users_U)
         self.median.users.clear(users_U)
+
+    def names_items(self) -> Sequence[NamesItems]:
+        """What of it holds rows of items, in the order in which these are to be taken out."""
+        return ()
+
+    @abstractmethod
+    def renew_items(self, rows_N: Ints, step: int) -> None:
+        """Let these rows be new items', after this step; the first values of factors are a function of it."""
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[np.generic]]: ...

@@ -19,12 +19,14 @@ factors. However much a user rates, it stays at that.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.columns import Arrays, Columns
 from model.growth import grown, normal_rows, room_for
+from model.kernels.leaving import A_ROW, take_out_of_remembered
 from model.kernels.ratings import (
     FACTORS,
     PARTS,
@@ -35,8 +37,10 @@ from model.kernels.ratings import (
     room_to_learn,
     take_rows,
 )
+from model.leaving import NamesItems, TakenOut
 from model.pairs import PairTable
 from model.rating_model import Part, RatingModel, load_parts, state_of
+from model.tables import renewed_rows
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -250,6 +254,15 @@ class RatingHead(RatingModel):
         self.pairs.forget(self.users["items"][user, :held], self.users["residuals"][user, :held])
         self.let_go(np.array([user]))
 
+    def names_items(self) -> tuple[NamesItems, NamesItems]:
+        return _Remembered(self.users), self.pairs  # pairs are made of what is remembered
+
+    def renew_items(self, rows_N: Ints, step: int) -> None:
+        self.items.clear(rows_N)
+        self.items["factors"][rows_N] = renewed_rows(
+            "rating items", self._seed, step, len(rows_N), self.factors, ITEM_SPREAD
+        )
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         own: dict[str, NDArray[np.generic]] = {
             "overall": self.overall,
@@ -278,6 +291,18 @@ class RatingHead(RatingModel):
         ):
             if (theirs := state[name].shape[-1]) != ours:
                 raise ValueError(f"the saved {what} {theirs}, the settings ask for {ours}")
+
+
+class _Remembered(NamedTuple):
+    """The ratings that users remember, as what names items."""
+
+    users: Columns
+
+    def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
+        changed_N = np.empty(entries // A_ROW + 1, dtype=np.int64)
+        remembered = self.users["items"], self.users["residuals"]
+        past, changed = take_out_of_remembered(first, self.users.rows, entries, marks_I, *remembered, changed_N)
+        return TakenOut(past, past >= self.users.rows, changed_N[:changed].copy())
 
 
 class _Kept:

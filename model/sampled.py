@@ -141,6 +141,10 @@ class SampledSoftmax:
         found = batch.found
         self.negatives.follow(batch.items_B, batch.enters_B, found.now.count_I[: found.items], found.total)
 
+    def let_go(self, items_N: Ints, counts_N: Ints, total_before: int) -> None:
+        """See `Negatives.let_go`."""
+        self.negatives.let_go(items_N, counts_N, total_before)
+
     def restart(self) -> None:
         """Trust nothing that was followed: the counts are others now."""
         self.negatives.restart()

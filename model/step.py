@@ -12,6 +12,17 @@ Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
+NOBODY: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+
+class Swept(NamedTuple):
+    """Rows of users that name no item any more of those that leave (`model.leaving`)."""
+
+    first: int
+    past: int
+    leaving_I: Flags
+
+
 @dataclass(frozen=True)
 class Step:
     """What one batch gave. Arrays have one entry an interaction, in stream order (forgets have none)."""
@@ -49,6 +60,12 @@ class Step:
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
     evicted_U: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
+    evicted_I: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
+    """The same of items; the next new ones get their rows."""
+    cleaned_U: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
+    """Rows of users that had something of items that leave, and have it no more."""
+    swept: Swept | None = None
+    """Users whose last lists are not to name items that leave either."""
 
     def touched_users(self) -> NDArray[np.int64]:
         """Rows of the users whose interactions the step learned and who are still known, ascending."""

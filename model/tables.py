@@ -11,6 +11,8 @@ from torch import Tensor
 
 from model.growth import growable, grown, normal_rows, room_for
 
+_RENEWED = 0x4E45574C
+"""Tells what is drawn for a step from what is drawn for the rows of a table."""
 _ON_CPU = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -60,6 +62,16 @@ class Rows:
         self._rows = self._rows_in_use = len(storage)
 
 
+def renewed_rows(name: str, seed: int, step: int, rows: int, width: int, spread: float) -> NDArray[np.float32]:
+    """First values of rows that begin anew after a step: normal around 0, a function of (seed, name, step) alone.
+
+    Not those of their numbers (`normal_rows`): the rows lie anywhere, and those are drawn a thousand at a time.
+    """
+    sequence = np.random.SeedSequence([seed, *name.encode(), step, _RENEWED])
+    drawn = np.random.Generator(np.random.Philox(sequence)).standard_normal((rows, width), dtype=np.float32)
+    return drawn * np.float32(spread)
+
+
 class Table:
     """Parameters of shape (rows, width) on a device, normally distributed around 0 at the start."""
 
@@ -95,6 +107,11 @@ class Table:
     def reset(self, row: int) -> None:
         """Put one row back to its first value."""
         self.values[row] = self._first_values(row, row + 1)[0]
+
+    def renew(self, rows_N: NDArray[np.int64], step: int) -> None:
+        """Let these rows begin anew, as those of other ids, after this step."""
+        values = renewed_rows(self.name, self._seed, step, len(rows_N), self.width, self.spread)
+        self.values[torch.from_numpy(rows_N).to(self.values.device)] = torch.from_numpy(values).to(self.values)
 
     def load(self, values: NDArray[np.floating]) -> None:
         if values.ndim != 2 or values.shape[1] != self.width:

@@ -179,10 +179,13 @@ class TopK:
         self._updated = moved.end
 
     def _items(self, parts: ScoreParts) -> Items:
-        counts, content = self.learner.live.counts, self.learner.ranking.content
-        hidden_I = np.zeros(0, dtype=np.bool_) if content is None else content.hidden_I[: counts.items]
+        counts = self.learner.live.counts
         return Items(
-            parts.vectors_ID, parts.biases_I, counts.count_I[: counts.items], counts.known_I[: counts.items], hidden_I
+            parts.vectors_ID,
+            parts.biases_I,
+            counts.count_I[: counts.items],
+            counts.known_I[: counts.items],
+            self.learner.hidden_items(),
         )
 
 

@@ -35,7 +35,7 @@ class PlainPairs:
     def count(self, last_items, item):
         for distance, earlier in enumerate(last_items[: self.settings.pairs]):
             if earlier != item:
-                amount = np.float32(self.settings.distance_decay) ** np.float32(distance)
+                amount = np.float32(self.settings.distance_decay**distance)
                 self._add(earlier, item, amount)
                 self._add(item, earlier, amount)
 

@@ -112,6 +112,8 @@ def test_settings_cannot_be_changed():
         ("FRESHNESS_BUCKETS", "0,1", "expected rising seconds above 0, such as 0.01,0.1,1"),
         ("FRESHNESS_BUCKETS", "soon", "expected a number"),
         ("SEED", "-1", "expected at least 0"),
+        ("MAX_ITEMS", "-1", "expected at least 0"),
+        ("MAX_ITEMS", "all", "expected a whole number"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right_and_what_came(name, came, expected):

@@ -43,3 +43,16 @@ def test_an_empty_batch_reserves_nothing_much():
     made.reserve(np.zeros(0, dtype=np.int64))
 
     assert len(made.items_with_count) == 64
+
+
+def test_items_that_are_let_go_are_as_if_they_had_never_been_there():
+    made, expected = counts([True] * 5, [2, 0, 7, 2, 70]), counts([True, False, False, True, False], [2, 0, 0, 2, 0])
+
+    had = made.let_go(np.array([4, 2, 1]))
+
+    assert had.tolist() == [70, 7, 0]
+    assert made.total == expected.total == 4
+    for name in ("known", "count"):
+        assert made.state()[name].tolist() == expected.state()[name].tolist()
+    assert np.trim_zeros(made.items_with_count, "b").tolist() == [0, 0, 2]
+    assert np.trim_zeros(made.items_above_count, "b").tolist() == [2, 2]

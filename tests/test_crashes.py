@@ -77,7 +77,7 @@ def payloads(count, seed):
 class Site:
     """A broker with events on it, and a folder: what outlives a worker. It keeps the books that the oracle reads."""
 
-    def __init__(self, broker, folder, count=240, seed=1, max_users=0):
+    def __init__(self, broker, folder, count=240, seed=1, **settings):
         self.broker = broker
         self.settings = load(
             {
@@ -94,8 +94,8 @@ class Site:
                 "embedding_dim": 8,
                 "rating_dim": 4,
                 "history_window": 5,
-                "max_users": max_users,
                 "device": "cpu",
+                **settings,
             },
             environment={},
         )
@@ -377,12 +377,26 @@ def test_a_worker_that_keeps_few_users_and_dies_ends_as_if_it_had_not(site, die)
     assert_as_if_never_stopped(site, manifest)
 
 
-def note_evictions(worker, evicted):
+@pytest.mark.parametrize("site", [{"max_items": 4}, {"max_items": 4, "max_users": 4}], indirect=True)
+@pytest.mark.parametrize("die", [after_journal, after_a_list_was_sent, after_the_copy], ids=lambda die: die.__name__)
+def test_a_worker_that_keeps_few_items_and_dies_ends_as_if_it_had_not(site, die):
+    evicted = []
+    for at in (3, 4, 2):
+        site.work(lambda worker, at=at: (die(worker, at), note_evictions(worker, evicted, "evicted_I")))
+
+    manifest = site.work(lambda worker: note_evictions(worker, evicted, "evicted_I"))
+
+    assert site.crashes == 3
+    assert sum(evicted) > 10
+    assert_as_if_never_stopped(site, manifest)
+
+
+def note_evictions(worker, evicted, name="evicted_U"):
     learn = worker.learner.test_then_learn
 
     def noted(*given):
         step = learn(*given)
-        evicted.append(len(step.evicted_U))
+        evicted.append(len(getattr(step, name)))
         return step
 
     worker.learner.test_then_learn = noted

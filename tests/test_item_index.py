@@ -282,3 +282,26 @@ def test_an_order_of_other_items_is_refused(wrong):
 
     with pytest.raises(ValueError, match="is not one of the"):
         ItemIndex().set_order(order_P, made)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_items_that_go_and_rows_that_go_to_others_are_followed(seed):
+    made, askers = world(seed, items=700)
+    index, draw = index_of(made), np.random.default_rng(seed)
+    for turn in range(30):
+        gone = draw.permutation(np.flatnonzero(made.known_I))[: draw.integers(60)]
+        made.known_I[gone], made.count_I[gone] = False, 0
+        if turn % 3:  # the index hears of it only when others have the rows
+            index.update(made, gone)
+        new = draw.permutation(np.flatnonzero(~made.known_I))[: draw.integers(60)]
+        made.known_I[new], made.count_I[new] = True, draw.integers(0, 9, len(new))
+        made.biases_I.numpy()[new] += 0.25
+        moved = draw.permutation(np.concatenate((gone, new)))
+
+        index.update(made, moved)
+
+        order = index.order()
+        assert sorted(order.tolist()) == np.flatnonzero(made.known_I).tolist()
+        assert (np.diff(made.count_I[order]) <= 0).all()
+        assert_best(index.best(askers, 20), all_scores(made, askers), 20)
+        index.set_order(order, made)

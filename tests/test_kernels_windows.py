@@ -101,3 +101,17 @@ def test_windows_of_many_users_are_the_same_compiled_and_interpreted():
 
     assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
     assert (found[0][0][users == 1] >= 0).sum(1).tolist() == [2] * (users == 1).sum()
+
+
+@TWINS
+def test_a_window_ends_where_older_items_are_gone(twin):
+    items_H, times_H = np.array([5, -1, -1, 4], dtype=np.int32), np.array([3_000, 0, 0, 2_000])
+    kinds_H, filled = np.array([2, 0, 0, 1], dtype=np.int8), [np.full(4, 9, dtype=np.int8) for _ in range(2)]
+    items_W = np.full(4, 9, dtype=np.int32)
+
+    left_out = twin(read_window)(items_H, times_H, kinds_H, 9, ANY_TIME, items_W, *filled)
+
+    assert left_out == 0
+    assert items_W.tolist() == [5, 4, -1, -1]
+    assert filled[0].tolist() == [0, 0, 0, 0]
+    assert filled[1].tolist() == [2, 1, 0, 0]

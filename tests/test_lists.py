@@ -434,6 +434,18 @@ def test_whose_row_is_given_back_keeps_the_list_and_who_gets_the_row_has_none(de
     assert desk.write(ListOf("stranger", [1, 2])) == Written(1, 0)
 
 
+def test_a_list_that_names_an_item_on_its_way_out_is_not_compared_with_that_of_who_gets_its_row(desk):
+    desk.write(ListOf("u", [1, 2]), ListOf("v", [2, 3]), ListOf("w", [1, -2]))
+    leaving_I = np.array([False, True, False, False])
+
+    desk.writer.let_items_leave(0, 2, leaving_I)
+
+    assert len(desk.publisher.sent) == 3  # no tombstone
+    assert desk.write(ListOf("u", [1, 2]), ListOf("v", [2, 3]), ListOf("w", [1, -2])) == Written(1, 2)
+    desk.writer.let_items_leave(1, 10**6, leaving_I)
+    assert desk.write(ListOf("u", [1, 2]), ListOf("v", [2, 3]), ListOf("w", [1, -2])) == Written(1, 2)
+
+
 def test_no_lists_are_no_messages(desk):
     assert desk.write() == Written(0, 0)
     assert desk.publisher.sent == []

@@ -10,10 +10,14 @@ from consumer.environment import SettingsError
 from consumer.modelling import choose_device, learner_settings, make_learner, warm_up
 from model.drift import DriftSettings
 from model.factors import FactorRates
+from model.kernels import leaving
+from model.kernels.compiled import IS_COMPILED
 from model.learner import LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
 from model.state import state_digest
+
+KERNELS_OF_LEAVING = [kernel for name, kernel in vars(leaving).items() if name.startswith("take_out_of_")]
 
 
 def settings(**flags: object) -> Settings:
@@ -32,6 +36,7 @@ def test_every_setting_of_the_model_arrives() -> None:
             rating_max=7,
             quality_share=0.5,
             max_users=12_345,
+            max_items=54_321,
             seed=11,
             optimizer="adam",
             learning_rate=0.01,
@@ -59,6 +64,7 @@ def test_every_setting_of_the_model_arrives() -> None:
         allow_repeats=True,
         strictly_before=True,
         max_users=12_345,
+        max_items=54_321,
         seed=11,
         ranking=RankingRates(optimizer="adam", rate=0.01, full_softmax_items=100, negatives=33),
         ratings=RatingRates(item_rate=0.02),
@@ -95,6 +101,20 @@ def test_warming_up_leaves_no_trace_in_what_is_learned_afterwards() -> None:
     warm = make_learner(settings())
     warm.test_then_learn(stream)
     assert state_digest(warm.state()) == state_digest(cold.state())
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="numba is not installed")
+def test_with_a_bound_on_the_items_what_takes_them_out_is_warm_too() -> None:
+    bounded = settings(max_items=2)
+    warm_up(bounded)
+    warm = [len(kernel.signatures) for kernel in KERNELS_OF_LEAVING]
+
+    learner = make_learner(bounded)
+    for at in range(20):
+        learner.test_then_learn(random_stream(seed=at, events=10))
+
+    assert [len(kernel.signatures) for kernel in KERNELS_OF_LEAVING] == warm
+    assert min(warm) > 0
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 5), (0, 1), (1, 1.5), (-10, -9), (1, 100)])

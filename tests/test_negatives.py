@@ -143,3 +143,34 @@ def test_after_a_restart_nothing_that_was_followed_counts():
 
     _, log_share = negatives.draw(2, known(3, but=[0, 1]), counts[::-1].copy(), nothing, generator())
     assert np.allclose(log_share, 0)  # the only item with a count: by count it is drawn for certain
+
+
+def test_what_items_that_are_let_go_had_is_taken_off_and_where_it_was_not_followed_nothing_counts():
+    counts = generator(8).integers(0, 9, 5000)
+    followed, fresh, stale = Negatives(), Negatives(), Negatives()
+    nothing, nobody = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+    total, gone = int(counts.sum()), generator(9).permutation(5000)[:700]
+    after = counts.copy()
+    after[gone] = 0
+    followed.follow(nothing, nobody, counts, total)
+    stale.follow(nothing, nobody, counts[::-1].copy(), total)
+    stale.total = int(after.sum())  # by chance what it will be
+
+    for negatives in (followed, stale):
+        negatives.let_go(gone, counts[gone], total)
+    for negatives in (followed, fresh, stale):
+        negatives.follow(nothing, nobody, after, int(after.sum()))
+
+    drawn = [one.draw(300, known(5000), after, nothing, generator(11)) for one in (followed, fresh, stale)]
+    assert followed.total == after.sum()
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+
+
+def test_items_without_a_count_may_go_before_anything_was_followed():
+    negatives = Negatives()
+
+    negatives.follow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64), 0)
+    negatives.let_go(np.array([70]), np.array([0]), 0)
+
+    assert negatives.total != 0

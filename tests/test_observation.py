@@ -171,13 +171,14 @@ def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
     assert watched['headrace_loss{kind="rating"}'] == (1.0**2 + 0.5**2) / 2
 
 
-def test_rows_of_idle_users_that_were_given_back_are_counted(watched: Watched) -> None:
-    gone = replace(step(), evicted_U=np.array([3, 8], dtype=np.int64))
+def test_rows_of_idle_users_and_items_that_were_given_back_are_counted(watched: Watched) -> None:
+    gone = replace(step(), evicted_U=np.array([3, 8], dtype=np.int64), evicted_I=np.array([1, 2, 4], dtype=np.int64))
 
     watched.observation.observe(batch(click(), step=gone), Written(0, 0))
     watched.observation.observe(batch(click()), Written(0, 0))
 
     assert watched.series()['headrace_evicted_rows_total{kind="users"}'] == 2
+    assert watched.series()['headrace_evicted_rows_total{kind="items"}'] == 3
 
 
 def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were(watched: Watched) -> None:

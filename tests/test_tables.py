@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.growth import LARGE_BYTES
-from model.tables import Rows, Table
+from model.tables import Rows, Table, renewed_rows
 
 
 def table(spread=0.1, width=3, dtype=torch.float32, seed=1):
@@ -54,6 +54,24 @@ def test_a_row_put_back_has_its_first_value_again():
 
     assert torch.equal(used.values[1], first[1])
     assert (used.values[[0, 2]] == 9.0).all()
+
+
+def test_rows_that_begin_anew_are_spread_as_new_ones_by_seed_name_and_step_whatever_they_held():
+    rows_N = np.array([70, 3, 12])
+    made = [table() for _ in range(3)]
+    for used, step in zip(made, (8, 8, 9), strict=True):
+        used.grow(80)
+        used.values[:] += step * float(used is made[0])
+        used.renew(rows_N, step)
+    many = renewed_rows("t", 1, 5, 4000, 3, 0.1)
+
+    assert torch.equal(made[0].values[rows_N], made[1].values[rows_N])
+    assert not torch.isclose(made[1].values[rows_N], made[2].values[rows_N]).any()
+    others = np.setdiff1d(np.arange(80), rows_N)
+    assert torch.equal(made[1].values[others], made[2].values[others])
+    assert abs(many.std() - 0.1) < 0.005
+    assert abs(many.mean()) < 0.005
+    assert not renewed_rows("t", 1, 5, 4, 3, 0).any()
 
 
 def test_a_loaded_table_is_a_copy_and_grows_on_as_the_saved_one_would():

@@ -63,6 +63,36 @@ def _put(order: ItemOrder, row: int, position: int) -> None:
     order.norm_P[position] = order.norm_I[row]
 
 
+@compiled
+def _fall(order: ItemOrder, position: int, lower: int, stale_Q: Flags) -> int:
+    """Let the item at this position have a lower count; where it is then: among the first of that count."""
+    row = order.row_P[position]
+    for count in range(order.count_P[position], lower, -1):
+        last = order.above_C[count - 1] - 1
+        if last != position:
+            _put(order, order.row_P[last], position)
+            stale_Q[position // BLOCK] = True
+            position = last
+        order.above_C[count - 1] = last
+        order.count_P[position] = count - 1
+    _put(order, row, position)
+    stale_Q[position // BLOCK] = True
+    return position
+
+
+@compiled
+def _take_out(order: ItemOrder, row: int, size: int, stale_Q: Flags) -> int:
+    """The item has no place any more; the number of items in the order."""
+    position, last = _fall(order, order.position_I[row], 0, stale_Q), size - 1
+    if last != position:
+        _put(order, order.row_P[last], position)
+    order.position_I[row] = -1
+    order.bias_I[row] = -np.inf
+    stale_Q[last // BLOCK] = True
+    stale_Q[max(last - 1, 0) // BLOCK] = True  # of its group, where its block is gone
+    return last
+
+
 @inlined_loosely
 def norm(vector_D: Vectors) -> float:
     """The length of a vector."""
@@ -86,15 +116,18 @@ def follow(
 ) -> int:
     """Bring these items up to date in the order: place by count, bias, log count, norm. The number of items in it.
 
-    Counts only rise: an item changes places with the first one of its count and is then the last one of the next
-    count. Known items without a place get one. `hidden_I` (as long as the items, or empty: none) marks what is known
-    and no candidate. `stale_Q` is set for blocks whose bounds have to be taken anew.
+    An item changes places with the first one of its count and is then the last one of the next count; counts fall
+    only where a row goes to another item. Known items without a place get one, others lose theirs. `hidden_I` (as long
+    as the items, or empty: none) marks what is known and no candidate. `stale_Q` is set for blocks whose bounds have to
+    be taken anew.
     """
     for place in range(rows_R.shape[0]):
         row = rows_R[place]
         if place + AHEAD < rows_R.shape[0]:
             fetch(vectors_ID, rows_R[place + AHEAD])
         if not known_I[row]:
+            if order.position_I[row] >= 0:
+                size = _take_out(order, row, size, stale_Q)
             continue
         length = float(norm(vectors_ID[row]))
         order.bias_I[row] = biases_I[row]
@@ -109,6 +142,8 @@ def follow(
             position = size
             size += 1
             order.count_P[position] = 0
+        elif order.count_P[position] > min(count_I[row], HIGHEST_COUNT):
+            position = _fall(order, position, min(count_I[row], HIGHEST_COUNT), stale_Q)
         for count in range(order.count_P[position], min(count_I[row], HIGHEST_COUNT)):
             first = order.above_C[count]
             if first != position:

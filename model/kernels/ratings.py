@@ -425,6 +425,8 @@ def _vote(
     votes, weights = 0.0, VOTE_SHRINKAGE
     for r in range(held):
         other = int(items_R[r])
+        if other < 0:
+            continue  # it is gone: see `model.leaving`
         lower, higher = (item, other) if item < other else (other, item)
         slot = pair_hash(lower, higher) >> shift
         slots_R[r] = slot
@@ -455,6 +457,8 @@ def _count_pairs(
     """Count the item's pairs with each remembered one, or wear down what holds the slot; returns the journal's end."""
     for r in range(held):
         other = int(items_R[r])
+        if other < 0:
+            continue
         lower, higher = (item, other) if item < other else (other, item)
         key = (lower << 32) + higher
         slot = slots_R[r]

@@ -45,6 +45,8 @@ def read_window(
         if filled == width:
             break
         slot = slot - 1 if slot > 0 else depth - 1
+        if ring_items_H[slot] < 0:
+            break  # older items are gone: see `model.leaving`
         if ring_times_H[slot] > latest:
             left_out += 1
             continue
