@@ -82,7 +82,7 @@ class Events:
     def __len__(self) -> int:
         return len(self.place_E)
 
-    def __getitem__(self, which: NDArray[np.generic]) -> Events:
+    def __getitem__(self, which: slice | NDArray[np.generic]) -> Events:
         """The events at these places, or those that a mask of booleans leaves."""
         return Events(
             self.taken,
@@ -140,7 +140,7 @@ class Decoder:
     def __call__(self, taken: Taken) -> tuple[Events, list[Reject]]:
         """The accepted events and the rejects, each in the order of the records; both empty for no records."""
         values = [record.value() for record in taken.records]
-        lengths_R = np.fromiter((-1 if value is None else len(value) for value in values), np.int64, len(values))
+        lengths_R = np.array([-1 if value is None else len(value) for value in values], dtype=np.int64)
         columns = _Columns(values, lengths_R, np.where(lengths_R <= self._max_event_bytes, lengths_R, 0))
         structs: dict[int, Event] = {}
         rejects: list[tuple[int, Reject]] = []
@@ -263,17 +263,18 @@ class _Columns:
 
     def events(self, taken: Taken) -> Events:
         place_E = np.flatnonzero(self.type_R != NOT_READ)
+        which = slice(None) if len(place_E) == len(self.type_R) else place_E  # nearly always all: nothing is copied
         spans = [
-            Ids(self.buffer, self.start_SR[column, place_E], self.length_SR[column, place_E]) for column in range(SPANS)
+            Ids(self.buffer, self.start_SR[column, which], self.length_SR[column, which]) for column in range(SPANS)
         ]
         return Events(
             taken,
             place_E,
-            self.type_R[place_E],
+            self.type_R[which],
             spans[USER],
             spans[ITEM],
-            self.time_R[place_E],
-            self.rating_R[place_E],
+            self.time_R[which],
+            self.rating_R[which],
             spans[ACTION],
             spans[EVENT_ID],
             spans[TEXT],

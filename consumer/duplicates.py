@@ -31,8 +31,11 @@ class RecentEventIds:
 
     def split(self, events: Events) -> tuple[Events, Events]:
         """The fresh events and the duplicates, each in order; remembers the ids of both, also within this batch."""
+        with_id = np.flatnonzero(events.event_ids.length_B >= 0).tolist()
+        if not with_id:
+            return events, events[:0]
         repeats_E = np.zeros(len(events), dtype=np.bool_)
-        for place in np.flatnonzero(events.event_ids.length_B >= 0).tolist():
+        for place in with_id:
             partition = int(events.taken.partition_R[events.place_E[place]])
             repeats_E[place] = self._window(partition).repeats(events.event_ids.name(place))
         if not repeats_E.any():
