@@ -14,7 +14,7 @@ from torch import Tensor
 from model.growth import grown
 from model.kernels.cooccurrence import NOT_TOGETHER
 from model.kernels.item_order import BLOCK, GROUP, HIGHEST_COUNT, Bounds, ItemOrder, follow, take_bounds
-from model.kernels.scan import DENSE_USER, FEW, Askers, Scratch, scan, scratch_for, sift
+from model.kernels.scan import DENSE_USER, FEW, Askers, Scratch, scan, sift
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -209,7 +209,7 @@ class ItemIndex:
         return mark
 
     def _scratch(self, k: int) -> Scratch:
-        return scratch_for(k, self._mark_I, self._extra_I, self._with_extra_I)
+        return Scratch(self._mark_I, self._extra_I, self._with_extra_I, np.empty(k, dtype=np.int64))
 
     def _make_room(self, items: int) -> None:
         """Forget all items, and have room for so many."""

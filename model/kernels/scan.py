@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels.compiled import compiled, compiled_loosely, inlined_loosely
+from model.kernels.compiled import compiled, compiled_loosely_with_arrays, inlined_loosely
 from model.kernels.cooccurrence import (
     NOT_TOGETHER,
     Together,
@@ -81,29 +81,7 @@ class Scratch(NamedTuple):
     mark_I: Ints
     extra_I: Floats
     with_extra_I: Rows
-    bound_I: Floats
     heap_K: Ints
-    own_N: Floats
-    """As `heap_K`, and the rest, at least two blocks long."""
-    row_N: Rows
-    score_N: Floats
-    bound_N: Floats
-    one_1: Floats
-
-
-def scratch_for(k: int, mark_I: Ints, extra_I: Floats, with_extra_I: Rows) -> Scratch:
-    """For lists of k items, with these arrays of all items. Made here: a kernel that makes arrays counts references."""
-    long = max(2 * BLOCK, k)
-    return Scratch(
-        mark_I,
-        extra_I,
-        with_extra_I,
-        np.empty(len(with_extra_I), dtype=np.float32),
-        np.empty(k, dtype=np.int64),
-        np.zeros(long, dtype=np.float32),
-        np.empty(long, dtype=np.int32),
-        *(np.empty(size, dtype=np.float32) for size in (long, BLOCK, 1)),
-    )
 
 
 @compiled
@@ -282,7 +260,7 @@ def _dense_scores(
     return passing
 
 
-@compiled_loosely
+@compiled_loosely_with_arrays
 def scan(
     askers: Askers,
     vectors_ID: Vectors,
@@ -324,15 +302,18 @@ def scan(
     if not looks_further:
         all_blocks = 0
     rounding = np.float32((width + 32) * ROUNDING)
-    bound_N, row_N, score_N, own_N = scratch.bound_N, scratch.row_N, scratch.score_N, scratch.own_N
+    bound_N = np.empty(BLOCK, dtype=np.float32)
+    row_N = np.empty(2 * BLOCK, dtype=np.int32)
+    score_N = np.empty(2 * BLOCK, dtype=np.float32)
     bits_N = score_N.view(np.int32)
     heap_K, mark_I, extra_I, with_extra_I = scratch.heap_K, scratch.mark_I, scratch.extra_I, scratch.with_extra_I
     bits_UK = scores_UK.view(np.int32)
-    one_1 = scratch.one_1
+    one_1 = np.empty(1, dtype=np.float32)
     one_bits_1 = one_1.view(np.int32)
     together, reading, sums_I = askers.together, askers.together.reading, askers.together.room.sums_I
     has_together = together.windows_UW.shape[0] > 0
-    bound_E = scratch.bound_I
+    own_N = np.zeros(max(2 * BLOCK, k), dtype=np.float32)
+    bound_E = np.empty(with_extra_I.shape[0], dtype=np.float32)
     most_feature = np.float32(math.log(1.0 + together.total / (reading.prior * 0.5)))
 
     for user in range(askers.users_UD.shape[0]):
@@ -512,7 +493,7 @@ def scan(
             clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
 
 
-@compiled_loosely
+@compiled_loosely_with_arrays
 def sift(
     products_UI: Vectors,
     askers: Askers,
@@ -538,8 +519,9 @@ def sift(
     highest = np.float32(1.0)
     for item in range(items):
         highest = max(highest, log_count_I[item])
-    score_N, one_1 = scratch.score_N, scratch.one_1
+    score_N = np.empty(BLOCK, dtype=np.float32)
     heap_K, mark_I, extra_I, with_extra_I = scratch.heap_K, scratch.mark_I, scratch.extra_I, scratch.with_extra_I
+    one_1 = np.empty(1, dtype=np.float32)
     one_bits_1 = one_1.view(np.int32)
     entries = 0
     for user in range(products_UI.shape[0]):
