@@ -17,20 +17,18 @@ from numpy.typing import NDArray
 
 from model.idle import IdleRows
 from model.kernels.leaving import CHOSEN, LEAVING
-from model.step import Swept
+from model.step import NOBODY, Swept
 from model.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 ENTRIES = 1 << 17
-"""Of what names items, so much is looked at after a step: half a millisecond to one."""
+"""Of what names items, so much is looked at after a step."""
 MOST_TIMES = 16
 """As much again for each quarter of the bound that is on its way out or waits, up to so many times."""
 LET_GO = 256
-"""Items that a step lets go at most, beyond as many as it had events: some three microseconds each."""
-
-NOBODY: Ints = np.zeros(0, dtype=np.int64)
+"""Items that a step lets go at most, beyond as many as it had events."""
 
 
 class TakenOut(NamedTuple):

@@ -13,6 +13,7 @@ Flags = NDArray[np.bool_]
 
 
 NOBODY: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+"""No rows."""
 
 
 class Swept(NamedTuple):
@@ -58,7 +59,7 @@ class Step:
     """What the items' rate was multiplied by, for drift."""
     refused: str | None = None
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
-    evicted_U: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    evicted_U: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
     """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
     evicted_I: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
     """The same of items; the next new ones get their rows."""

@@ -50,7 +50,7 @@ def compiled_loosely_with_arrays(function: F) -> F:
 
 
 def _compiled(function: F, *, fastmath: bool | set[str], forceinline: bool = False, makes_arrays: bool = False) -> F:
-    """Arrays that somebody else made need no count of who has them: counting took a quarter of a step's kernels."""
+    """Arrays that somebody else made need no count of who has them: counting is an atomic instruction at each turn."""
     if numba is None:
         return function
     compile_it = partial(

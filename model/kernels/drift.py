@@ -81,19 +81,10 @@ def watch_errors(
             waiting_N[waiting] = min(max(errors_B[event], -largest), largest)
             waiting += 1
             if waiting == size:
-                means_N[blocks] = _mean(waiting_N)
+                means_N[blocks] = 0
+                for place in range(size):
+                    means_N[blocks] += waiting_N[place] / size
                 waiting_N[:] = 0
                 waiting, blocks = 0, blocks + 1
     numbers[6] = waiting
     return watch_blocks(means_N[:blocks], numbers, rises_N)
-
-
-@compiled
-def _mean(numbers_N: Doubles) -> float:
-    """The mean, summed up in eight sums side by side as numpy does; of a multiple of eight, which are written over."""
-    for place in range(8, numbers_N.shape[0]):
-        numbers_N[place % 8] += numbers_N[place]
-    for apart in (1, 2, 4):
-        for place in range(0, 8, 2 * apart):
-            numbers_N[place] += numbers_N[place + apart]
-    return float(numbers_N[0] / numbers_N.shape[0])
