@@ -32,7 +32,7 @@ from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes
 from consumer.source import CommitFailed, Source
 from model.learner import Learner
-from model.state import state_digest
+from model.state import state_digest, under
 
 if TYPE_CHECKING:
     from consumer.offsets import Reset
@@ -149,9 +149,9 @@ class Progress:
         if found is not None:
             self.saved, tensors = found
             self.counts, step, saved = self.saved.counts, self.saved.step, self._offsets_of(self.saved)
-            self._learner.load(_under(tensors, "model."))
+            self._learner.load(under(tensors, "model."))
             for name, holder in self._holders.items():
-                holder.load({part: value.numpy() for part, value in _under(tensors, f"{name}.").items()})
+                holder.load({part: value.numpy() for part, value in under(tensors, f"{name}.").items()})
         source.seek(saved, reset)
         offsets = source.next_offsets()
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
@@ -336,7 +336,3 @@ class Progress:
                 "of its own with HEADRACE_CHECKPOINT_DIR"
             )
         return manifest.offsets[self._topic]
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

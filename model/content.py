@@ -26,6 +26,7 @@ from model.growth import growable, grown
 from model.kernels.content import gather_back, number_features, pull_bags_back, put_on_top
 from model.moved import MovedRows
 from model.optimizers import Adagrad
+from model.state import under
 from model.tables import Rows, Table
 from model.vocabulary import Vocabulary
 
@@ -325,8 +326,8 @@ class Content:
         arrays = {name: value.numpy() for name, value in state.items()}
         self.table.load(arrays["table"])
         self._optimizer.load({"squares": state["table.squares"]})
-        self.ids.load(_under(arrays, "ids."))
-        self.entries.load(_under(arrays, "entries."))
+        self.ids.load(under(arrays, "ids."))
+        self.entries.load(under(arrays, "entries."))
         self.available_X = growable(arrays["available"], np.bool_)
         self.item_X = growable(arrays["item rows"], np.int64)
         self.born_cold_X = growable(arrays["born cold"], np.bool_)
@@ -400,7 +401,3 @@ def _pulled_back_anywhere(bags: Bags, places_N: NDArray[np.int64], by_BD: Tensor
     features_F, starts_F = np.unique(some.features_E[order_E], return_index=True)
     turned = Bags(starts_F, places_N[some.rows_E[order_E]], some.weights_E[order_E])
     return torch.from_numpy(features_F).to(by_BD.device), sums(turned, by_BD)
-
-
-def _under(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,13 +1,16 @@
-"""What a whole state is asked: its digest, and whether it was saved under the same settings."""
+"""What a whole state is asked: its digest, its parts, and whether it was saved under the same settings."""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Part = TypeVar("Part")
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -24,6 +27,11 @@ def as_bytes(value: Tensor) -> memoryview:
     """The bytes of a tensor on the CPU, in the order of its last axis: a view where it is contiguous."""
     flat = value.detach().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def under(state: Mapping[str, Part], prefix: str) -> dict[str, Part]:
+    """What stands in a state under names with this prefix, by the rest of the name."""
+    return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
 
 
 def settings_as_bytes(settings: Mapping[str, object]) -> NDArray[np.uint8]:
