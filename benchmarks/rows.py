@@ -166,7 +166,7 @@ def _grow_all(learner: Learner, events: Interactions) -> None:
     learner.items.rows(events.items)
     users, items = len(learner.users), len(learner.items)
     learner.live.grow(users, items)
-    learner.ranking.grow(items)
+    learner.ranking.parameters.grow(items)
     learner.ratings.grow(users, items)
     learner.means.grow(users)
 
@@ -195,7 +195,7 @@ def _parts_of_users(learner: Learner) -> dict[str, list[object]]:
 def _parts_of_items(learner: Learner, top_k: TopK) -> dict[str, list[object]]:
     assert isinstance(learner.ratings, RatingHead), "the default"
     ranking = learner.ranking
-    optimizers = list(ranking._optimizers.values())
+    optimizers = list(ranking.parameters.optimizers.values())
     return {
         "id": [learner.items],
         "embedding": [ranking.items, ranking.biases],

@@ -2,11 +2,11 @@
 
 Reading order: interactions (what comes in) · ids and vocabulary (ids become rows) · learner (test, then learn: the
 whole step) · live (what moves event by event inside a batch: history, seen, counts) · encoders (history -> user
-vector) · idle (which users make room) · ranking (the score, and its step; sampled for large catalogues) · losses and
-negatives · ratings and factors (two rating models) · content and user_content (what is said of items, and of users) ·
-tables and optimizers (rows that grow, and how they move) · topk (the lists; item_index, cold_index and kernels/scan
-find them, grouped does on a GPU, recall measures the loose ones) · evaluation (rank -> HR, NDCG, MRR) · state (digest,
-save and load).
+vector) · idle (which users make room) · ranking (ranks, and the gradients of the softmax; sampled for large catalogues)
+· ranking_parameters (what a step moves) · losses and negatives · ratings and factors (two rating models) · content and
+user_content (what is said of items, and of users) · tables and optimizers (rows that grow, and how they move) · topk
+(the lists, from scores; item_index, cold_index and kernels/scan find them, grouped does on a GPU, recall measures the
+loose ones) · evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
 
 Shapes are in the names of arrays:
 

@@ -31,7 +31,8 @@ from model.live import LiveState
 from model.ranking import RankingHead, RankingRates, ScoreParts
 from model.rating_choice import make_rating_model
 from model.ratings import RatingRates
-from model.state import refuse_other_settings, settings_as_bytes
+from model.scores import all_scores, cold_scores, parts_on_device
+from model.state import refuse_other_settings, settings_as_bytes, under
 from model.step import Piece, Step, joined
 from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
@@ -189,9 +190,10 @@ class Learner:
         """
         if not changes:
             return
-        if self.ranking.content is None:
-            self.ranking.content = self._new_content()
-        self.ranking.content.describe(changes, self.items)
+        parameters = self.ranking.parameters
+        if parameters.content is None:
+            parameters.content = self._new_content()
+        parameters.content.describe(changes, self.items)
 
     def describe_users(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what is said of users now: categories and features; None: nothing any more, the user stays."""
@@ -260,8 +262,8 @@ class Learner:
         live = self.live
         count_I = live.counts.count_I[: live.counts.items]
         windows = live.history.windows(rows_U, self.settings.window)
-        said = self._said_of(rows_U)
-        scores_UI = self.ranking.scores(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
+        parameters, said = self.ranking.parameters, self._said_of(rows_U)
+        scores_UI = all_scores(parameters, windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
         if not self.settings.allow_repeats:
             events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
@@ -285,9 +287,8 @@ class Learner:
         live = self.live
         windows = live.history.windows(rows_U, self.settings.window)
         count_I = live.counts.count_I[: live.counts.items]
-        parts = self.ranking.parts_on_device(
-            windows, count_I, allow_repeats=self.settings.allow_repeats, said=self._said_of(rows_U)
-        )
+        parameters, said = self.ranking.parameters, self._said_of(rows_U)
+        parts = parts_on_device(parameters, windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
         is_candidate_I, hidden_I = live.counts.known_I[: live.counts.items].copy(), self.hidden_items()
         if len(hidden_I):
             is_candidate_I &= ~hidden_I
@@ -332,7 +333,8 @@ class Learner:
             raise ValueError("there is no catalogue: nothing was described")
         windows = self.live.history.windows(rows_U, self.settings.window)
         count_I = self.live.counts.count_I[: self.live.counts.items]
-        return self.ranking.cold_scores(windows, count_I, content.vectors(catalogue_rows_X), self._said_of(rows_U))
+        vectors_XD, said = content.vectors(catalogue_rows_X), self._said_of(rows_U)
+        return cold_scores(self.ranking.parameters, windows, count_I, vectors_XD, said)
 
     def _piece(self) -> int:
         """Most interactions to learn by one gradient step: a young model takes small steps, whatever it is given.
@@ -382,7 +384,7 @@ class Learner:
         users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
         times_B, weights_B, ratings_B = batch.times_B, batch.weights_B, batch.ratings_B
         self.live.grow(len(self.users), len(self.items))
-        self.ranking.grow(len(self.items))
+        self.ranking.parameters.grow(len(self.items))
         if self.ranking.content is not None:
             may_be_again_B = items_B if self.leaving_items is not None else items_B[:0]
             self.ranking.content.follow(self.items, may_be_again_B[~self.live.counts.known_I[may_be_again_B]])
@@ -408,7 +410,7 @@ class Learner:
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked, self.version, ranks=ranked_B)
         pace = self.drift.pace
-        self.ranking.set_pace(pace)
+        self.ranking.parameters.set_pace(pace)
         turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=ranked_B)
         self.ranking.moved.add(items_B)  # counts moved; not before, the step reads them as they were before it
         self.live.seen.trim(users_B)
@@ -416,7 +418,7 @@ class Learner:
         popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.total, found.items)
         alarms, keep = self.drift.update(losses_B - popularity_losses_B, earlier_B)
         if keep < 1:
-            self.ranking.fade(keep)
+            self.ranking.parameters.fade(keep)
 
         predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
         refused = turn.refused
@@ -501,7 +503,8 @@ class Learner:
             name: torch.from_numpy(copied[name] if name in copied else np.array(array))
             for name, array in arrays.items()
         }
-        state.update({f"ranking.{name}": value.cpu().clone() for name, value in self.ranking.state().items()})
+        ranking = self.ranking.parameters.state()
+        state.update({f"ranking.{name}": value.cpu().clone() for name, value in ranking.items()})
         if self.ranking.content is not None:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
         if self.user_content is not None:
@@ -521,13 +524,13 @@ class Learner:
         """
         if "settings" in state:
             refuse_other_settings(state["settings"], self._settings_that_bind())
-        described = _under(state, CONTENT)
-        said = _under(state, USER_CONTENT)
+        described = under(state, CONTENT)
+        said = under(state, USER_CONTENT)
         optional = (CONTENT, USER_CONTENT, IDLE_USERS, LEAVING_ITEMS)
         ours = {name for name in self.state() if not name.startswith(optional)}
         if differing := sorted(ours ^ {name for name in state if not name.startswith(optional)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
-        self.ranking.load(_under(state, "ranking."))
+        self.ranking.load(under(state, "ranking."))
         for part, holder in (
             ("users", self.users),
             ("items", self.items),
@@ -536,17 +539,17 @@ class Learner:
             ("means", self.means),
             ("drift", self.drift),
         ):
-            holder.load({name: value.numpy() for name, value in _under(state, f"{part}.").items()})
-        self.ranking.content = self._new_content() if described else None
-        if self.ranking.content is not None:
-            self.ranking.content.load(described)
+            holder.load({name: value.numpy() for name, value in under(state, f"{part}.").items()})
+        content = self.ranking.parameters.content = self._new_content() if described else None
+        if content is not None:
+            content.load(described)
         self.user_content = self._new_user_content() if said else None
         if self.user_content is not None:
             self.user_content.load(said)
         if self.idle_users is not None:
-            self.idle_users.load({name: value.numpy() for name, value in _under(state, IDLE_USERS).items()})
+            self.idle_users.load({name: value.numpy() for name, value in under(state, IDLE_USERS).items()})
         if self.leaving_items is not None:
-            self.leaving_items.load({name: value.numpy() for name, value in _under(state, LEAVING_ITEMS).items()})
+            self.leaving_items.load({name: value.numpy() for name, value in under(state, LEAVING_ITEMS).items()})
         self.version = int(state["version"])
 
     def _new_content(self) -> Content:
@@ -580,7 +583,3 @@ def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:
     """Losses for a weight of 1; NaN where the weight is not above 0, or nothing was learned."""
     nothing_B = np.full(len(weights_B), np.nan)
     return nothing_B if losses_B is None else np.divide(losses_B, weights_B, out=nothing_B, where=weights_B > 0)
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

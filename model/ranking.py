@@ -24,20 +24,16 @@ from model.kernels.cooccurrence import NOT_TOGETHER, Together, Wanted
 from model.kernels.rank import rank_few
 from model.kernels.softmax import NO_CANDIDATE, combine_and_rank, soften
 from model.losses import softmax_loss
-from model.moved import MovedRows
-from model.optimizers import make_optimizer
+from model.ranking_parameters import REPEAT_AGES, RankingParameters, Stepped
 from model.sampled import SampledSoftmax
-from model.small import SmallParameters
-from model.tables import Table
+from model.scores import add_entries, as_rows, as_tensor, entries_of, log_counts, repeats_of
 from model.user_content import Said, with_said
-from model.windows import LENGTH_BUCKETS, Windows
+from model.windows import Windows
 
 SCORES_AT_ONCE = 1 << 24
 """Most scores held at a time, in numbers: 64 MB of float32."""
 FEW_EVENTS = 64
 """Up to so many events of a batch are ranked one by one."""
-REPEAT_AGES = 20
-"""Ages of the items in a window that have a repeat bias."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +81,8 @@ class ScoreParts(NamedTuple):
     together: Together
 
 
-class DeviceParts(NamedTuple):
-    """Scores (U, I) in parts, on the device: users . vectors + biases + popularity * log counts + extras."""
-
-    users_UD: Tensor
-    vectors_ID: Tensor
-    biases_I: Tensor
-    log_count_I: Tensor
-    popularity_U: Tensor
-    extra_users_E: Tensor
-    """Extras are entries of a user (row of the call) and an item; those of one item add up."""
-    extra_items_E: Tensor
-    extras_E: Tensor
-    most_extras: int
-    """Entries of the user who has most."""
-
-
 class RankingHead:
-    """Scores, ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
+    """Ranks and learns items. Parameters live on `device`; what comes in and out is numpy."""
 
     def __init__(
         self,
@@ -115,55 +95,40 @@ class RankingHead:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.encoder = encoder
-        self.cooccurrence = cooccurrence
         self.rates = rates
-        self.content: Content | None = None
-        """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.device = device
-        self.moved = MovedRows()
-        """Items whose vector, bias or count moved."""
-        self._seed = seed
+        self.parameters = RankingParameters(
+            width,
+            encoder,
+            cooccurrence,
+            optimizer=rates.optimizer,
+            rate=rates.rate,
+            mix_rate=rates.mix_rate,
+            spread=rates.spread,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
+        self.encoder, self.cooccurrence, self.moved = encoder, cooccurrence, self.parameters.moved
+        self.items, self.biases, self.mix = self.parameters.items, self.parameters.biases, self.parameters.mix
+        self.sampled = SampledSoftmax(seed, rates.negatives, rates.drawn_an_event, device=device)
         self._log_count_C: NDArray[np.floating] = np.zeros(0)
         self._row_I: NDArray[np.floating] = np.zeros(0)
-        self.items = Table("items", width, spread=rates.spread, seed=seed, device=device, dtype=dtype)
-        self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
-        ones_L = torch.ones(LENGTH_BUCKETS, device=device, dtype=dtype)
-        self.mix = SmallParameters(
-            {"popularity": ones_L, "together": ones_L.clone(), "repeat": ones_L.new_zeros(REPEAT_AGES)}, rates.mix_rate
-        )
-        self.sampled = SampledSoftmax(seed, rates.negatives, rates.drawn_an_event, device=device)
-        self._optimizers = {
-            table.name: make_optimizer(rates.optimizer, table, rates.rate) for table in (self.items, self.biases)
-        }
 
-    def grow(self, items: int) -> None:
-        self.items.grow(items)
-        self.biases.grow(items)
-        if self.cooccurrence is not None:
-            self.cooccurrence.grow(items)
+    @property
+    def content(self) -> Content | None:
+        """What the catalogue says of items; None as long as there is no catalogue."""
+        return self.parameters.content
 
     def let_go(self, items_N: NDArray[np.int64], counts_N: NDArray[np.int64], total_before: int, step: int) -> None:
         """Let these rows be new items', after this step. They had these counts, of a sum of `total_before`."""
-        for table in (self.items, self.biases):
-            table.renew(items_N, step)
-            self._optimizers[table.name].reset(self._rows(items_N))
-        if self.cooccurrence is not None:
-            self.cooccurrence.let_go(items_N)
+        self.parameters.let_go(items_N, step)
         self.sampled.let_go(items_N, counts_N, total_before)
-        self.moved.add(items_N)
 
-    def set_pace(self, pace: float) -> None:
-        """From now on items and biases move at `pace` times their rate."""
-        for optimizer in self._optimizers.values():
-            optimizer.rate = self.rates.rate * pace
-
-    def fade(self, keep: float) -> None:
-        """Old evidence counts `keep` of what it did: pairs, and the gradients gathered of items and biases."""
-        for optimizer in self._optimizers.values():
-            optimizer.fade(keep)
-        if self.cooccurrence is not None:
-            self.cooccurrence.fade(keep)
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `RankingParameters.state` returned."""
+        self.parameters.load(state)
+        self.sampled.restart()
 
     def observe(self, batch: RankedBatch, step: int, *, ranks: bool | NDArray[np.bool_] = True) -> Features:
         """What co-occurrence says at each event of the batch, with everything earlier counted; then counts it.
@@ -182,35 +147,18 @@ class RankingHead:
             wanted = Wanted(sample.samples, sample.drawn_N, _for_each(ranks, events))
         return self.cooccurrence.features_then_count(batch.found, wanted)
 
-    def scores(
-        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
-    ) -> Tensor:
-        """Scores (U, I) of every item row for users with these windows, and what is said of them; nothing is left out
-        yet.
-        """
-        features = no_features(len(windows))
-        if self.cooccurrence is not None:
-            features = self.cooccurrence.features(windows, count_I)
-        items_ID = self._vectors(count_I)
-        scores_UI = self._users(windows, items_ID, said) @ items_ID.T
-        lengths_U = self._rows(windows.lengths_B)
-        log_counts_I = _log_counts(self._on_device(count_I), scores_UI.dtype)
-        scores_UI += self.biases.values[:, 0] + self.mix["popularity"][lengths_U, None] * log_counts_I
-        self._add_entries(scores_UI, windows, features, allow_repeats=allow_repeats)
-        return scores_UI
-
     def score_parts(
         self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
-    ) -> "ScoreParts":
-        """What `scores` adds up, for a scan that need not write all of them."""
-        vectors_ID = self._vectors(count_I)
+    ) -> ScoreParts:
+        """What `model.scores.all_scores` adds up, for a scan that need not write all of them."""
+        vectors_ID = self.parameters.vectors(count_I)
         mix = {name: value.cpu().numpy().astype(np.float32) for name, value in self.mix.values.items()}
         lengths_U, together = windows.lengths_B, NOT_TOGETHER
         if self.cooccurrence is not None:
             together = self.cooccurrence.together(windows, count_I, mix["together"][lengths_U])
-        events, ages, items_E = _repeats(windows if allow_repeats else windows[:0])
+        events, ages, items_E = repeats_of(windows if allow_repeats else windows[:0])
         return ScoreParts(
-            self._users(windows, vectors_ID, said),
+            self.parameters.users(windows, vectors_ID, said),
             vectors_ID,
             self.biases.values[:, 0],
             mix["popularity"][lengths_U],
@@ -220,43 +168,6 @@ class RankingHead:
             np.ones(len(windows), dtype=np.float32),
             together,
         )
-
-    def parts_on_device(
-        self, windows: Windows, count_I: NDArray[np.int64], *, allow_repeats: bool, said: Said | None = None
-    ) -> "DeviceParts":
-        """The same with everything on the device, and extras as they are added."""
-        features = no_features(len(windows))
-        if self.cooccurrence is not None:
-            features = self.cooccurrence.features(windows, count_I)
-        vectors_ID = self._vectors(count_I)
-        lengths_U = self._rows(windows.lengths_B)
-        users_E, items_E, values_E = self._entries(features, vectors_ID.dtype)
-        extras_E = self.mix["together"][lengths_U[users_E]] * values_E
-        entries_U = np.diff(features.starts_B)
-        if allow_repeats:
-            users, ages, items = _repeats(windows)
-            users_E, items_E = torch.cat((users_E, self._rows(users))), torch.cat((items_E, self._rows(items)))
-            extras_E = torch.cat((extras_E, self.mix["repeat"][self._rows(ages)]))
-            entries_U = entries_U + np.bincount(users, minlength=len(windows))
-        return DeviceParts(
-            self._users(windows, vectors_ID, said),
-            vectors_ID,
-            self.biases.values[:, 0],
-            _log_counts(self._on_device(count_I), vectors_ID.dtype),
-            self.mix["popularity"][lengths_U],
-            users_E,
-            items_E,
-            extras_E,
-            int(entries_U.max(initial=0)),
-        )
-
-    def cold_scores(
-        self, windows: Windows, count_I: NDArray[np.int64], vectors_XD: Tensor, said: Said | None = None
-    ) -> Tensor:
-        """Scores (U, X) of items without an event, by their content vectors alone, beside those of `scores`."""
-        scores_UX = self._users(windows, self._vectors(count_I), said) @ vectors_XD.T
-        no_count_1 = _log_counts(torch.zeros(1, device=self.device), scores_UX.dtype)
-        return scores_UX + self.mix["popularity"][self._rows(windows.lengths_B), None] * no_count_1
 
     def rank_then_learn(
         self,
@@ -290,7 +201,7 @@ class RankingHead:
     def _from_all(
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int, *, learns: bool
     ) -> Turn:
-        windows, items_ID = batch.found.windows, self._vectors(batch.found.count_I)
+        windows, items_ID = batch.found.windows, self.parameters.vectors(batch.found.count_I)
         users_BD, pull_back = with_said(batch.said, self.encoder.trace(windows, items_ID))
         scores_BI = users_BD @ items_ID.T
         turn = self._on_cpu if self.device.type == "cpu" else self._anywhere
@@ -300,7 +211,8 @@ class RankingHead:
         gradient_BI = scores_BI
         gradient_ID = gradient_BI.T @ users_BD
         pull_back(gradient_BI @ items_ID, gradient_ID)
-        return Turn(ranks_B, *self._step(None, losses_B, gradient_ID, gradient_BI.sum(0)[:, None], step, batch))
+        by_biases_I1 = gradient_BI.sum(0)[:, None]
+        return Turn(ranks_B, *self.parameters.step(None, losses_B, gradient_ID, by_biases_I1, step, batch))
 
     def _on_cpu(
         self,
@@ -410,7 +322,7 @@ class RankingHead:
         live_BM = scores_BI[:, mentioned_M] + (self.biases.values[mentioned_M, 0] + popularity_B1 * log_counts_BM)
         scores_BI += self.biases.values[:, 0] + popularity_B1 * log_counts_I
         scores_BI[:, mentioned_M] = live_BM
-        self._add_entries(scores_BI, windows, features, allow_repeats=batch.allow_repeats)
+        add_entries(scores_BI, self.mix, windows, features, allow_repeats=batch.allow_repeats)
         everything_I = np.arange(scores_BI.shape[1])
         for events, items in (batch.not_candidates(everything_I, rows), batch.not_yet_known(rows)):
             scores_BI[self._rows(events), self._rows(items)] = -torch.inf
@@ -424,11 +336,11 @@ class RankingHead:
         by_popularity_B = gradient_BI @ log_counts_I
         by_popularity_B += (gradient_BI[:, mentioned_M] * (log_counts_BM - log_counts_I[mentioned_M])).sum(1)
         self.mix.gradients["popularity"].index_add_(0, lengths_B, by_popularity_B)
-        events_E, items_E, values_E = self._entries(features, scores_BI.dtype)
+        events_E, items_E, values_E = entries_of(features, scores_BI)
         by_feature_E = gradient_BI[events_E, items_E] * values_E
         self.mix.gradients["together"].index_add_(0, lengths_B[events_E], by_feature_E)
         if batch.allow_repeats:
-            events, ages, items = _repeats(windows)
+            events, ages, items = repeats_of(windows)
             by_repeat = gradient_BI[self._rows(events), self._rows(items)]
             self.mix.gradients["repeat"].index_add_(0, self._rows(ages), by_repeat)
         return ranks_B, losses_B
@@ -445,12 +357,12 @@ class RankingHead:
         if on_cpu and len(events_R) <= FEW_EVENTS:
             self._rank_few(batch, features, events_R, ranks_B)
             return ranks_B
-        items_ID, nothing_B = self._vectors(batch.found.count_I), np.zeros(len(batch.items_B))
+        items_ID, nothing_B = self.parameters.vectors(batch.found.count_I), np.zeros(len(batch.items_B))
         live, first = self._live_on_cpu(batch) if on_cpu else None, 0
         for rows in _chunks(len(events_R), batch.found.items):
             events = events_R[rows]
             said = None if batch.said is None else batch.said.of_events(events)
-            scores_RI = self._users(batch.found.windows[events], items_ID, said) @ items_ID.T
+            scores_RI = self.parameters.users(batch.found.windows[events], items_ID, said) @ items_ID.T
             if live is not None:
                 ranks_B[events] = self._rank_on_cpu(live, batch, features, scores_RI, events, first)
                 first = int(events[-1]) + 1
@@ -464,9 +376,9 @@ class RankingHead:
     ) -> None:
         """Fill the ranks of these events of known items, ascending, one by one: nothing is done for the batch."""
         found = batch.found
-        items_ID = self.items.values if self.content is None else self._vectors(found.count_I)
-        windows = found.windows[events_R]
-        users_RD = self._users(windows, items_ID, None if batch.said is None else batch.said.of_events(events_R))
+        items_ID = self.items.values if self.content is None else self.parameters.vectors(found.count_I)
+        said = None if batch.said is None else batch.said.of_events(events_R)
+        users_RD = self.parameters.users(found.windows[events_R], items_ID, said)
         values = items_ID.numpy()
         highest = len(found.now.items_with_count)
         if len(self._log_count_C) < highest or self._log_count_C.dtype != values.dtype:
@@ -502,7 +414,7 @@ class RankingHead:
 
     def _learn_from_sample(
         self, batch: RankedBatch, features: Features, weights_B: NDArray[np.float64], step: int
-    ) -> "_Stepped":
+    ) -> Stepped:
         """One step by the batch's own items against shared negatives; touches no more than the rows it reads."""
         gradients = self.sampled.gradients(
             batch,
@@ -515,114 +427,22 @@ class RankingHead:
             encoder=self.encoder,
             mix=self.mix,
         )
-        by_biases_T1 = gradients.by_biases_T[:, None]
-        return self._step(gradients.rows_T, gradients.losses_B, gradients.by_items_TD, by_biases_T1, step, batch)
-
-    # --- the step ---
-
-    def _step(
-        self,
-        rows_T: NDArray[np.int64] | None,
-        losses_B: Tensor,
-        gradient: Tensor,
-        bias_gradient: Tensor,
-        step: int,
-        batch: RankedBatch,
-    ) -> "_Stepped":
-        """Move everything against its gradient (these rows of the tables, or all), or nothing."""
-        said = () if batch.said is None else batch.said.gradients()
-        squares = [_square(part) for part in (gradient, bias_gradient, *said)]
-        squares += [self.mix.gathered_square(), self.encoder.gathered_square()]
-        loss, square, each_B = _on_host(losses_B, squares)  # CPU-GPU sync point: here it is decided whether to move
-        if not np.isfinite(loss + square):
-            self.mix.drop_gradients()
-            self.encoder.drop_gradients()
-            why = (
-                f"step {step}: the ranking loss is {loss}, the square of its gradient {square}; no weight was "
-                f"changed. Lower the learning rate (now {self.rates.rate}) or the weights of actions"
-            )
-            return _Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
-        self.moved.add(rows_T)
-        rows = None if rows_T is None else torch.from_numpy(rows_T).to(self.device, non_blocking=True)
-        if self.content is not None:
-            self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))
-        if batch.said is not None:
-            batch.said.step()
-        self._optimizers["items"].step(rows, gradient)
-        self._optimizers["item biases"].step(rows, bias_gradient)
-        self.mix.step()
-        self.encoder.step()
-        return _Stepped(loss, None, each_B)
-
-    # --- parts of scores ---
-
-    def _users(self, windows: Windows, items_ID: Tensor, said: Said | None) -> Tensor:
-        """The vectors of users with these windows, and what is said of them on top."""
-        users_UD = self.encoder.encode(windows, items_ID)
-        return users_UD if said is None else said.on_top(users_UD)
-
-    def _vectors(self, count_I: NDArray[np.int64]) -> Tensor:
-        """The vectors of all items: embeddings, and content on top of those with few events."""
-        return self.items.values if self.content is None else self.content.of_all(self.items.values, count_I)
-
-    def _add_entries(self, scores_BI: Tensor, windows: Windows, features: Features, *, allow_repeats: bool) -> None:
-        """Add what only some items have: the co-occurrence feature and, where repeats are allowed, their bias."""
-        lengths_B = self._rows(windows.lengths_B)
-        events_E, items_E, values_E = self._entries(features, scores_BI.dtype)
-        added_E = self.mix["together"][lengths_B[events_E]] * values_E
-        scores_BI.index_put_((events_E, items_E), added_E, accumulate=True)
-        if allow_repeats:
-            events, ages, items = _repeats(windows)
-            at = (self._rows(events), self._rows(items))
-            scores_BI.index_put_(at, self.mix["repeat"][self._rows(ages)], accumulate=True)
-
-    def _entries(self, features: Features, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        values_E = self._on_device(features.values_E).to(dtype)
-        return self._rows(features.events_E), self._rows(features.items_E), values_E
+        rows_T, by_biases_T1 = gradients.rows_T, gradients.by_biases_T[:, None]
+        return self.parameters.step(rows_T, gradients.losses_B, gradients.by_items_TD, by_biases_T1, step, batch)
 
     def _live_log_counts(
         self, batch: RankedBatch, rows: slice | NDArray[np.int64], dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log counts at the batch's start (I,); the mentioned items (M,) and theirs as each event found them (B, M)."""
-        at_start_I = _log_counts(self._on_device(batch.found.count_I), dtype)
+        at_start_I = log_counts(self._on_device(batch.found.count_I), dtype)
         counts_BM = self._on_device(batch.mentions.counts_BM[rows])
-        return at_start_I, self._rows(batch.mentions.items_M), _log_counts(counts_BM, dtype)
+        return at_start_I, self._rows(batch.mentions.items_M), log_counts(counts_BM, dtype)
 
     def _rows(self, rows: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device, non_blocking=True)
+        return as_rows(rows, self.device)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-
-    # --- keeping ---
-
-    def state(self) -> dict[str, Tensor]:
-        tables = {table.name: table.values for table in (self.items, self.biases)}
-        for name, optimizer in self._optimizers.items():
-            tables.update({f"{name}.{part}": value for part, value in optimizer.state().items()})
-        tables.update({f"mix.{name}": value for name, value in self.mix.state().items()})
-        tables.update({f"encoder.{name}": value for name, value in self.encoder.state().items()})
-        if self.cooccurrence is not None:
-            pairs = self.cooccurrence.state()
-            tables.update({f"pairs.{name}": torch.from_numpy(np.array(value)) for name, value in pairs.items()})
-        return tables
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.moved.add(None)
-        for table in (self.items, self.biases):
-            table.load(state[table.name].numpy())
-            self._optimizers[table.name].load(_under(state, f"{table.name}."))
-        self.mix.load(_under(state, "mix."))
-        self.encoder.load(_under(state, "encoder."))
-        if self.cooccurrence is not None:
-            self.cooccurrence.load({name: value.numpy() for name, value in _under(state, "pairs.").items()})
-        self.sampled.restart()
-
-
-class _Stepped(NamedTuple):
-    loss: float
-    refused: str | None
-    losses_B: NDArray[np.float64]
+        return as_tensor(array, self.device)
 
 
 @dataclass(frozen=True)
@@ -643,21 +463,6 @@ def _for_each(ranks: bool | NDArray[np.bool_], events: int) -> NDArray[np.bool_]
     return ranks if isinstance(ranks, np.ndarray) else np.full(events, ranks)
 
 
-def _on_host(losses_B: Tensor, squares: list[Tensor]) -> tuple[float, float, NDArray[np.float64]]:
-    """The sum of the losses, the square of the gradient, and each loss: from a GPU in one transfer."""
-    if losses_B.device.type == "cpu":
-        return float(losses_B.sum()), sum(map(float, squares)), losses_B.double().numpy()
-    square_1 = sum(squares, losses_B.new_zeros(()))
-    told = torch.cat([part.double().reshape(-1) for part in (losses_B.sum(), square_1, losses_B)]).cpu().numpy()
-    return float(told[0]), float(told[1]), told[2:]
-
-
-def _square(gradient: Tensor) -> Tensor:
-    """Sum of the squares, without a copy of their size."""
-    flat = gradient.reshape(-1)
-    return torch.dot(flat, flat)
-
-
 def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
     """Number of better candidates + half the ties (whole part); a NaN score ranks behind every candidate."""
     own_B1 = scores_BI.gather(1, targets_B[:, None])
@@ -669,21 +474,6 @@ def _ranks(scores_BI: Tensor, targets_B: Tensor) -> NDArray[np.float64]:
     return ranks_B.double().cpu().numpy()  # CPU-GPU sync point
 
 
-def _log_counts(count_I: Tensor, dtype: torch.dtype) -> Tensor:
-    return (count_I.to(dtype) + 0.5).log()
-
-
 def _chunks(events: int, items: int) -> list[slice]:
     size = max(1, SCORES_AT_ONCE // max(items, 1))
     return [slice(start, min(start + size, events)) for start in range(0, events, size)]
-
-
-def _repeats(windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-    """(event, age, item) of the newest interactions of each window."""
-    newest = windows.items_BW[:, :REPEAT_AGES]
-    events, ages = np.nonzero(newest >= 0)
-    return events, ages, newest[events, ages]
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -46,7 +46,7 @@ def make_head(rates=DOWNHILL, dtype=torch.float64, seed=2, pairs=PAIRS):
     recency = RecencyEncoder(WIDTH, WINDOW, rate=0.1, device=CPU, dtype=dtype)
     encoder = DnnEncoder(recency, WIDTH, HIDDEN, rate=0.01, seed=1, device=CPU, dtype=dtype)
     head = RankingHead(WIDTH, encoder, Cooccurrence(pairs), rates, seed=1, device=CPU, dtype=dtype)
-    head.grow(ITEMS)
+    head.parameters.grow(ITEMS)
     generator = torch.Generator().manual_seed(seed)
     filled = [head.items.values, head.biases.values, *head.mix.values.values()]
     for value in [*filled, *encoder.layers.values.values(), *recency.small.values.values()]:

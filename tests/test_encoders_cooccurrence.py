@@ -20,7 +20,7 @@ def test_everybody_has_the_zero_vector_and_nothing_comes_back():
 def test_the_embeddings_stay_where_they_started():
     learner, still = (Learner(LearnerSettings(encoder="cooccurrence", **SMALL)) for _ in range(2))
     stream = random_stream(1)
-    still.ranking.grow(30)
+    still.ranking.parameters.grow(30)
 
     learner.test_then_learn(stream)
 

@@ -38,7 +38,7 @@ def recomputed_ranks(learner, stream, batch_size):
     for start in range(0, len(stream), batch_size):
         batch = stream[start : start + batch_size]
         rows = learner.items.rows([event.item_id for event in batch]).tolist()
-        learner.ranking.grow(len(learner.items))  # so that new items have their first embeddings too
+        learner.ranking.parameters.grow(len(learner.items))  # so that new items have their first embeddings too
         parameters = PlainScores(learner.ranking)
         for event, own in zip(batch, rows, strict=True):
             enters = event.weight > 0 or event.rating is not None
@@ -610,7 +610,7 @@ POISON = click("u1", "i3", weight=1e300)
 
 def weights(learner):
     """Shared parameters and what their optimisers gathered."""
-    ranking = learner.ranking.state().items()
+    ranking = learner.ranking.parameters.state().items()
     return {name: value.clone() for name, value in ranking if not name.startswith("pairs.")}
 
 

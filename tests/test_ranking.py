@@ -13,11 +13,9 @@ from model.batches import RankedBatch
 from model.cooccurrence import no_features
 from model.live import LiveState
 from model.negatives import Negatives
-from model.optimizers import OPTIMIZERS
 from model.ranking import RankingRates
 from model.sampled import SampledSoftmax
 from model.small import SmallParameters
-from model.windows import empty_windows
 
 SAMPLED = replace(DOWNHILL, full_softmax_items=0)
 
@@ -163,23 +161,6 @@ def test_ranks_count_the_better_candidates_and_half_the_ties_in_one_go_or_in_chu
     np.testing.assert_array_equal(turn.ranks_B, expected)
 
 
-@pytest.mark.parametrize("allow_repeats", [False, True])
-def test_scores_for_lists_are_the_scores_that_events_are_ranked_by(allow_repeats):
-    given = make_batch(7, allow_repeats=allow_repeats)
-    count_I = np.arange(ITEMS)
-    windows = given.batch.found.windows
-    plain, counts = PlainScores(given.head), dict(enumerate(count_I.tolist()))
-    features = given.head.cooccurrence.features(windows, count_I)
-
-    scores = given.head.scores(windows, count_I, allow_repeats=allow_repeats)
-
-    for place, event in enumerate(given.words):
-        here = slice(features.starts_B[place], features.starts_B[place + 1])
-        said = dict(zip(features.items_E[here].tolist(), features.values_E[here].tolist(), strict=True))
-        expected = torch.stack(list(plain.scores(event.window, counts, said, allow_repeats).values()))
-        torch.testing.assert_close(scores[place], expected.detach(), atol=1e-6, rtol=1e-6)
-
-
 def test_in_larger_catalogues_who_is_not_ranked_is_learned_the_same_from_fewer_features():
     is_ranked = np.arange(25) % 4 == 0
     everybody, some = (make_batch(7, rates=SAMPLED_RATES, only_known=True, ranks=ranks) for ranks in (True, is_ranked))
@@ -192,12 +173,6 @@ def test_in_larger_catalogues_who_is_not_ranked_is_learned_the_same_from_fewer_f
     np.testing.assert_array_equal(part.ranks_B[is_ranked], turn.ranks_B[is_ranked])
     torch.testing.assert_close(some.head.items.values, everybody.head.items.values, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(some.head.mix["together"], everybody.head.mix["together"], atol=1e-6, rtol=1e-6)
-
-
-def test_nobody_has_no_scores():
-    scores = make_head().scores(empty_windows(0, WINDOW), np.zeros(ITEMS, dtype=np.int64), allow_repeats=False)
-
-    assert scores.shape == (0, ITEMS)
 
 
 @pytest.mark.parametrize("rates", [DOWNHILL, SAMPLED], ids=["full", "sampled"])
@@ -217,68 +192,6 @@ def test_an_item_whose_score_is_no_number_ranks_behind_every_candidate_and_impro
             assert ranks[place] == len(counts) - 1
         else:
             assert before[place] - 1 <= ranks[place] <= before[place]
-
-
-# --- steps that are refused, and steps that have nothing to learn ---
-
-
-def everything(head):
-    """Parameters and optimisers; co-occurrence counts whatever the step does."""
-    return {name: value.clone() for name, value in head.state().items() if not name.startswith("pairs.")}
-
-
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-@pytest.mark.parametrize("full_softmax_items", [0, ITEMS])
-@pytest.mark.parametrize("weight", [1e300, np.inf, np.nan, 1e25, -np.inf])
-def test_a_step_that_is_not_finite_is_refused_with_a_way_out_and_leaves_no_trace(optimizer, full_softmax_items, weight):
-    rates = RankingRates(optimizer=optimizer, rate=0.05, full_softmax_items=full_softmax_items)
-    given = make_batch(8, rates=rates, dtype=torch.float32)
-    head, (batch, features, weights) = given.head, given[1:4]
-    twin = make_batch(8, rates=rates, dtype=torch.float32).head
-    for one in (head, twin):
-        one.rank_then_learn(batch, features, weights, 1)
-    before = everything(head)
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        turn = head.rank_then_learn(batch, features, np.where(batch.found.known_B, weight, 1.0), 912)
-
-    assert turn.refused.startswith("step 912: the ranking loss is ")
-    assert "no weight was changed. Lower the learning rate (now 0.05) or the weights of actions" in turn.refused
-    assert (np.isnan(turn.ranks_B) == ~batch.found.known_B).all()
-    assert all(torch.equal(everything(head)[name], value) for name, value in before.items())
-    for one in (head, twin):  # nothing gathered is left over for the next step either
-        one.rank_then_learn(batch, features, weights, 913)
-    assert all(torch.equal(everything(twin)[name], value) for name, value in everything(head).items())
-
-
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-@pytest.mark.parametrize("full_softmax_items", [0, ITEMS])
-def test_a_batch_without_weight_changes_nothing(optimizer, full_softmax_items):
-    given = make_batch(9, rates=RankingRates(optimizer=optimizer, full_softmax_items=full_softmax_items))
-    given.head.rank_then_learn(*given[1:4], 1)
-    before = everything(given.head)
-
-    turns = [
-        given.head.rank_then_learn(given.batch, given.features, given.weights * 0, 2, ranks=ranks)
-        for ranks in (False, True)
-    ]
-
-    assert [(turn.loss, turn.refused) for turn in turns] == [(0, None), (0, None)]
-    assert all(torch.equal(everything(given.head)[name], value) for name, value in before.items())
-
-
-@pytest.mark.parametrize("full_softmax_items", [0, ITEMS])
-def test_large_weights_of_either_sign_stay_finite_under_adagrad(full_softmax_items):
-    given = make_batch(10, rates=RankingRates(full_softmax_items=full_softmax_items), dtype=torch.float32)
-
-    turns = [
-        given.head.rank_then_learn(given.batch, given.features, given.weights * 1e6, step, ranks=False)
-        for step in range(20)
-    ]
-
-    assert [turn.refused for turn in turns] == [None] * 20
-    assert all(value.isfinite().all() for value in everything(given.head).values())
-    assert given.head.items.values.abs().max() < 100
 
 
 def test_the_sampled_step_touches_no_row_that_it_does_not_read():

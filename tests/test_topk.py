@@ -142,7 +142,7 @@ def test_a_user_who_has_everything_gets_an_empty_list():
 def test_an_item_without_an_event_is_not_listed(learner):
     learner.items.rows(["from the catalogue"])
     learner.live.grow(len(learner.users), len(learner.items))
-    learner.ranking.grow(len(learner.items))
+    learner.ranking.parameters.grow(len(learner.items))
 
     lists = TopK(learner, 1000).lists_of(["u1"])
 
