@@ -30,7 +30,8 @@ from benchmarks.report import emit, processor, short
 from benchmarks.stream import Stream
 from model.encoders.choice import ENCODERS
 from model.grouped import best_by_groups, kernels_for
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
+from model.settings import LearnerSettings
 from model.topk import TopK, best
 
 K, BATCH = 20, 512

@@ -14,9 +14,10 @@ from model.entries import ItemContent
 from model.factors import FactorRates
 from model.interactions import Interaction
 from model.item_index import warm_up_products
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
 from model.ranking import RankingRates
 from model.ratings import RatingRates
+from model.settings import LearnerSettings
 from model.topk import TopK
 
 
@@ -54,7 +55,7 @@ def warm_up(settings: Settings) -> None:
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
             )
         if settings.max_items:
-            for place in learner.names_items():
+            for place in learner.letting_go.names_items():
                 place.take_out(0, 1, np.zeros(len(learner.items), dtype=np.uint8))
     Watch().update(np.zeros(BLOCK))  # so many events that the watch over drift has something to look at
     if learner.device.type == "cpu":

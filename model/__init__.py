@@ -1,12 +1,13 @@
 """The model: embeddings that learn from a stream, one micro-batch at a time.
 
-Reading order: interactions (what comes in) · ids and vocabulary (ids become rows) · learner (test, then learn: the
-whole step) · live (what moves event by event inside a batch: history, seen, counts) · encoders (history -> user
-vector) · idle (which users make room) · ranking (ranks, and the gradients of the softmax; sampled for large catalogues)
-· ranking_parameters (what a step moves) · losses and negatives · ratings and factors (two rating models) · content and
-user_content (what is said of items, and of users) · tables and optimizers (rows that grow, and how they move) · topk
-(the lists, from scores; item_index, cold_index and kernels/scan find them, grouped does on a GPU, recall measures the
-loose ones) · evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load).
+Reading order: interactions (what comes in) · ids and vocabulary (ids become rows) · settings · learner (test, then
+learn: the whole step) · live (what moves event by event inside a batch: history, seen, counts) · encoders (history ->
+user vector) · letting_go (who makes room: idle and leaving choose) · ranking (ranks, and the gradients of the softmax;
+sampled for large catalogues) · ranking_parameters (what a step moves) · losses and negatives · ratings and factors (two
+rating models) · content and user_content (what is said of items, and of users; said_of_users where anything is) ·
+tables and optimizers (rows that grow, and how they move) · topk (the lists, from scores; item_index, cold_index and
+kernels/scan find them, grouped does on a GPU, recall measures the loose ones) · evaluation (rank -> HR, NDCG, MRR) ·
+state (digest, save and load).
 
 Shapes are in the names of arrays:
 

@@ -5,9 +5,8 @@ and only then learned. Live state moves event by event (`model.live`, `model.rat
 batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,33 +15,30 @@ from torch import Tensor
 
 from model.batches import RankedBatch
 from model.cohorts import UserMeans
-from model.content import Content, ContentSettings, cold_code
-from model.cooccurrence import Cooccurrence, CooccurrenceSettings
-from model.drift import Drift, DriftSettings, popularity_losses
+from model.content import Content, cold_code
+from model.cooccurrence import Cooccurrence
+from model.drift import Drift, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
-from model.factors import FactorRates
 from model.grouped import Parts
-from model.idle import IdleRows
 from model.interactions import Forget, Interaction, Interactions
 from model.kernels.live import kinds_of
-from model.leaving import LeavingItems, NamesItems
+from model.letting_go import IDLE_USERS, LEAVING_ITEMS, LettingGo
 from model.live import LiveState
-from model.ranking import RankingHead, RankingRates, ScoreParts
+from model.ranking import RankingHead, ScoreParts
 from model.rating_choice import make_rating_model
-from model.ratings import RatingRates
+from model.said_of_users import SaidOfUsers
 from model.scores import all_scores, cold_scores, parts_on_device
+from model.settings import LearnerSettings
 from model.state import refuse_other_settings, settings_as_bytes, under
 from model.step import Piece, Step, joined
-from model.user_content import Note, Said, UserContent, UserContentSettings
+from model.user_content import Said
 from model.vocabulary import Vocabulary
+from model.windows import Windows
 
 CONTENT = "content."
 USER_CONTENT = "user content."
-IDLE_USERS = "idle users."
-LEAVING_ITEMS = "leaving items."
-"""Begin the names of what a state holds of the catalogue, of what is said of users, of who is idle, and of items on
-their way out, where there is any."""
+"""Begin the names of what a state holds of the catalogue, and of what is said of users, where there is any."""
 
 NO_ROW = -1
 RANKED_ITEMS = 32
@@ -56,50 +52,11 @@ Ranks = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class LearnerSettings:
-    """What makes two learners different; equal settings, seed and stream give equal states."""
+class Holder(Protocol):
+    """A part of the model whose state is arrays."""
 
-    encoder: str = "blend"
-    width: int = 0
-    """Width of an item embedding; where 0 is given it becomes the encoder's own (`model.encoders.choice`)."""
-    rating_model: str = "neighbours"
-    """Which model predicts ratings (`model.rating_choice`)."""
-    rating_width: int = 16
-    window: int = 50
-    """Last items that the encoder reads."""
-    hidden: int = 64
-    """Units of a network's hidden layer."""
-    depth: int = 64
-    """Last interactions kept a user."""
-    most_seen: int = 4096
-    rating_min: float = 0.5
-    rating_max: float = 5.0
-    ranked_share: float | None = 1.0
-    """Share of the users whose events are ranked before they are learned. None: all of them where the full softmax
-    ranks them anyway, and in larger catalogues as many as add little to the cost of an event (`RANKED_ITEMS`)."""
-    allow_repeats: bool = False
-    """Items the user has seen stay candidates."""
-    strictly_before: bool = False
-    """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
-    smallest_piece: int = 16
-    """A young model learns larger batches in pieces: of so many interactions, or a share (`PIECES`) of those before."""
-    max_users: int = 0
-    """Users that are kept; of more the idle ones are given back (`model.idle`). 0: everybody."""
-    max_items: int = 0
-    """Items that are kept; of more the idle ones leave (`model.leaving`). 0: all of them."""
-    seed: int = 0
-    ranking: RankingRates = field(default_factory=RankingRates)
-    cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
-    ratings: RatingRates = field(default_factory=RatingRates)
-    factors: FactorRates = field(default_factory=FactorRates)
-    content: ContentSettings = field(default_factory=ContentSettings)
-    user_content: UserContentSettings = field(default_factory=UserContentSettings)
-    drift: DriftSettings = field(default_factory=DriftSettings)
-
-    def __post_init__(self) -> None:
-        if self.width == 0 and self.encoder in ENCODERS:
-            object.__setattr__(self, "width", ENCODERS[self.encoder].width)  # frozen, but not before it is whole
+    def state(self) -> dict[str, NDArray[np.generic]]: ...
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None: ...
 
 
 class Learner:
@@ -140,10 +97,25 @@ class Learner:
         )
         self.means = UserMeans()
         self.drift = Drift(settings.drift)
-        self.user_content: UserContent | None = None
-        """What is said of users; None as long as nothing is."""
-        self.idle_users = IdleRows(settings.max_users) if settings.max_users else None
-        self.leaving_items = LeavingItems(settings.max_items) if settings.max_items else None
+        self.said = SaidOfUsers(
+            settings.width,
+            settings.user_content,
+            self.users,
+            reads_context=ENCODERS[settings.encoder].reads_context,
+            device=self.device,
+            dtype=dtype,
+        )
+        self.letting_go = LettingGo(
+            self.users,
+            self.items,
+            self.live,
+            self.ranking,
+            self.ratings,
+            self.means,
+            self.said,
+            max_users=settings.max_users,
+            max_items=settings.max_items,
+        )
 
     def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -175,13 +147,8 @@ class Learner:
                     part.users_B[part.users_B == row] = NO_ROW
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        learned = joined(parts, self.version, forgotten)
-        if self.idle_users is not None:
-            learned = replace(learned, evicted_U=self._evict(learned, self.idle_users))
-        if self.leaving_items is not None:
-            used_B = self.items.find(batch.items[~batch.forgets_B])
-            learned = self._let_items_leave(learned, used_B, self.leaving_items)
-        return learned
+        learned = self.letting_go.evict(joined(parts, self.version, forgotten))
+        return self.letting_go.let_items_leave(learned, batch)
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -197,74 +164,27 @@ class Learner:
 
     def describe_users(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what is said of users now: categories and features; None: nothing any more, the user stays."""
-        if not changes:
-            return
-        if self.user_content is None:
-            self.user_content = self._new_user_content()
-        self.user_content.describe(changes, self.users)
+        self.said.describe(changes)
 
     def forget(self, user_id: str) -> bool:
-        """Erase the user's history, seen set, rating state, row, and what is said; False where nobody had events."""
-        if self.user_content is not None:
-            self.user_content.forget(user_id, self.users.row(user_id))
-        if self.users.row(user_id) is None:
-            return False
-        row = self.users.remove(user_id)
-        self.live.clear_user(row)
-        self.ratings.clear_user(row)
-        self.means.clear_user(row)
-        if self.idle_users is not None:
-            self.idle_users.clear(row)
-        return True
-
-    def _evict(self, step: Step, idle_users: IdleRows) -> NDArray[np.int64]:
-        """Give back the rows of idle users where there are too many; who comes back is a stranger."""
-        rows_U = idle_users.choose(step.touched_users(), self.users)
-        if len(rows_U):
-            if self.user_content is not None:
-                self.user_content.let_go(rows_U, self.users)
-            self.users.remove_rows(rows_U)
-            self.live.clear_users(rows_U)
-            self.ratings.let_go(rows_U)
-            self.means.clear_user(rows_U)
-        return rows_U
-
-    def _let_items_leave(self, step: Step, used_B: NDArray[np.int64], leaving_items: LeavingItems) -> Step:
-        """Go on with the round of items that leave; those that nothing names any more give back their rows."""
-        content, departures = self.ranking.content, leaving_items.after(used_B, self.items, self.names_items())
-        gone_I = departures.gone_I
-        self.ranking.moved.add(departures.hidden_I)
-        if len(gone_I):
-            total = self.live.counts.total
-            self.ranking.let_go(gone_I, self.live.counts.let_go(gone_I), total, step.version)
-            self.ratings.renew_items(gone_I, step.version)
-            if content is not None:
-                content.let_go(gone_I)
-            self.items.remove_rows(gone_I)
-        return replace(step, evicted_I=gone_I, cleaned_U=departures.changed_U, swept=departures.swept)
-
-    def names_items(self) -> list[NamesItems]:
-        """What holds rows of items, users' histories first; pairs come behind what they are made of."""
-        places: list[NamesItems] = [self.live.history, self.live.seen, *self.ratings.names_items()]
-        return places if self.ranking.cooccurrence is None else [*places, self.ranking.cooccurrence]
+        """Erase everything of the user (`LettingGo.forget`); False where nobody had events."""
+        return self.letting_go.forget(user_id)
 
     def hidden_items(self) -> NDArray[np.bool_]:
         """Which item rows are in no list: not available, or on their way out. Empty: there are none of either."""
         items, content = self.live.counts.items, self.ranking.content
         hidden_I = np.zeros(0, dtype=np.bool_) if content is None else content.hidden_I[:items]
-        leaving_I = hidden_I[:0] if self.leaving_items is None else self.leaving_items.hidden_I(items)
+        leaving_I = self.letting_go.leaving(items)
         return hidden_I | leaving_I if len(hidden_I) and len(leaving_I) else hidden_I if len(hidden_I) else leaving_I
 
     def scores(self, rows_U: NDArray[np.int64]) -> Tensor:
         """Scores (U, I) of all items for these user rows now; -inf for those the user has seen and for items that are
         unknown or not available.
         """
-        live = self.live
-        count_I = live.counts.count_I[: live.counts.items]
-        windows = live.history.windows(rows_U, self.settings.window)
-        parameters, said = self.ranking.parameters, self._said_of(rows_U)
-        scores_UI = all_scores(parameters, windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
-        if not self.settings.allow_repeats:
+        live, allow_repeats = self.live, self.settings.allow_repeats
+        windows, count_I, said = self._asked(rows_U)
+        scores_UI = all_scores(self.ranking.parameters, windows, count_I, allow_repeats=allow_repeats, said=said)
+        if not allow_repeats:
             events, items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
             at = (torch.from_numpy(events).to(self.device), torch.from_numpy(items.astype(np.int64)).to(self.device))
             scores_UI[at] = -torch.inf
@@ -277,41 +197,27 @@ class Learner:
 
     def score_parts(self, rows_U: NDArray[np.int64]) -> ScoreParts:
         """What the scores of `scores` are made of, before anything is left out."""
-        windows = self.live.history.windows(rows_U, self.settings.window)
-        count_I = self.live.counts.count_I[: self.live.counts.items]
-        said = self._said_of(rows_U)
+        windows, count_I, said = self._asked(rows_U)
         return self.ranking.score_parts(windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
 
     def parts_on_device(self, rows_U: NDArray[np.int64]) -> Parts:
         """What `scores` is made of, on the device, what is no candidate told apart: for lists without all scores."""
-        live = self.live
-        windows = live.history.windows(rows_U, self.settings.window)
-        count_I = live.counts.count_I[: live.counts.items]
-        parameters, said = self.ranking.parameters, self._said_of(rows_U)
-        parts = parts_on_device(parameters, windows, count_I, allow_repeats=self.settings.allow_repeats, said=said)
+        live, allow_repeats = self.live, self.settings.allow_repeats
+        windows, count_I, said = self._asked(rows_U)
         is_candidate_I, hidden_I = live.counts.known_I[: live.counts.items].copy(), self.hidden_items()
         if len(hidden_I):
             is_candidate_I &= ~hidden_I
-        seen_users, seen_items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
-        if not self.settings.allow_repeats:
-            seen_users, seen_items = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
-        # pageable memory is copied aside before this returns, so that nothing waits and nothing may be overwritten
-        candidate_I, users_S, items_S = (
-            torch.from_numpy(array).to(self.device, non_blocking=True)
-            for array in (is_candidate_I, seen_users, seen_items)
-        )
-        return Parts(
-            parts.users_UD.float(),
-            parts.vectors_ID.float(),
-            torch.where(candidate_I, parts.biases_I.float(), -torch.inf),
-            parts.log_count_I.float(),
-            parts.popularity_U.float(),
-            parts.extra_users_E,
-            parts.extra_items_E,
-            parts.extras_E.float(),
-            users_S,
-            items_S.to(torch.int64),
-            parts.most_extras,
+        seen = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        if not allow_repeats:
+            seen = live.seen.pairs(live.seen.start_U[rows_U], live.seen.length_U[rows_U])
+        return parts_on_device(
+            self.ranking.parameters,
+            windows,
+            count_I,
+            allow_repeats=allow_repeats,
+            said=said,
+            is_candidate_I=is_candidate_I,
+            seen=seen,
         )
 
     def rows_of_list(self, codes: NDArray[np.integer] | Sequence[int]) -> NDArray[np.int64]:
@@ -331,10 +237,14 @@ class Learner:
         content = self.ranking.content
         if content is None:
             raise ValueError("there is no catalogue: nothing was described")
-        windows = self.live.history.windows(rows_U, self.settings.window)
-        count_I = self.live.counts.count_I[: self.live.counts.items]
-        vectors_XD, said = content.vectors(catalogue_rows_X), self._said_of(rows_U)
-        return cold_scores(self.ranking.parameters, windows, count_I, vectors_XD, said)
+        windows, count_I, said = self._asked(rows_U)
+        return cold_scores(self.ranking.parameters, windows, count_I, content.vectors(catalogue_rows_X), said)
+
+    def _asked(self, rows_U: NDArray[np.int64]) -> tuple[Windows, NDArray[np.int64], Said | None]:
+        """What scores for these users follow from now: their windows, the items' counts, and what is said of them."""
+        history, counts = self.live.history, self.live.counts
+        windows = history.windows(rows_U, self.settings.window)
+        return windows, counts.count_I[: counts.items], self.said.of(rows_U, history.pushed_U[rows_U])
 
     def _piece(self) -> int:
         """Most interactions to learn by one gradient step: a young model takes small steps, whatever it is given.
@@ -344,49 +254,13 @@ class Learner:
         """
         return max(self.settings.smallest_piece, self.live.counts.total // PIECES)
 
-    def _said_of(self, rows_U: NDArray[np.int64]) -> Said | None:
-        """What is said of these users now."""
-        if self.user_content is None:
-            return None
-        return self.user_content.read(rows_U, self.live.history.pushed_U[rows_U], self.users)
-
-    def _said_then_noted(
-        self,
-        users_B: NDArray[np.int64],
-        earlier_B: NDArray[np.int64],
-        enters_B: Flags,
-        notes: Mapping[int, Note],
-    ) -> Said | None:
-        """What each event finds said of its user; then what the events say themselves is taken in."""
-        if self.user_content is None:
-            if not notes:
-                return None
-            self.user_content = self._new_user_content()
-        return self.user_content.read_then_write(users_B, earlier_B, enters_B, notes, self.users)
-
-    def _notes(self, batch: Interactions) -> dict[int, Note]:
-        """What events say besides the item, by their place in the batch."""
-        reads_context = ENCODERS[self.settings.encoder].reads_context
-        says_B = batch.texts.length_B > 0
-        if reads_context:
-            says_B |= batch.contexts.length_B > 0
-        return {
-            place: Note(
-                batch.texts.name(place) if batch.texts.length_B[place] > 0 else None,
-                json.loads(batch.contexts.name(place))
-                if reads_context and batch.contexts.length_B[place] > 0
-                else None,
-            )
-            for place in np.flatnonzero(says_B).tolist()
-        }
-
     def _learn_interactions(self, batch: Interactions) -> Piece:
         users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)
         times_B, weights_B, ratings_B = batch.times_B, batch.weights_B, batch.ratings_B
         self.live.grow(len(self.users), len(self.items))
         self.ranking.parameters.grow(len(self.items))
         if self.ranking.content is not None:
-            may_be_again_B = items_B if self.leaving_items is not None else items_B[:0]
+            may_be_again_B = items_B if self.letting_go.leaving_items is not None else items_B[:0]
             self.ranking.content.follow(self.items, may_be_again_B[~self.live.counts.known_I[may_be_again_B]])
         self.ratings.grow(len(self.users), len(self.items))
         self.means.grow(len(self.users))
@@ -406,7 +280,7 @@ class Learner:
             allow_repeats=self.settings.allow_repeats,
             ranked_B=ranked_B,
         )
-        said = self._said_then_noted(users_B, earlier_B, enters_B, self._notes(batch))
+        said = self.said.read_then_note(users_B, earlier_B, enters_B, batch)
         ranked = RankedBatch(items_B, enters_B, found, self.live.seen, self.settings.allow_repeats, said)
         features = self.ranking.observe(ranked, self.version, ranks=ranked_B)
         pace = self.drift.pace
@@ -487,17 +361,10 @@ class Learner:
         """
         copied = copied or {}
         arrays: dict[str, NDArray[np.generic]] = {
-            "settings": settings_as_bytes(self._settings_that_bind()),
+            "settings": settings_as_bytes(self.settings.that_bind(self.ranking.items.values.dtype)),
             "version": np.array([self.version]),
         }
-        for part, holder in (
-            ("users", self.users),
-            ("items", self.items),
-            ("live", self.live),
-            ("ratings", self.ratings),
-            ("means", self.means),
-            ("drift", self.drift),
-        ):
+        for part, holder in self._holders().items():
             arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
         state = {
             name: torch.from_numpy(copied[name] if name in copied else np.array(array))
@@ -507,14 +374,8 @@ class Learner:
         state.update({f"ranking.{name}": value.cpu().clone() for name, value in ranking.items()})
         if self.ranking.content is not None:
             state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
-        if self.user_content is not None:
-            state.update({f"{USER_CONTENT}{name}": value for name, value in self.user_content.state().items()})
-        if self.idle_users is not None:
-            idle = self.idle_users.state(len(self.users))
-            state.update({f"{IDLE_USERS}{name}": torch.from_numpy(array) for name, array in idle.items()})
-        if self.leaving_items is not None:
-            leaving = self.leaving_items.state(len(self.items))
-            state.update({f"{LEAVING_ITEMS}{name}": torch.from_numpy(array) for name, array in leaving.items()})
+        state.update({f"{USER_CONTENT}{name}": value for name, value in self.said.state().items()})
+        state.update({name: torch.from_numpy(array) for name, array in self.letting_go.state().items()})
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -523,60 +384,36 @@ class Learner:
         Rates may differ from those it was saved under: they steer only what is learned from now on.
         """
         if "settings" in state:
-            refuse_other_settings(state["settings"], self._settings_that_bind())
+            refuse_other_settings(state["settings"], self.settings.that_bind(self.ranking.items.values.dtype))
         described = under(state, CONTENT)
-        said = under(state, USER_CONTENT)
         optional = (CONTENT, USER_CONTENT, IDLE_USERS, LEAVING_ITEMS)
         ours = {name for name in self.state() if not name.startswith(optional)}
         if differing := sorted(ours ^ {name for name in state if not name.startswith(optional)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(under(state, "ranking."))
-        for part, holder in (
-            ("users", self.users),
-            ("items", self.items),
-            ("live", self.live),
-            ("ratings", self.ratings),
-            ("means", self.means),
-            ("drift", self.drift),
-        ):
+        for part, holder in self._holders().items():
             holder.load({name: value.numpy() for name, value in under(state, f"{part}.").items()})
         content = self.ranking.parameters.content = self._new_content() if described else None
         if content is not None:
             content.load(described)
-        self.user_content = self._new_user_content() if said else None
-        if self.user_content is not None:
-            self.user_content.load(said)
-        if self.idle_users is not None:
-            self.idle_users.load({name: value.numpy() for name, value in under(state, IDLE_USERS).items()})
-        if self.leaving_items is not None:
-            self.leaving_items.load({name: value.numpy() for name, value in under(state, LEAVING_ITEMS).items()})
+        self.said.load(under(state, USER_CONTENT))
+        self.letting_go.load(state)
         self.version = int(state["version"])
+
+    def _holders(self) -> dict[str, Holder]:
+        """The parts of the model whose state is arrays, by the names under which a whole state has them."""
+        return {
+            "users": self.users,
+            "items": self.items,
+            "live": self.live,
+            "ratings": self.ratings,
+            "means": self.means,
+            "drift": self.drift,
+        }
 
     def _new_content(self) -> Content:
         dtype, moved = self.ranking.items.values.dtype, self.ranking.moved
         return Content(self.settings.width, self.settings.content, device=self.device, dtype=dtype, moved=moved)
-
-    def _new_user_content(self) -> UserContent:
-        dtype = self.ranking.items.values.dtype
-        return UserContent(self.settings.width, self.settings.user_content, device=self.device, dtype=dtype)
-
-    def _settings_that_bind(self) -> dict[str, object]:
-        """The settings without which a saved state has no meaning."""
-        settings = self.settings
-        return {
-            "encoder": settings.encoder,
-            "width": settings.width,
-            "rating_model": settings.rating_model,
-            "rating_width": settings.rating_width,
-            "depth": settings.depth,
-            "window": settings.window,
-            "hidden": settings.hidden,
-            "rating_min": float(settings.rating_min),
-            "rating_max": float(settings.rating_max),
-            "seed": settings.seed,
-            "optimizer": settings.ranking.optimizer,
-            "dtype": str(self.ranking.items.values.dtype),
-        }
 
 
 def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:

@@ -5,34 +5,17 @@
 as `model.ranking` has it for events. Who is a candidate is not known here: every item row has a score.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.cooccurrence import Features
+from model.grouped import Parts
 from model.ranking_parameters import REPEAT_AGES, RankingParameters
 from model.small import SmallParameters
 from model.user_content import Said
 from model.windows import Windows
-
-
-class DeviceParts(NamedTuple):
-    """Scores (U, I) in parts, on the device: users . vectors + biases + popularity * log counts + extras."""
-
-    users_UD: Tensor
-    vectors_ID: Tensor
-    biases_I: Tensor
-    log_count_I: Tensor
-    popularity_U: Tensor
-    extra_users_E: Tensor
-    """Extras are entries of a user (row of the call) and an item; those of one item add up."""
-    extra_items_E: Tensor
-    extras_E: Tensor
-    most_extras: int
-    """Entries of the user who has most."""
 
 
 def all_scores(
@@ -76,30 +59,40 @@ def parts_on_device(
     count_I: NDArray[np.int64],
     *,
     allow_repeats: bool,
-    said: Said | None = None,
-) -> DeviceParts:
-    """What `all_scores` adds up, extras as they are added."""
+    said: Said | None,
+    is_candidate_I: NDArray[np.bool_],
+    seen: tuple[NDArray[np.int64], NDArray[np.int32]],
+) -> Parts:
+    """What `all_scores` adds up, extras as they are added, for lists without all scores.
+
+    `seen`: (user, item) pairs that are no candidates, `is_candidate_I` as it is for every user.
+    """
     features, mix = parameters.features(windows, count_I), parameters.mix
     vectors_ID = parameters.vectors(count_I)
-    lengths_U = as_rows(windows.lengths_B, vectors_ID.device)
+    device = vectors_ID.device
+    lengths_U = as_rows(windows.lengths_B, device)
     users_E, items_E, values_E = entries_of(features, vectors_ID)
     extras_E = mix["together"][lengths_U[users_E]] * values_E
     entries_U = np.diff(features.starts_B)
     if allow_repeats:
-        users, ages, items = repeats_of(windows)
-        repeat_users, repeat_ages, repeat_items = (as_rows(rows, vectors_ID.device) for rows in (users, ages, items))
+        repeats = repeats_of(windows)
+        repeat_users, repeat_ages, repeat_items = (as_rows(rows, device) for rows in repeats)
         users_E, items_E = torch.cat((users_E, repeat_users)), torch.cat((items_E, repeat_items))
         extras_E = torch.cat((extras_E, mix["repeat"][repeat_ages]))
-        entries_U = entries_U + np.bincount(users, minlength=len(windows))
-    return DeviceParts(
-        parameters.users(windows, vectors_ID, said),
-        vectors_ID,
-        parameters.biases.values[:, 0],
-        log_counts(as_tensor(count_I, vectors_ID.device), vectors_ID.dtype),
-        mix["popularity"][lengths_U],
+        entries_U = entries_U + np.bincount(repeats[0], minlength=len(windows))
+    # pageable memory is copied aside before this returns, so that nothing waits and nothing may be overwritten
+    candidate_I, (users_S, items_S) = as_tensor(is_candidate_I, device), (as_rows(rows, device) for rows in seen)
+    return Parts(
+        parameters.users(windows, vectors_ID, said).float(),
+        vectors_ID.float(),
+        torch.where(candidate_I, parameters.biases.values[:, 0].float(), -torch.inf),
+        log_counts(as_tensor(count_I, device), vectors_ID.dtype).float(),
+        mix["popularity"][lengths_U].float(),
         users_E,
         items_E,
-        extras_E,
+        extras_E.float(),
+        users_S,
+        items_S,
         int(entries_U.max(initial=0)),
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from model.encoders.choice import make_encoder
-from model.learner import LearnerSettings
+from model.settings import LearnerSettings
 from model.windows import GAP_BUCKETS, KINDS, LENGTH_BUCKETS, Windows
 
 WIDTH, WINDOW, HIDDEN = 6, 5, 7

@@ -16,9 +16,10 @@ import torch
 
 from model.entries import ItemContent
 from model.interactions import Interaction
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
 from model.ranking import RankingRates
 from model.ratings import RatingHead
+from model.settings import LearnerSettings
 from model.state import state_digest
 from model.topk import TopK
 

@@ -1,17 +1,21 @@
 """Generated streams of interactions, and how a learner is run over them."""
 
 import numpy as np
+import pytest
 import torch
 
 from model.interactions import Forget, Interaction
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
 from model.ranking import RankingRates
+from model.settings import LearnerSettings
 
 torch.set_num_threads(1)  # the tensors of these tests are small: threads would only wait for each other
 
 SMALL = {"width": 8, "rating_width": 4, "window": 5, "depth": 8}
 STILL = RankingRates(optimizer="sgd", rate=0.0, mix_rate=0.0)
 """Rates at which nothing moves but live state (and a network: `still`)."""
+
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
 
 
 def click(user, item, timestamp=0, weight=1.0, rating=None):
@@ -90,3 +94,8 @@ def run(learner, stream, batch_size):
 
 def joined(steps, name):
     return np.concatenate([getattr(step, name) for step in steps])
+
+
+def touched(learner, step):
+    """The ids of the users that a step touched."""
+    return {learner.users.name(row) for row in step.touched_users().tolist()}

@@ -28,7 +28,8 @@ from benchmarks.freshness import quantiles  # noqa: E402
 from benchmarks.introduction import introduce, item_id, user_id  # noqa: E402
 from benchmarks.sending import NotSent, preload, send_steadily  # noqa: E402
 from benchmarks.stream import Stream, draw, encoded, zipf  # noqa: E402
-from model.learner import Learner, LearnerSettings  # noqa: E402
+from model.learner import Learner  # noqa: E402
+from model.settings import LearnerSettings  # noqa: E402
 from model.topk import TopK  # noqa: E402
 
 SMALL = Stream(events=2000, users=50, items=20, partitions=4)

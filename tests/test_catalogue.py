@@ -507,7 +507,7 @@ def test_the_worker_reads_the_users_topic_and_a_forget_erases_what_it_said(tmp_p
         send(broker, "recs.events.v1", ("u0", click("u0", "i0")), ("u1", click("u1", "i1")))
         with Worker(settings_for(broker, tmp_path)) as worker:
             worker.run(lambda: False, worker.end_offsets())
-            said = worker.learner.user_content.ids.in_use
+            said = worker.learner.said.content.ids.in_use
             rejected = worker.metrics.registry.get_sample_value(
                 "headrace_catalogue_rows_total", {"kind": "users", "outcome": "rejected"}
             )
@@ -520,8 +520,8 @@ def test_the_worker_reads_the_users_topic_and_a_forget_erases_what_it_said(tmp_p
             restored = state_digest(worker.learner.state())
             worker.run(lambda: False, worker.end_offsets())
 
-            assert worker.learner.user_content.ids.row("u0") is None
-            assert worker.learner.user_content.ids.row("u1") is not None
+            assert worker.learner.said.content.ids.row("u0") is None
+            assert worker.learner.said.content.ids.row("u1") is not None
     assert (said, rejected) == (3, 1)
     assert restored == state
 

@@ -206,7 +206,7 @@ def test_what_is_known_of_items_and_users_is_there_before_the_first_event(
 
     demo.run(settings)
 
-    content, said = made[0].learner.ranking.content, made[0].learner.user_content
+    content, said = made[0].learner.ranking.content, made[0].learner.said.content
     assert content is not None
     assert said is not None
     assert (content.ids.in_use, said.ids.in_use) == (40, 5)

@@ -8,7 +8,8 @@ from river.drift import ADWIN
 
 from model.drift import BLOCK, LARGEST_ERROR, Alarm, Drift, DriftSettings, Watch, popularity_losses
 from model.interactions import Interaction
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
+from model.settings import LearnerSettings
 from model.state import state_digest
 
 TURN = 30_000

@@ -5,8 +5,9 @@ import pytest
 from streams import SMALL, click, random_stream, run
 
 from model.encoders.choice import ENCODERS
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
 from model.ranking import RankingRates
+from model.settings import LearnerSettings
 from model.state import state_digest
 
 EVERY_ENCODER = pytest.mark.parametrize("name", sorted(ENCODERS))

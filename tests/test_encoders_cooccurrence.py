@@ -4,7 +4,8 @@ import torch
 from encoder_cases import WIDTH, make_items, make_windows, new
 from streams import SMALL, click, random_stream
 
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
+from model.settings import LearnerSettings
 
 
 def test_everybody_has_the_zero_vector_and_nothing_comes_back():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from streams import click, hit_ratio, joined, run, sessions
 
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
 from model.ranking import RankingRates
+from model.settings import LearnerSettings
 from model.topk import TopK
 
 OPTIMIZERS = [

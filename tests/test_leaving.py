@@ -184,16 +184,17 @@ def test_a_new_item_on_the_row_of_another_inherits_nothing(monkeypatch, rating_m
         monkeypatch.setattr(module, "renewed_rows", alike_again)
     settings = {"rating_model": rating_model, "encoder": encoder, "max_items": KEPT, "dtype": torch.float64}
     reusing, other = small_learner(**settings), small_learner(**settings)
-    other.items, chosen_names = NeverAgain(), []
-    choose = reusing.leaving_items._idle.choose
+    other.items = other.letting_go.items = NeverAgain()
+    chosen_names = []
+    choose = reusing.letting_go.leaving_items._idle.choose
 
     def noted(used_B, items, leaving):
         chosen = choose(used_B, items, leaving=leaving)
         chosen_names[:] = [items.name(row) for row in chosen.tolist()]
         return chosen
 
-    reusing.leaving_items._idle.choose = noted  # the hand goes by rows, which are others here and there
-    other.leaving_items._idle.choose = lambda _used_B, items, **_: items.find(chosen_names)
+    reusing.letting_go.leaving_items._idle.choose = noted  # the hand goes by rows, which are others here and there
+    other.letting_go.leaving_items._idle.choose = lambda _used_B, items, **_: items.find(chosen_names)
     stream = feed(960, forgets=0.0)
     for start in range(0, len(stream), 8):
         steps = [learner.test_then_learn(stream[start : start + 8]) for learner in (reusing, other)]

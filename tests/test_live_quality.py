@@ -16,7 +16,8 @@ from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.records import Taken
 from model.drift import DriftSettings
 from model.interactions import Interaction
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
+from model.settings import LearnerSettings
 from model.topk import TopK
 
 

@@ -12,9 +12,9 @@ from model.drift import DriftSettings
 from model.factors import FactorRates
 from model.kernels import leaving
 from model.kernels.compiled import IS_COMPILED
-from model.learner import LearnerSettings
 from model.ranking import RankingRates
 from model.ratings import RatingRates
+from model.settings import LearnerSettings
 from model.state import state_digest
 
 KERNELS_OF_LEAVING = [kernel for name, kernel in vars(leaving).items() if name.startswith("take_out_of_")]

@@ -14,7 +14,7 @@ from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
 from consumer.precopy import Precopy
 from consumer.publish import DeliveryFailed
 from consumer.source import CommitFailed
-from model.learner import LearnerSettings
+from model.settings import LearnerSettings
 from model.state import state_digest
 from producer.events import Forget, Rating
 

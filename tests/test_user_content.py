@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from streams import click, joined, random_stream, run, small_learner
+from streams import click, joined, run
+from user_worlds import kind, learner, people, two_tastes
 
 from model.content import _pulled_back_anywhere
 from model.encoders.interface import Encoded
@@ -18,33 +19,6 @@ from model.vocabulary import Vocabulary
 CPU = torch.device("cpu")
 
 
-def kind(n):
-    return ItemContent(categories=[f"kind {n % 2}"])
-
-
-def people(numbers):
-    """Users of two kinds, which their categories tell."""
-    return {f"u{n}": kind(n) for n in numbers}
-
-
-def two_tastes(events, items=20, users=30, seed=0, first_user=0):
-    """Users who only choose items of their own kind."""
-    draw = np.random.default_rng(seed)
-    stream = []
-    for number in range(events):
-        user = first_user + int(draw.integers(users))
-        item = 2 * int(draw.integers(items // 2)) + user % 2
-        stream.append(click(f"u{user}", f"i{item}", number * 1000))
-    return stream
-
-
-def learner(*, described=None, **settings):
-    made = small_learner(**{"encoder": "recency", "width": 8, "allow_repeats": True, **settings})
-    if described is not None:
-        made.describe_users(described)
-    return made
-
-
 def content_of(settings=None, width=3, **described):
     """Content of these users, whose rows in the vocabulary are in this order."""
     made = UserContent(width, settings or UserContentSettings(), device=CPU, dtype=torch.float64)
@@ -56,6 +30,10 @@ def content_of(settings=None, width=3, **described):
 
 def rows(*numbers):
     return np.array(numbers, dtype=np.int64)
+
+
+def said_of(made, users_U):
+    return made.said.of(users_U, made.live.history.pushed_U[users_U])
 
 
 # --- new users ---
@@ -162,59 +140,6 @@ def test_a_feature_of_one_user_alone_says_nothing():
 # --- what users write, and the context ---
 
 
-def intents(events, field, seed=0, users=40, items=100, topics=10):
-    """Each event says, in a text or in its context, of what topic the user's next item will be."""
-    draw = np.random.default_rng(seed)
-    intent: dict[int, int] = {}
-    stream = []
-    for number in range(events):
-        user = int(draw.integers(users))
-        topic = intent.get(user, 0)
-        following = intent[user] = int(draw.integers(topics))
-        said = {
-            "text": {"text": f"something about topic{following}"},
-            "context": {"context": {"place": f"p{following}", "hour": float(draw.integers(24))}},
-            "nothing": {},
-        }[field]
-        item = f"i{topics * int(draw.integers(items // topics)) + topic}"
-        stream.append(click(f"u{user}", item, number * 1000)._replace(**said))
-    return stream
-
-
-@pytest.mark.parametrize(
-    ("field", "encoder"), [("text", "recency"), ("text", "blend"), ("text", "cooccurrence"), ("context", "dnn")]
-)
-def test_what_an_event_says_helps_to_rank_the_next_one(field, encoder):
-    ranks = {}
-    for said in (field, "nothing"):
-        made = learner(encoder=encoder, width=16)
-        ranks[said] = joined(run(made, intents(4000, said), 50), "ranks_B")[2000:].mean()
-
-    assert ranks[field] < 0.75 * ranks["nothing"]
-
-
-def test_an_encoder_that_does_not_read_the_context_takes_no_notice_of_it():
-    made = {said: learner(encoder="recency", width=16) for said in ("context", "nothing")}
-    for said, one in made.items():
-        run(one, intents(500, said), 50)
-
-    assert made["context"].user_content is None
-    assert state_digest(made["context"].state()) == state_digest(made["nothing"].state())
-
-
-def test_an_event_is_ranked_as_if_it_said_nothing_itself():
-    made = {}
-    for said in ("text", "nothing"):
-        made[said] = learner(width=16)
-        run(made[said], intents(2000, "text"), 50)
-    event = click("u0", "i3", 9_000_000)
-
-    [with_text] = run(made["text"], [event._replace(text="something about topic4", context={"place": "p3"})], 1)
-    [without] = run(made["nothing"], [event], 1)
-
-    assert with_text.ranks_B.tolist() == without.ranks_B.tolist()
-
-
 def test_compiled_passes_do_what_plain_torch_does():
     made, users = after_notes()
     events_B = np.arange(7)
@@ -303,38 +228,6 @@ def test_a_text_fades_as_events_follow_and_the_context_ends_with_the_next_one():
     assert [bool(vector.any()) for vector in found["context"]] == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        Note(" \n ", None),
-        Note("?!", {}),
-        Note(None, {"temperature": float("inf"), "speed": float("nan")}),
-        Note("word " * 100_000, {f"name {n}": "x" * 1000 for n in range(1000)}),
-        Note("\ud800 \x00", {"": ""}),
-    ],
-)
-def test_odd_texts_and_contexts_are_taken_as_they_are_and_bounded(note):
-    made = learner(described=people(range(3)))
-    run(made, two_tastes(50), 10)
-    before = made.user_content.entries.live
-
-    for n in range(20):
-        [step] = run(made, [click("u1", f"i{n}", n)._replace(text=note.text, context=note.context)], 1)
-
-    assert step.refused is None
-    assert made.user_content.entries.live - before < 1000
-    assert all(bool(value.isfinite().all()) for value in made.state().values() if value.dtype.is_floating_point)
-
-
-def test_no_text_and_no_context_is_kept_only_their_features():
-    made = learner()
-
-    run(made, [click("u1", "i1")._replace(text="topsecretword", context={"place": "topsecretplace"})], 1)
-
-    kept = b"".join(value.numpy().tobytes() for value in made.state().values())
-    assert b"topsecret" not in kept
-
-
 # --- changes ---
 
 
@@ -344,10 +237,10 @@ def test_features_that_are_removed_say_nothing_any_more_and_the_user_stays():
 
     made.describe_users({"u1": None, "never met": None})
 
-    assert made.user_content.ids.row("u1") is None
+    assert made.said.content.ids.row("u1") is None
     assert made.users.row("u1") is not None
     users = rows(made.users.row("u1"))
-    vector = made._said_of(users).on_top(torch.zeros((1, 8)))
+    vector = said_of(made, users).on_top(torch.zeros((1, 8)))
     assert vector.abs().sum() == 0
 
 
@@ -385,11 +278,11 @@ def test_a_forget_erases_what_is_said_also_of_users_without_an_event():
 
     run(made, [Forget("u1"), Forget("silent"), Forget("nobody")], 3)
 
-    assert made.user_content.ids.row("u1") is None
-    assert made.user_content.ids.row("silent") is None
+    assert made.said.content.ids.row("u1") is None
+    assert made.said.content.ids.row("silent") is None
     assert b"silent" not in made.state()["user content.ids.bytes"].numpy().tobytes()
     assert not (made.state()["user content.entries.values"] == 7.0).any()
-    assert not (made.user_content.entries._value_E == 7.0).any(), "nor in memory"
+    assert not (made.said.content.entries._value_E == 7.0).any(), "nor in memory"
 
 
 def test_a_forget_erases_texts_and_context():
@@ -416,11 +309,11 @@ def test_who_was_idle_and_comes_back_has_the_features_and_none_of_the_texts():
 
     made.test_then_learn([click("u0", "i1")])
 
-    content = made.user_content
+    content = made.said.content
     assert content.ids.row("nobody") is None
     row = content.ids.row("u0") * content.slots
     assert (content.entries.lengths()[row : row + content.slots] > 0).tolist() == [True] + [False] * (content.slots - 1)
-    said = made._said_of(np.array([made.users.row("u0")]))
+    said = said_of(made, np.array([made.users.row("u0")]))
     assert said is not None
     assert len(said._bags.features_E) == 1
 
@@ -431,7 +324,7 @@ def test_who_comes_back_after_a_forget_is_a_stranger():
 
     run(made, [Forget("u1"), click("u1", "i0", 5_000_000, weight=0.0)], 2)
 
-    assert made._said_of(rows(made.users.row("u1"))).on_top(torch.zeros((1, 8))).abs().sum() == 0
+    assert said_of(made, rows(made.users.row("u1"))).on_top(torch.zeros((1, 8))).abs().sum() == 0
 
 
 def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
@@ -442,8 +335,8 @@ def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
     run(made, [Forget("u1"), click("next", "i0", 5_000_000, weight=0.0)], 2)
 
     assert made.users.row("next") == old
-    said = made._said_of(rows(old)).on_top(torch.zeros((1, 8)))
-    other = made._said_of(rows(made.users.row("u0"))).on_top(torch.zeros((1, 8)))
+    said = said_of(made, rows(old)).on_top(torch.zeros((1, 8)))
+    other = said_of(made, rows(made.users.row("u0"))).on_top(torch.zeros((1, 8)))
     half = made.settings.user_content.half
     events = made.live.history.pushed_U[made.users.row("u0")]
     torch.testing.assert_close(said * half / (half + events), other)
@@ -451,59 +344,6 @@ def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
 
 
 # --- keeping ---
-
-
-def noted(stream):
-    """The stream with texts and contexts at some events."""
-    says = {0: {"text": "red shoes"}, 1: {"text": "a blue hat", "context": {"place": "home", "hour": 3.0}}}
-    return [
-        entry if isinstance(entry, Forget) else entry._replace(**says.get(number % 5, {}))
-        for number, entry in enumerate(stream)
-    ]
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"ranking": RankingRates(full_softmax_items=0, negatives=8)}, {"encoder": "blend"}]
-)
-def test_a_saved_learner_goes_on_as_if_never_stopped(settings):
-    stream, more = (noted(random_stream(seed, forgets=0.02)) for seed in (5, 6))
-    described = {**people(range(12)), "u3": ItemContent(categories=["kind 1", "odd"], features={"age": 30.0})}
-    changes = {"u3": None, "u4": ItemContent(features={"age": 50.0}), "late": kind(0)}
-    made, loaded = learner(described=described, **settings), learner(**settings)
-    run(made, stream, 16)
-
-    loaded.load(made.state())
-    for one in (made, loaded):
-        run(one, more[:150], 16)
-        one.describe_users(changes)
-        run(one, more[150:], 16)
-
-    assert state_digest(loaded.state()) == state_digest(made.state())
-    users = [f"u{n}" for n in range(12)]
-    assert TopK(loaded, 5).lists_of(users) == TopK(made, 5).lists_of(users)
-
-
-def test_where_nothing_is_said_a_learner_and_its_state_are_what_they_were():
-    stream = random_stream(7)
-    plain, nothing, of_others = learner(), learner(described={}), learner(described={"x": kind(0), "y": kind(0)})
-
-    steps = [run(made, stream, 16) for made in (plain, nothing, of_others)]
-
-    assert plain.user_content is None
-    assert not [name for name in plain.state() if name.startswith("user content.")]
-    assert state_digest(plain.state()) == state_digest(nothing.state())
-    np.testing.assert_array_equal(joined(steps[2], "ranks_B"), joined(steps[0], "ranks_B"))
-    theirs = {name: value for name, value in of_others.state().items() if not name.startswith("user content.")}
-    assert state_digest(theirs) == state_digest(plain.state())
-
-
-def test_a_state_in_which_nothing_is_said_clears_what_a_learner_was_told():
-    described, plain = learner(described=people(range(3))), learner()
-    run(plain, random_stream(8), 16)
-
-    described.load(plain.state())
-
-    assert state_digest(described.state()) == state_digest(plain.state())
 
 
 def test_a_state_with_another_number_of_texts_is_refused():
@@ -517,26 +357,10 @@ def test_a_state_with_another_number_of_texts_is_refused():
 def test_a_step_that_is_refused_leaves_what_was_learned_of_features():
     made = learner(described=people(range(30)))
     run(made, two_tastes(200), 50)
-    before = made.user_content.table.values.clone()
+    before = made.said.content.table.values.clone()
 
     [step] = run(made, [click("u0", "i0", 1, weight=float("inf"))], 1)
 
     assert step.refused is not None
-    torch.testing.assert_close(made.user_content.table.values, before)
+    torch.testing.assert_close(made.said.content.table.values, before)
     assert before.abs().sum() > 0
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
-def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu(full_softmax_items):
-    rates = RankingRates(full_softmax_items=full_softmax_items, negatives=8)
-    stream = noted(random_stream(22, forgets=0.02))
-    on_cpu = learner(described=people(range(12)), dtype=torch.float64, ranking=rates)
-    on_gpu = learner(described=people(range(12)), dtype=torch.float64, ranking=rates, device="cuda")
-
-    expected, found = run(on_cpu, stream, 16), run(on_gpu, stream, 16)
-
-    np.testing.assert_array_equal(joined(found, "ranks_B"), joined(expected, "ranks_B"))
-    theirs = on_gpu.state()
-    for name, value in on_cpu.state().items():
-        torch.testing.assert_close(theirs[name], value, rtol=1e-8, atol=1e-10)

@@ -24,7 +24,8 @@ from consumer.loop import Parts, keep_progress, learn_and_publish, run
 from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.refreshes import Refreshes
-from model.learner import Learner, LearnerSettings
+from model.learner import Learner
+from model.settings import LearnerSettings
 from model.topk import TopK
 from producer.events import Recommendations
 

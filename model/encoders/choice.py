@@ -18,7 +18,7 @@ from model.encoders.traced import Reader, TracedEncoder
 from model.encoders.transformer import AttentionReader
 
 if TYPE_CHECKING:
-    from model.learner import LearnerSettings
+    from model.settings import LearnerSettings
 
 NETWORK_RATE = 0.01
 """Of the networks' Adagrad; an accumulator an element makes it fit any size of gradient (measured: docs/quality.md)."""
