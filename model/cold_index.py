@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.content import NONE, Content
+from model.bag_sums import NONE
+from model.content import Content
 from model.growth import grown
 from model.item_index import Best, ItemIndex, Items
 from model.kernels.cooccurrence import NOT_TOGETHER

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.content import NONE, pulled_back, sums
+from model.bag_sums import NONE, pulled_back, sums
 from model.encoders.interface import Encoded
 from model.entries import Bags, Entries, Features, ItemContent
 from model.growth import grown

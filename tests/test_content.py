@@ -7,7 +7,7 @@ import pytest
 import torch
 from streams import joined, random_stream, run, small_learner
 
-from model.content import NONE, Content, ContentSettings, _pulled_back_anywhere, pulled_back
+from model.content import Content, ContentSettings
 from model.entries import ItemContent
 from model.interactions import Interaction
 from model.ranking import RankingRates
@@ -351,22 +351,6 @@ def test_compiled_passes_do_what_plain_torch_does(rows):
     torch.testing.assert_close(added, content._on_top_anywhere(gradient.clone(), items_N, count_I))
     torch.testing.assert_close(gathered_ID, content._gathered_ID)
     assert gathered_ID.abs().sum() > 0
-
-
-def test_gradients_by_feature_are_those_of_plain_torch():
-    made = learner(described=catalogue([f"i{n}" for n in range(20)]))
-    run(made, two_tastes(200, items=12), 20)
-    content = made.ranking.content
-    bags, items_X = content.entries.bags(np.arange(20)), content.item_X[:20]
-    by_ID = torch.randn((len(made.items), 8), generator=torch.Generator().manual_seed(3))
-
-    features, by_features = pulled_back(content.entries, bags, items_X, by_ID)
-
-    expected_features, expected = _pulled_back_anywhere(bags, items_X, by_ID)
-    order = torch.argsort(features)
-    assert features[order].tolist() == expected_features.tolist()
-    torch.testing.assert_close(by_features[order], expected)
-    assert (items_X == NONE).any(), "what had no event is left out"
 
 
 @pytest.mark.parametrize(

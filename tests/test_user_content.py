@@ -6,7 +6,7 @@ import torch
 from streams import click, joined, run
 from user_worlds import kind, learner, people, two_tastes
 
-from model.content import _pulled_back_anywhere
+from model.bag_sums import _pulled_back_anywhere
 from model.encoders.interface import Encoded
 from model.entries import ItemContent
 from model.interactions import Forget
