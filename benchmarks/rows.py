@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmarks.stream import START_MS
 from consumer.config import load
-from consumer.lists import LastLists
+from consumer.last_lists import LastLists
 from consumer.modelling import learner_settings
 from model.ids import Ids
 from model.interactions import Interactions

@@ -11,7 +11,8 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
                 actions       what an event means to the model
     learn       (model)       model.learner: rank each event, then learn
     top-k       (model)       model.topk: lists for the touched users
-    publish     lists         which lists changed, and their messages (kernels/lists: as JSON, compiled)
+    publish     lists         messages of the lists that changed (kernels/lists: as JSON, compiled; last_lists: what
+                              they are compared with)
                 publish       to the topics; a failed delivery raises
     observe     observation   -> metrics (Prometheus), quality (live figures), health (/livez /readyz /metrics)
     keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside; written while steps go on

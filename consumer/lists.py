@@ -8,7 +8,7 @@ and the times at which events had their effect.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -16,16 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.kernels.lists import DECIMALS, MOST_SCORE, pack_lists, replace_lists, unpack_lists, write_lists
+from consumer.kernels.lists import DECIMALS, MOST_SCORE, write_lists
+from consumer.last_lists import LastLists
 from consumer.refreshes import Touches
 from producer.events import Recommendations, ScoredItem, SourceEvent, encode
 
-ROWS_AT_ONCE: Final = 1 << 14
-"""By so many rows the last lists grow at a time."""
 BUFFER_BYTES: Final = 1 << 20
 """Messages are written so many bytes at a time."""
-
-_NONE: Final = -1
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -75,83 +72,6 @@ class Messages:
     data: bytes
     bounds: Sequence[int]
     """Key n is `data[bounds[2 * n]:bounds[2 * n + 1]]`, and its value goes on from there to `bounds[2 * n + 2]`."""
-
-
-class LastLists:
-    """The last list of each user, as item codes under the user's row; kept in the checkpoint.
-
-    4 bytes an item and 4 a user. Growing copies nothing: the system moves the pages.
-    """
-
-    def __init__(self) -> None:
-        self._rows = 0
-        self._codes_RK = np.zeros((0, 0), dtype=np.int32)
-        self._length_R = np.zeros(0, dtype=np.int32)
-        """`_NONE`: the user has no list."""
-
-    def __len__(self) -> int:
-        return int((self._length_R[: self._rows] != _NONE).sum())
-
-    def replace(self, users_U: Ints, codes_UK: NDArray[np.int32], lengths_U: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Remember these lists; whether each differs from the one before."""
-        changed_U = np.empty(len(users_U), dtype=np.bool_)
-        if len(users_U):
-            self._grow(int(users_U.max()) + 1, codes_UK.shape[1])
-            replace_lists(users_U, codes_UK, lengths_U, self._codes_RK, self._length_R, changed_U)
-        return changed_U
-
-    def clear(self, rows: Iterable[int]) -> None:
-        """Forget the lists of these rows: their users are gone, and others may get the rows."""
-        for row in rows:
-            if 0 <= row < self._rows:
-                self._length_R[row] = _NONE
-                self._codes_RK[row] = 0
-
-    def clear_naming(self, first: int, past: int, items_I: NDArray[np.bool_]) -> None:
-        """Forget those lists of the rows `first` to `past` that name one of these items: others may get their codes."""
-        past = min(past, self._rows)
-        codes_RK, lengths_R = self._codes_RK[first:past], self._length_R[first:past]
-        if not len(items_I):
-            return
-        is_item_RK = (np.arange(codes_RK.shape[1]) < lengths_R[:, None]) & (codes_RK >= 0)
-        names_R = (is_item_RK & items_I[np.where(is_item_RK, codes_RK, 0)]).any(1)
-        self.clear((first + np.flatnonzero(names_R)).tolist())
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """`codes` of all lists end to end, in the order of the rows, and how many each row has, -1 for no list."""
-        lengths_R = self._length_R[: self._rows].copy()
-        packed = np.empty(int(lengths_R.clip(0).sum(dtype=np.int64)), dtype=np.int32)
-        pack_lists(self._codes_RK, lengths_R, packed)
-        return {"codes": packed, "lengths": lengths_R}
-
-    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""
-        lengths_R, packed = state["lengths"].astype(np.int32), state["codes"].astype(np.int32)
-        if lengths_R.min(initial=0) < _NONE:
-            raise ValueError(f"last lists: a list of {int(lengths_R.min())} items")
-        items = int(lengths_R.clip(0).sum(dtype=np.int64))
-        if items != len(packed):
-            raise ValueError(
-                f"last lists: {len(lengths_R)} users have lists of together {items} items, but there are {len(packed)}"
-            )
-        self._rows = 0
-        self._codes_RK, self._length_R = np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.int32)
-        self._grow(len(lengths_R), int(lengths_R.max(initial=0)))
-        self._length_R[: self._rows] = lengths_R
-        unpack_lists(packed, self._codes_RK, lengths_R)
-
-    def _grow(self, rows: int, width: int) -> None:
-        if width > self._codes_RK.shape[1]:
-            self._codes_RK = np.pad(self._codes_RK, ((0, 0), (0, width - self._codes_RK.shape[1])))
-        capacity = len(self._length_R)
-        if rows > capacity:
-            larger = -(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
-            # Not a copy of half as many rows again: for millions of users that would be a pause. No view of either
-            # array leaves this class, which is what makes it safe to let them move.
-            self._codes_RK.resize((larger, self._codes_RK.shape[1]), refcheck=False)
-            self._length_R.resize(larger, refcheck=False)
-            self._length_R[capacity:] = _NONE
-        self._rows = max(self._rows, rows)
 
 
 OnDelivery = Callable[[Ints, Doubles], None]

@@ -26,7 +26,7 @@ from consumer.catalogue import Catalogues
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
-from consumer.lists import LastLists
+from consumer.last_lists import LastLists
 from consumer.precopy import Precopy
 from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes

@@ -24,7 +24,8 @@ from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import ITEMS, USERS, Journal
 from consumer.large_pages import LargePages
-from consumer.lists import LastLists, ListWriter
+from consumer.last_lists import LastLists
+from consumer.lists import ListWriter
 from consumer.loop import Parts, run
 from consumer.metrics import Metrics
 from consumer.modelling import make_learner, warm_up

@@ -101,7 +101,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                        "consumer.catalogue")),
     # Progress is one unit out of several parts, so it knows them; nothing but the loop and the worker knows it.
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal",
-                           "consumer.lists", "consumer.publish", "consumer.refreshes", "consumer.source",
+                           "consumer.last_lists", "consumer.publish", "consumer.refreshes", "consumer.source",
                            "consumer.catalogue", "consumer.precopy",
                            "model.learner",
                            "model.state")),
@@ -124,7 +124,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                          "model.ids")),
     ("consumer.reasons", ("producer.events",)),
     ("consumer.actions", ("producer.events", "consumer.kernels.parse", "model.interactions", "model.vocabulary")),
-    ("consumer.lists", ("producer.events", "consumer.refreshes", "consumer.kernels.lists")),
+    ("consumer.lists", ("producer.events", "consumer.refreshes", "consumer.last_lists", "consumer.kernels.lists")),
+    ("consumer.last_lists", ("consumer.kernels.lists",)),
     ("consumer.refreshes", ("consumer.records",)),
     ("consumer.publish", ("producer.events",)),
     ("consumer.quality", ("model.evaluation",)),

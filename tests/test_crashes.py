@@ -25,7 +25,8 @@ from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
-from consumer.lists import LastLists, ListWriter
+from consumer.last_lists import LastLists
+from consumer.lists import ListWriter
 from consumer.loop import Parts, learn_and_publish, publish_waiting
 from consumer.modelling import make_learner
 from consumer.refreshes import Refreshes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from streams import STILL, click, random_stream, run, small_learner, still
 
-from consumer.lists import LastLists
+from consumer.last_lists import LastLists
 from model import factors, leaving, ratings, tables
 from model.entries import ItemContent
 from model.interactions import Forget

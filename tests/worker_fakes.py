@@ -19,7 +19,8 @@ from consumer.checkpoint import CheckpointStore
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal
-from consumer.lists import LastLists, ListWriter
+from consumer.last_lists import LastLists
+from consumer.lists import ListWriter
 from consumer.loop import Parts, keep_progress, learn_and_publish, run
 from consumer.offsets import Reset
 from consumer.progress import Progress
