@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, whatever the disk does; a damaged one is noticed and the one before it used."""
+"""A checkpoint comes back as it was saved; a damaged one is noticed and the one before it used."""
 
 import hashlib
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from faulty_disk import FaultyDisk, SimulatedCrash, disk_full, without_waiting
+from checkpoint_cases import assert_is, restarted, saved_thrice, snapshot, steps_of, stores_opened
+from faulty_disk import without_waiting
 from safetensors import safe_open
 from structlog.testing import capture_logs
 
@@ -19,9 +20,6 @@ from consumer.checkpoint import (
     CheckpointDamaged,
     CheckpointError,
     CheckpointStore,
-    Counts,
-    FolderInUse,
-    Snapshot,
     read_checkpoint,
     read_manifest,
 )
@@ -33,33 +31,6 @@ SOURCES = [
 ]
 
 
-def snapshot(step: int, **tensors: torch.Tensor) -> Snapshot:
-    """Progress at a step; every part of it tells the step, so that a mixture would show."""
-    return Snapshot(
-        step=step,
-        model_version=step,
-        offsets={"events": {0: 10 * step, 1: 11 * step}},
-        counts=Counts(learned=19 * step, duplicates=step, dead_letters=step),
-        settings={"k": 20, "step": step, "rate": 0.1, "name": "ü"},
-        state_sha256=f"{step:064x}",
-        tensors={"weights": torch.full((3, 2), float(step)), **tensors},
-    )
-
-
-def assert_is(found, step: int) -> None:
-    """The checkpoint is that of `snapshot(step)` and of nothing else."""
-    manifest, tensors = found
-    expected = snapshot(step)
-    assert (manifest.step, manifest.model_version, manifest.state_sha256) == (step, step, expected.state_sha256)
-    assert (manifest.offsets, manifest.counts, manifest.settings) == (
-        expected.offsets,
-        expected.counts,
-        expected.settings,
-    )
-    assert tensors.keys() == {"weights"}
-    assert torch.equal(tensors["weights"], expected.tensors["weights"])
-
-
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     without_waiting(monkeypatch)
@@ -68,30 +39,13 @@ def quick_disk(monkeypatch):
 @pytest.fixture
 def open_store():
     """A function that makes a store; it lets go of its folder at the end of the test."""
-    made = []
-
-    def make(folder, kept=3):
-        made.append(CheckpointStore(folder, kept))
-        return made[-1]
-
-    yield make
-
-    for store in made:
-        store.release()
+    yield from stores_opened()
 
 
 @pytest.fixture
 def store(tmp_path, open_store):
     """An acquired store with the checkpoints of steps 1, 2 and 3."""
-    store = open_store(tmp_path / "state")
-    store.acquire()
-    for step in (1, 2, 3):
-        store.save(snapshot(step))
-    return store
-
-
-def steps_of(store):
-    return [read_manifest(path).step for path in store.paths()]
+    return saved_thrice(open_store(tmp_path / "state"))
 
 
 def test_what_is_saved_comes_back(store):
@@ -237,142 +191,6 @@ def test_the_summary_has_what_the_commands_print(store):
     }
 
 
-# --- crashes, full disks, lost power ---
-
-
-def effects_of_a_save(store, tmp_path) -> list[str]:
-    """What a save of step 4 does to the disk, tried out on a copy."""
-    copy = CheckpointStore(Path(shutil.copytree(store.folder, tmp_path / "tried out")))
-    copy.acquire()
-    with FaultyDisk(tmp_path).watched() as disk:
-        copy.save(snapshot(4))
-    copy.release()
-    return disk.effects
-
-
-@pytest.mark.parametrize("power_lost", [False, True], ids=["killed", "power lost"])
-def test_a_crash_at_any_effect_of_a_save_leaves_the_old_checkpoint_or_the_new_one(store, tmp_path, power_lost):
-    effects = effects_of_a_save(store, tmp_path)
-    found_steps = []
-    for number in range(len(effects)):
-        folder = Path(shutil.copytree(store.folder, tmp_path / f"crash {number}"))
-        dying, disk = CheckpointStore(folder), FaultyDisk(folder)
-        dying.acquire()
-        with pytest.raises(SimulatedCrash), disk.watched(fail_at=number):
-            dying.save(snapshot(4))
-        if power_lost:
-            disk.lose_power()
-        dying.release()
-
-        with capture_logs() as logs:
-            found = CheckpointStore(folder).newest()
-
-        assert disk.effects == effects[: number + 1]
-        assert_is(found, found[0].step)
-        assert logs == [], "a crash in a save is no damage"
-        for path in CheckpointStore(folder).paths():
-            read_checkpoint(path)  # nor is one in the removal of an old one
-        found_steps.append(found[0].step)
-        assert_goes_on(folder)
-    assert set(found_steps) == {3, 4}
-    assert found_steps == sorted(found_steps), "once it is there it stays"
-    named = effects.index("replace")
-    assert found_steps[: named + 1] == [3] * (named + 1), "nothing is there before it has its name"
-
-
-def assert_goes_on(folder):
-    """The next run acquires, saves, and has cleaned up."""
-    following = CheckpointStore(folder)
-    following.acquire()
-    following.save(snapshot(5))
-    assert_is(following.newest(), 5)
-    names = [path.name for path in (folder / "checkpoints").iterdir()]
-    assert len(names) == 3
-    assert all(name.startswith("step-") for name in names)
-    following.release()
-
-
-def test_a_saved_checkpoint_outlives_a_power_failure(store):
-    disk = FaultyDisk(store.folder)
-
-    with disk.watched():
-        store.save(snapshot(4))
-    disk.lose_power()
-
-    with capture_logs() as logs:
-        assert_is(store.newest(), 4)
-    assert logs == []
-
-
-def test_a_first_checkpoint_outlives_a_power_failure_with_its_folders_and_its_epoch(tmp_path, open_store):
-    store, disk = open_store(tmp_path / "a" / "state"), FaultyDisk(tmp_path)
-
-    with disk.watched():
-        store.acquire()
-        store.save(snapshot(1))
-    disk.lose_power()
-    store.release()
-
-    assert_is(CheckpointStore(store.folder).newest(), 1)
-    assert restarted(store.folder) == 2
-
-
-def test_a_full_disk_at_any_effect_leaves_the_older_checkpoints_as_they_were(store, tmp_path):
-    effects = effects_of_a_save(store, tmp_path)
-    before = contents(store.folder)
-    raised = []
-    for number in range(len(effects)):
-        folder = Path(shutil.copytree(store.folder, tmp_path / f"full {number}"))
-        full, disk = CheckpointStore(folder), FaultyDisk(folder)
-        full.acquire()
-
-        try:
-            with disk.watched(fail_at=number, failure=disk_full), capture_logs() as logs:
-                full.save(snapshot(4))
-        except OSError:
-            raised.append(number)
-            assert [name for name in (folder / "checkpoints").iterdir() if not name.name.startswith("step-")] == []
-            assert {**contents(folder), **before} == contents(folder), "the older ones are untouched"
-        else:
-            assert [log["event"] for log in logs] == ["an old checkpoint could not be removed"]
-        assert_is(full.newest(), full.newest()[0].step)
-        full.save(snapshot(4))  # there is room again
-        assert_is(full.newest(), 4)
-        full.release()
-    named = effects.index("replace")
-    assert raised == list(range(named + 2)), "all up to the name and its sync; a failed removal is only told"
-
-
-def contents(folder):
-    checkpoints = folder / "checkpoints"
-    return {path.relative_to(folder): path.read_bytes() for path in checkpoints.rglob("*") if path.is_file()}
-
-
-def test_a_full_disk_at_the_start_is_an_error_and_leaves_the_folder_to_the_next(store, open_store):
-    store.release()
-    later = open_store(store.folder)
-
-    with pytest.raises(OSError, match="No space"), FaultyDisk(store.folder).watched(1, disk_full):
-        later.acquire()
-
-    assert later.acquire() == 2
-
-
-def test_what_a_crash_left_is_removed_before_anything_is_written(store, open_store):
-    store.release()
-    checkpoints = store.folder / "checkpoints"
-    for leftover in ("unfinished-step-000000000009-epoch-000001", "dropped-step-000000000000-epoch-000001"):
-        (checkpoints / leftover).mkdir()
-        (checkpoints / leftover / STATE_FILE).write_bytes(b"large")
-    disk = FaultyDisk(store.folder)
-
-    with disk.watched():
-        open_store(store.folder).acquire()
-
-    assert disk.effects[:4] == ["unlink", "rmdir", "unlink", "rmdir"]
-    assert len(list(checkpoints.iterdir())) == 3
-
-
 # --- damage ---
 
 
@@ -499,87 +317,6 @@ def test_folders_with_other_names_are_not_looked_at(store):
     assert restarted(store.folder) == 2
 
 
-# --- one worker a folder, and its epoch ---
-
-
-def test_a_second_worker_on_the_folder_is_refused_until_the_first_is_gone(store, open_store):
-    second = open_store(store.folder)
-
-    with pytest.raises(FolderInUse, match="HEADRACE_CHECKPOINT_DIR"):
-        second.acquire()
-    store.release()
-
-    assert second.acquire() == 2
-    with pytest.raises(FolderInUse):
-        store.acquire()
-
-
-def test_nothing_is_saved_without_holding_the_folder(store):
-    store.release()
-
-    with pytest.raises(CheckpointError, match="was not acquired"):
-        store.save(snapshot(4))
-
-    assert steps_of(store) == [3, 2, 1]
-
-
-def restarted(folder):
-    store = CheckpointStore(folder)
-    epoch = store.acquire()
-    store.release()
-    return epoch
-
-
-def test_the_epoch_rises_with_each_start_also_without_a_checkpoint(tmp_path):
-    assert [restarted(tmp_path) for _ in range(4)] == [1, 2, 3, 4]
-
-
-def test_an_epoch_that_was_given_outlives_a_power_failure(tmp_path):
-    restarted(tmp_path)
-    disk = FaultyDisk(tmp_path)
-
-    with disk.watched():
-        given = restarted(tmp_path)
-    disk.lose_power()
-
-    assert restarted(tmp_path) > given
-
-
-def test_the_epoch_is_above_those_of_all_checkpoints_when_its_file_is_lost(store):
-    store.release()
-    (store.folder / "epoch").unlink()
-
-    assert restarted(store.folder) == 2
-
-
-@pytest.mark.parametrize("text", ["", "x", "\0\0", "1.5"])
-def test_the_epoch_is_above_those_of_all_checkpoints_when_its_file_is_damaged_and_that_is_told(store, text):
-    store.release()
-    (store.folder / "epoch").write_text(text)
-
-    with capture_logs() as logs:
-        assert restarted(store.folder) == 2
-
-    assert [log["log_level"] for log in logs] == ["error"]
-
-
-def test_an_epoch_is_never_given_twice_however_a_start_crashes(tmp_path):
-    folder = tmp_path / "state"
-    given = [restarted(folder)]
-    for number in range(6):
-        disk = FaultyDisk(folder)
-        crashed = CheckpointStore(folder)
-        try:
-            with disk.watched(fail_at=number):
-                given.append(crashed.acquire())
-        except SimulatedCrash:
-            disk.lose_power()
-        crashed.release()
-        given.append(restarted(folder))
-
-    assert given == sorted(set(given))
-
-
 # --- no pickle ---
 
 
@@ -603,18 +340,3 @@ def test_a_pickle_in_the_place_of_the_state_is_not_run(store, tmp_path):
 
     damaged_newest_is_noticed(store, "a pickle under a right seal")
     assert not (tmp_path / "ran").exists()
-
-
-def test_the_first_epoch_of_a_folder_that_was_lost_is_above_those_before(tmp_path):
-    before = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_000)
-    epochs = [before.acquire()]
-    before.release()
-    epochs.append(before.acquire())
-    before.release()
-    shutil.rmtree(tmp_path / "folder")
-
-    after = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_060)
-    epochs.append(after.acquire())
-    after.release()
-
-    assert epochs == [1_700_000_000, 1_700_000_001, 1_700_000_060]

@@ -11,16 +11,7 @@ from worker_fakes import keys_and_values
 
 from consumer.kernels.lists import MOST_SCORE, pack_lists, replace_lists, unpack_lists, write_lists
 from consumer.last_lists import LastLists
-from consumer.lists import (
-    Behind,
-    ListWriter,
-    Messages,
-    UserList,
-    Written,
-    messages_of,
-    recommendations_of,
-    warm_up,
-)
+from consumer.lists import Behind, ListWriter, Messages, UserList, Written, messages_of, recommendations_of, warm_up
 from consumer.records import Taken
 from consumer.refreshes import Touches
 from model.topk import Lists

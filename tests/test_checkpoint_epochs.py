@@ -1,0 +1,113 @@
+"""One worker a folder; each start has an epoch above all before, whatever was lost."""
+
+import shutil
+
+import pytest
+from checkpoint_cases import restarted, saved_thrice, snapshot, steps_of, stores_opened
+from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
+from structlog.testing import capture_logs
+
+from consumer.checkpoint import CheckpointError, CheckpointStore, FolderInUse
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    without_waiting(monkeypatch)
+
+
+@pytest.fixture
+def open_store():
+    """A function that makes a store; it lets go of its folder at the end of the test."""
+    yield from stores_opened()
+
+
+@pytest.fixture
+def store(tmp_path, open_store):
+    """An acquired store with the checkpoints of steps 1, 2 and 3."""
+    return saved_thrice(open_store(tmp_path / "state"))
+
+
+def test_a_second_worker_on_the_folder_is_refused_until_the_first_is_gone(store, open_store):
+    second = open_store(store.folder)
+
+    with pytest.raises(FolderInUse, match="HEADRACE_CHECKPOINT_DIR"):
+        second.acquire()
+    store.release()
+
+    assert second.acquire() == 2
+    with pytest.raises(FolderInUse):
+        store.acquire()
+
+
+def test_nothing_is_saved_without_holding_the_folder(store):
+    store.release()
+
+    with pytest.raises(CheckpointError, match="was not acquired"):
+        store.save(snapshot(4))
+
+    assert steps_of(store) == [3, 2, 1]
+
+
+def test_the_epoch_rises_with_each_start_also_without_a_checkpoint(tmp_path):
+    assert [restarted(tmp_path) for _ in range(4)] == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_was_given_outlives_a_power_failure(tmp_path):
+    restarted(tmp_path)
+    disk = FaultyDisk(tmp_path)
+
+    with disk.watched():
+        given = restarted(tmp_path)
+    disk.lose_power()
+
+    assert restarted(tmp_path) > given
+
+
+def test_the_epoch_is_above_those_of_all_checkpoints_when_its_file_is_lost(store):
+    store.release()
+    (store.folder / "epoch").unlink()
+
+    assert restarted(store.folder) == 2
+
+
+@pytest.mark.parametrize("text", ["", "x", "\0\0", "1.5"])
+def test_the_epoch_is_above_those_of_all_checkpoints_when_its_file_is_damaged_and_that_is_told(store, text):
+    store.release()
+    (store.folder / "epoch").write_text(text)
+
+    with capture_logs() as logs:
+        assert restarted(store.folder) == 2
+
+    assert [log["log_level"] for log in logs] == ["error"]
+
+
+def test_an_epoch_is_never_given_twice_however_a_start_crashes(tmp_path):
+    folder = tmp_path / "state"
+    given = [restarted(folder)]
+    for number in range(6):
+        disk = FaultyDisk(folder)
+        crashed = CheckpointStore(folder)
+        try:
+            with disk.watched(fail_at=number):
+                given.append(crashed.acquire())
+        except SimulatedCrash:
+            disk.lose_power()
+        crashed.release()
+        given.append(restarted(folder))
+
+    assert given == sorted(set(given))
+
+
+def test_the_first_epoch_of_a_folder_that_was_lost_is_above_those_before(tmp_path):
+    before = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_000)
+    epochs = [before.acquire()]
+    before.release()
+    epochs.append(before.acquire())
+    before.release()
+    shutil.rmtree(tmp_path / "folder")
+
+    after = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_060)
+    epochs.append(after.acquire())
+    after.release()
+
+    assert epochs == [1_700_000_000, 1_700_000_001, 1_700_000_060]
