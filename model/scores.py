@@ -81,7 +81,7 @@ def parts_on_device(
         extras_E = torch.cat((extras_E, mix["repeat"][repeat_ages]))
         entries_U = entries_U + np.bincount(repeats[0], minlength=len(windows))
     # pageable memory is copied aside before this returns, so that nothing waits and nothing may be overwritten
-    candidate_I, (users_S, items_S) = as_tensor(is_candidate_I, device), (as_rows(rows, device) for rows in seen)
+    candidate_I, users_S, items_S = (as_tensor(array, device) for array in (is_candidate_I, *seen))
     return Parts(
         parameters.users(windows, vectors_ID, said).float(),
         vectors_ID.float(),
@@ -92,7 +92,7 @@ def parts_on_device(
         items_E,
         extras_E.float(),
         users_S,
-        items_S,
+        items_S.to(torch.int64),
         int(entries_U.max(initial=0)),
     )
 
