@@ -30,9 +30,12 @@ class Ids:
         """The ids at these places, of the same buffer."""
         return Ids(self.buffer, self.start_B[places], self.length_B[places])
 
-    def name(self, place: int) -> str:
+    def utf8(self, place: int) -> bytes:
         start = int(self.start_B[place])
-        return self.buffer[start : start + int(self.length_B[place])].tobytes().decode()
+        return self.buffer[start : start + int(self.length_B[place])].tobytes()
+
+    def name(self, place: int) -> str:
+        return self.utf8(place).decode()
 
     def names(self) -> list[str]:
         return [self.name(place) for place in range(len(self))]

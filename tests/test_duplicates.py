@@ -1,6 +1,7 @@
 """An event_id among the last 100,000 of its partition is a duplicate."""
 
 from collections import deque
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from consumer import duplicates as source
 from consumer.decode import Decoder
 from consumer.duplicates import CAPACITY
 from consumer.records import Taken
+from model.packing import pack
 from producer.events import Click, encode
 
 
@@ -144,17 +146,28 @@ def test_what_is_frozen_is_the_state_of_that_moment():
     }
 
 
-def test_the_state_is_plain_arrays_of_bytes_and_lengths():
+def test_the_state_has_hashes_and_no_id_as_it_came():
     recent = RecentEventIds()
-    recent.split([event("ab", 3), event("ü", 3), event(None, 4)])
+    recent.split([event("ada-order-1", 3), event("ü", 3), event(None, 4)])
 
     state = recent.state()
 
-    assert list(state) == ["3.bytes", "3.lengths"]
-    assert state["3.bytes"].dtype == np.uint8
-    assert state["3.bytes"].tobytes() == "abü".encode()
-    assert state["3.lengths"].dtype == np.int64
-    assert state["3.lengths"].tolist() == [2, 2]
+    assert list(state) == ["3.hashes"]
+    assert state["3.hashes"].dtype == np.uint8
+    assert state["3.hashes"].tobytes() == b"".join(
+        blake2b(one.encode(), digest_size=16).digest() for one in ("ada-order-1", "ü")
+    )
+
+
+def test_ids_that_an_older_version_saved_are_recognised_and_saved_as_hashes():
+    older = dict(zip(("0.bytes", "0.lengths"), pack(["ab", "ü"]), strict=True))
+    restored, never_stopped = RecentEventIds(), RecentEventIds()
+    never_stopped.split([event("ab"), event("ü")])
+
+    restored.load(older)
+
+    assert_same(restored.state(), never_stopped.state())
+    assert ids(restored.split([event("ü"), event("new")])[1]) == ["ü"]
 
 
 def test_a_smaller_capacity_after_a_restart_keeps_the_newest():
@@ -173,7 +186,10 @@ def test_a_smaller_capacity_after_a_restart_keeps_the_newest():
         {"0.lengths": np.zeros(3, np.int64)},
         {"0.bytes": np.zeros(3, np.uint8), "0.lengths": np.array([1], np.int64)},
         {"0.bytes": np.zeros(3, np.uint8), "0.lengths": np.array([4, -1], np.int64)},
-        {"0.bytes": np.zeros(0, np.uint8), "0.lengths": np.zeros(0, np.int64), "odd": np.zeros(1)},
+        {"0.bytes": np.zeros(0, np.uint8), "0.lengths": np.zeros(0, np.int64), "0.odd": np.zeros(1)},
+        {"0.hashes": np.zeros(17, np.uint8)},
+        {"0.hashes": np.zeros(16, np.uint8), "0.bytes": np.zeros(0, np.uint8)},
+        {"odd": np.zeros(1)},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(state):
