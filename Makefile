@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A process of tests for each core, four at most: each loads torch and starts a Kafka of its own.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint soak bench clean missing
@@ -18,7 +20,7 @@ demo: install ## watch it learn from a real stream, on this machine alone; ends 
 	$(BIN)/headrace demo
 
 test: lint missing ## what CI runs: lint, types, and every test that ends within minutes
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not soak"
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .
