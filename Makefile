@@ -4,9 +4,11 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A process of tests for each core, four at most: each loads torch and starts a Kafka of its own.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench clean missing
+.PHONY: help install demo test lint kernels soak bench clean missing
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -17,13 +19,19 @@ install: $(INSTALLED) ## make .venv with everything, and headrace in its bin (ru
 demo: install ## watch it learn from a real stream, on this machine alone; ends by itself
 	$(BIN)/headrace demo
 
-test: lint missing ## what CI runs: lint, types, and every test that ends within minutes
-	$(BIN)/python -m pytest -m "not soak"
+test: missing ## what CI runs: lint, types, and every test that ends within minutes
+	@$(MAKE) --no-print-directory -j2 lint kernels
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not soak"
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Compiled while mypy looks at the types: processes that need the same kernels at once would each compile them. What does
+# not compile here is for the tests to tell.
+kernels: install
+	-@$(BIN)/python tests/kernel_digests.py >/dev/null
 
 soak: install missing ## the tests that run for long
 	$(BIN)/python -m pytest -m soak

@@ -10,6 +10,7 @@ topic calls time out: topics are made here, from `topics`.
 """
 
 import ctypes
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +23,7 @@ PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3
 _PRODUCER: Final = 0
 _ERROR_BYTES: Final = 512
 _ALL_BROKERS: Final = -1
+_PAUSE_SECONDS: Final = 0.001
 
 
 class InProcessBrokerUnavailable(RuntimeError):
@@ -49,7 +51,7 @@ class InProcessBroker:
             self._library.rd_kafka_destroy(self._handle)
             raise InProcessBrokerUnavailable("librdkafka could not open a listener on the loopback address")
         # Groups wait three seconds for more members otherwise; here each has one.
-        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self._ask("group_initial_rebalance_delay_ms", 0)
         self.bootstrap_servers: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         """host:port for `bootstrap.servers` of any client on this machine."""
         for name, partitions in topics.items():
@@ -59,7 +61,7 @@ class InProcessBroker:
         """Make a topic; ValueError where it exists or the number of partitions is not positive."""
         if partitions < 1:
             raise ValueError(f"topic {name!r}: expected at least one partition, got {partitions}")
-        error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+        error = self._ask("topic_create", name.encode(), partitions, 1)
         if error:
             raise ValueError(f"topic {name!r} with {partitions} partitions: {self._describe(error)}")
 
@@ -67,7 +69,7 @@ class InProcessBroker:
         """Stop listening and free everything. Close the clients first; closing twice does nothing."""
         if not self._cluster:
             return
-        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._ask("cluster_destroy")
         self._library.rd_kafka_destroy(self._handle)
         self._cluster = self._handle = None
 
@@ -84,32 +86,41 @@ class InProcessBroker:
     def fail_next_requests(self, request_type: int, errors: Sequence[int]) -> None:
         """Answer the next requests of this type with these error codes (`KafkaError.*`), one each."""
         codes = (ctypes.c_int * len(errors))(*errors)
-        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request_type, len(errors), codes)
+        self._ask("push_request_errors_array", request_type, len(errors), codes)
 
     def clear_failures(self, request_type: int) -> None:
         """Forget what `fail_next_requests` has left for this type."""
-        self._library.rd_kafka_mock_clear_request_errors(self._cluster, request_type)
+        self._ask("clear_request_errors", request_type)
 
     def disconnect(self) -> None:
         """Drop every connection and refuse new ones until `reconnect()`; records are kept."""
-        self._library.rd_kafka_mock_broker_set_down(self._cluster, _ALL_BROKERS)
+        self._ask("broker_set_down", _ALL_BROKERS)
 
     def reconnect(self) -> None:
         """Accept connections again."""
-        self._library.rd_kafka_mock_broker_set_up(self._cluster, _ALL_BROKERS)
+        self._ask("broker_set_up", _ALL_BROKERS)
 
     def delay_answers(self, milliseconds: int) -> None:
         """Let each answer wait this long, as a far network would. 0 ends it."""
-        self._library.rd_kafka_mock_broker_set_rtt(self._cluster, _ALL_BROKERS, milliseconds)
+        self._ask("broker_set_rtt", _ALL_BROKERS, milliseconds)
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         """Drop the records below `before_offset`, as retention would."""
         # Looked up here, not with the others: the first releases with a mock cluster lack it.
         delete = self._library.rd_kafka_mock_partition_delete_records
         delete.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64]
-        error = delete(self._cluster, topic.encode(), partition, before_offset)
+        error = self._ask("partition_delete_records", topic.encode(), partition, before_offset)
         if error:
             raise ValueError(f"{topic}[{partition}] below {before_offset}: {self._describe(error)}")
+
+    def _ask(self, call: str, *given: object) -> Any:
+        """The answer of the cluster's thread, which may miss a call that follows another at once.
+
+        It hands out its answer before it empties the pipe that wakes it; what comes in between wakes nobody, and is
+        found a second later.
+        """
+        time.sleep(_PAUSE_SECONDS)
+        return getattr(self._library, f"rd_kafka_mock_{call}")(self._cluster, *given)
 
     def _describe(self, error: int) -> str:
         text: bytes = self._library.rd_kafka_err2str(error)

@@ -22,8 +22,9 @@ def produce(
 ) -> None:
     """Write the values and wait for the broker to have them."""
     named = {name.replace("_", "."): value for name, value in properties.items()}
-    # Idempotent: a new topic may refuse the first batches, and without it what is sent again comes behind the others.
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "enable.idempotence": True, **named})
+    # One request at a time: a new topic may refuse the first batches, and what is sent again would come behind others.
+    properties = {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "max.in.flight.requests.per.connection": 1}
+    producer = Producer({**properties, **named})
     failed: list[object] = []
     for value in values:
         producer.produce(

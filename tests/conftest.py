@@ -16,10 +16,13 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka_server import KafkaServer, KafkaUnavailable
+from kept_kernels import keep_in_turn
 
 from consumer.broker import InProcessBroker
 
 _numbers = itertools.count(1)
+
+keep_in_turn()
 
 
 class Broker(Protocol):

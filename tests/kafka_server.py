@@ -5,6 +5,7 @@ the crash tests need. It ends with the process that started it, in whichever way
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -160,7 +161,9 @@ def _class_path() -> str:
     answer.parent.mkdir(parents=True, exist_ok=True)
     fresh = answer.with_suffix(f".{os.getpid()}")
     goal = "dependency:build-classpath"
-    _answer([_program("mvn"), "-q", "-B", "-f", str(POM), goal, f"-Dmdep.outputFile={fresh}"], MAVEN_SECONDS)
+    with answer.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven does not expect another one to fill the same repository
+        _answer([_program("mvn"), "-q", "-B", "-f", str(POM), goal, f"-Dmdep.outputFile={fresh}"], MAVEN_SECONDS)
     fresh.replace(answer)
     return answer.read_text().strip()
 

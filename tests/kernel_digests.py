@@ -3,6 +3,7 @@
     NUMBA_CACHE_DIR=FOLDER python tests/kernel_digests.py [NAME ...]
 
 A first call with an empty folder compiles the kernels, a second one finds them there: both have to print the same.
+Without a folder they are kept beside their sources, which `make test` does before its processes need them.
 """
 
 import hashlib

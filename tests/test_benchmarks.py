@@ -296,7 +296,7 @@ def test_the_plans_are_those_that_the_figures_are_about() -> None:
 def test_a_quick_run_on_a_tiny_stream_ends_with_the_keys_and_the_settings() -> None:
     summed = last_line(
         *("benchmarks.speed", "--quick", "--items", "60", "--large", "5000", "--users", "400"),
-        *("--events", "40000", "--seconds", "1.5"),
+        *("--events", "20000", "--seconds", "0.5"),
     )
 
     ratios = {name: value for name, value in summed.items() if isinstance(value, float)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_process import ROOT, surroundings
+from worker_process import ROOT, START_SECONDS, surroundings
 from worker_site import tastes
 
 from consumer.commands import demo
@@ -31,7 +31,6 @@ KEYS = {
     *("events", "learned", "duplicates", "dead_letters", "recommendations", "unchanged", "seconds"),
     *("events_per_second", "freshness_seconds", "hr@10", "ndcg@10", "mae", "popularity_hr@10", "checkpoint"),
 }
-SECONDS = 90
 
 
 @contextmanager
@@ -64,7 +63,7 @@ def assert_consistent(answer: dict[str, Any]) -> None:
 
 def test_a_small_demo_learns_everything_and_sums_up(tmp_path: Path) -> None:
     with demo_process(tmp_path, "--limit=3000", "--metrics-port=0") as process:
-        output, errors = process.communicate(timeout=SECONDS)
+        output, errors = process.communicate(timeout=START_SECONDS)
 
     answer = json.loads(output.splitlines()[-1])
     assert process.returncode == 0, errors
@@ -93,7 +92,7 @@ def test_ctrl_c_ends_the_demo_with_what_was_done_so_far_and_a_busy_port_does_not
             wait_until_learned(address, 200)
             readiness = urllib.request.urlopen(address.replace("metrics", "readyz")).status
             process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=SECONDS)
+            output, errors = process.communicate(timeout=START_SECONDS)
 
     answer = json.loads(output.splitlines()[-1])
     assert f":{port}/" not in address
@@ -106,7 +105,7 @@ def test_ctrl_c_ends_the_demo_with_what_was_done_so_far_and_a_busy_port_does_not
 
 
 def wait_until_learned(address: str, count: int) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + START_SECONDS
     learned = 0.0
     while learned < count:
         assert time.monotonic() < deadline

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner
-from worker_process import ROOT, surroundings
+from worker_process import ROOT, START_SECONDS, surroundings
 
 from consumer.cli import app
 from consumer.commands import evaluate
@@ -303,7 +303,7 @@ def test_the_command_writes_ranks_and_its_last_line_has_every_key(tmp_path: Path
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=START_SECONDS,
         cwd=ROOT,
         env=surroundings(),
     )

@@ -1,5 +1,7 @@
 """Lists by bounds on groups are those of all scores, or said not to be proven."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,12 @@ def learner_of(encoder, items=4000, **settings):
     return made
 
 
+@cache
+def shared_learner_of(encoder, *, allow_repeats):
+    """For those who only ask it."""
+    return learner_of(encoder, allow_repeats=allow_repeats)
+
+
 def rows_of(learner):
     return np.arange(len(learner.users), dtype=np.int64)
 
@@ -209,7 +217,7 @@ def assert_same_lists(ours, theirs):
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("encoder", ["recency", "blend", "cooccurrence", "gru"])
 def test_a_learners_lists_are_those_of_plain_torch(encoder, allow_repeats, k):
-    learner = learner_of(encoder, allow_repeats=allow_repeats)
+    learner = shared_learner_of(encoder, allow_repeats=allow_repeats)
 
     assert_same_lists(on_device(learner, rows_of(learner), k, kernels=TORCH), by_torch(learner, rows_of(learner), k))
 

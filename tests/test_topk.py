@@ -1,5 +1,7 @@
 """Lists: by score, then by row, whoever else is asked for, whatever the scores are."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -169,6 +171,12 @@ def trained(encoder="recency", *, full_softmax_items=4096, events=400, items=60,
     return made
 
 
+@cache
+def shared(encoder, *, allow_repeats):
+    """A trained one for those who only ask it."""
+    return trained(encoder, allow_repeats=allow_repeats)
+
+
 def rows_of(learner):
     return np.arange(len(learner.users), dtype=np.int64)
 
@@ -194,7 +202,7 @@ def assert_same(lists, expected):
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_scan_makes_the_lists_of_plain_torch(encoder, allow_repeats, k):
-    learner = trained(encoder, allow_repeats=allow_repeats)
+    learner = shared(encoder, allow_repeats=allow_repeats)
 
     assert_same(TopK(learner, k)(rows_of(learner)), by_torch(learner, rows_of(learner), k))
 
