@@ -18,8 +18,8 @@ Number = float | np.floating
 
 SLOT = np.dtype(
     {
-        "names": ["length", "whole", "weakest", "power", "counted"],
-        "formats": [np.int32, np.float32, np.int32, np.float32, np.int32],
+        "names": ["length", "weakest", "whole", "power", "counted"],
+        "formats": [np.int32, np.int32, np.float64, np.float32, np.int32],
         "itemsize": 32,
     }
 )
@@ -40,10 +40,11 @@ class Pairs(NamedTuple):
     strengths_IN: Floats
     """Above 0."""
     length_I: Rows
-    whole_I: Floats
-    """Sum of an item's strengths; below 0: to be taken anew."""
     weakest_I: Rows
     """Where the weakest pair of a full item stands, of equals the first, counted from 1; 0: to be looked for."""
+    whole_I: NDArray[np.float64]
+    """Sum of an item's strengths; below 0: to be taken anew. Kept by adding what changes, of which float64 rounds
+    nothing: a worker that starts again, and sums up anew, has the same number."""
     power_I: Floats
     """(count + 1)^count_power for the count that is one below `counted_I`."""
     counted_I: Rows
@@ -102,7 +103,7 @@ class Together(NamedTuple):
 
 def pairs_of(neighbours_IN: Rows, strengths_IN: Floats, slots_I: NDArray[np.void]) -> Pairs:
     """These lists, and views of the slots."""
-    fields = (slots_I[name] for name in ("length", "whole", "weakest", "power", "counted"))
+    fields = (slots_I[name] for name in SLOT.names or ())
     return Pairs(neighbours_IN, strengths_IN, *fields)
 
 
@@ -139,25 +140,31 @@ def count_pair(pairs: Pairs, item: int, other: int, amount: float) -> None:
     """
     length = pairs.length_I[item]
     neighbours_N, strengths_N = pairs.neighbours_IN[item], pairs.strengths_IN[item]
-    pairs.whole_I[item] = np.float32(-1.0)
+    before, now = np.float32(0.0), np.float32(amount)
     place = place_of(pairs.neighbours_IN, item, length, other)
     if place >= 0:
-        strengths_N[place] += amount
+        before = strengths_N[place]
+        now += before
         if place + 1 == pairs.weakest_I[item]:
             pairs.weakest_I[item] = 0
     elif length < neighbours_N.shape[0]:
-        neighbours_N[length] = other
-        strengths_N[length] = amount
+        place = length
+        neighbours_N[place] = other
         pairs.length_I[item] = length + 1
     else:
         if pairs.weakest_I[item] == 0:
             pairs.weakest_I[item] = weakest_of(strengths_N) + 1
-        weakest = pairs.weakest_I[item] - 1
-        strengths_N[weakest] *= FADING
-        if strengths_N[weakest] < amount:
-            neighbours_N[weakest] = other
-            strengths_N[weakest] = amount
+        place = pairs.weakest_I[item] - 1
+        before = strengths_N[place]
+        faded = before * FADING
+        if faded < now:
+            neighbours_N[place] = other
             pairs.weakest_I[item] = 0
+        else:
+            now = faded
+    strengths_N[place] = now
+    if pairs.whole_I[item] >= 0:
+        pairs.whole_I[item] += np.float64(now) - np.float64(before)
 
 
 @compiled
@@ -174,24 +181,10 @@ def weakest_of(strengths_N: Floats) -> int:
 
 
 @compiled
-def _sum(strengths_N: Floats) -> Number:
-    """In an order that is written down, eight at a time: whichever kernel asks, the sum is the same to the bit."""
-    zero = np.float32(0.0)
-    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-    eights = strengths_N.shape[0] // 8 * 8
-    for place in range(0, eights, 8):
-        a += strengths_N[place]
-        b += strengths_N[place + 1]
-        c += strengths_N[place + 2]
-        d += strengths_N[place + 3]
-        e += strengths_N[place + 4]
-        f += strengths_N[place + 5]
-        g += strengths_N[place + 6]
-        h += strengths_N[place + 7]
-    rest = zero
-    for place in range(eights, strengths_N.shape[0]):
-        rest += strengths_N[place]
-    whole: Number = ((a + e) + (b + f)) + ((c + g) + (d + h)) + rest
+def _sum(strengths_N: Floats) -> float:
+    whole = np.float64(0.0)
+    for place in range(strengths_N.shape[0]):
+        whole += np.float64(strengths_N[place])
     return whole
 
 

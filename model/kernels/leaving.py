@@ -123,7 +123,7 @@ def take_out_of_pairs(
     neighbours_IN: Rows,
     strengths_IN: Floats,
     length_I: Rows,
-    whole_I: Floats,
+    whole_I: NDArray[np.float64],
     weakest_I: Rows,
 ) -> int:
     """The other pairs of an item's list close up, in their order; what is known of the list is to be taken anew."""
