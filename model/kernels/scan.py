@@ -163,6 +163,7 @@ def list_together(
     floor: Number,
     scratch: Scratch,
     bound_E: Floats,
+    norm_E: Floats,
     extras: int,
     is_scored: int,
 ) -> int:
@@ -184,7 +185,7 @@ def list_together(
             if mark_I[row] < is_scored:
                 mark_I[row] = is_scored
                 with_extra_I[extras] = room.items_I[place]
-                bound_E[extras] = bound_I[place]
+                bound_E[extras], norm_E[extras] = bound_I[place], norm_I[place]
                 extras += 1
     return extras
 
@@ -314,6 +315,7 @@ def scan(
     has_together = together.windows_UW.shape[0] > 0
     own_N = np.zeros(max(2 * BLOCK, k), dtype=np.float32)
     bound_E = np.empty(with_extra_I.shape[0], dtype=np.float32)
+    norm_E = np.empty(with_extra_I.shape[0], dtype=np.float32)
     most_feature = np.float32(math.log(1.0 + together.total / (reading.prior * 0.5)))
 
     for user in range(askers.users_UD.shape[0]):
@@ -342,6 +344,7 @@ def scan(
         for place in range(extras):
             row = with_extra_I[place]
             bound_E[place] = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row] + much
+            norm_E[place] = order.norm_I[row]
 
         found = 0
         # the k-th best score; what the bound of a score, and of one without what co-occurrence adds, may not be below
@@ -365,21 +368,20 @@ def scan(
                     floor,
                     scratch,
                     bound_E,
+                    norm_E,
                     extras,
                     is_scored,
                 )
                 listed = 0
             waiting = 0
             while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
-                row = with_extra_I[extra]
-                bound = bound_E[extra]
+                row, bound, norm_of_row = with_extra_I[extra], bound_E[extra], norm_E[extra]
                 extra += 1
-                if not bound + reach * order.norm_I[row] < open_floor:
+                if not bound + reach * norm_of_row < open_floor:
                     row_N[waiting] = row
                     waiting += 1
-                elif not bound + full_reach * order.norm_I[row] < open_floor:
-                    with_extra_I[left_over] = row
-                    bound_E[left_over] = bound
+                elif not bound + full_reach * norm_of_row < open_floor:
+                    with_extra_I[left_over], bound_E[left_over], norm_E[left_over] = row, bound, norm_of_row
                     left_over += 1
             while waiting < BLOCK // 2 and block < all_blocks:
                 if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < open_floor:
