@@ -9,6 +9,7 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +23,7 @@ from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
-from consumer.journal import ITEMS, USERS, Journal
+from consumer.journal import ITEMS, USERS, Journal, JournaledSource
 from consumer.large_pages import LargePages
 from consumer.last_lists import LastLists
 from consumer.lists import ListWriter
@@ -33,9 +34,11 @@ from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.refreshes import Refreshes
+from consumer.refusals import disk_errors_told, other_settings
 from consumer.signals import Stopped
 from consumer.source import Source, TopicMissing
 from model.growth import collapse_next
+from model.state import OtherSettings
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -118,7 +121,8 @@ class Worker:
         self._large_pages = LargePages(collapse_next)
         self._publisher: Publisher | None = None
         try:
-            epoch = self.store.acquire()
+            with self._disk_errors_told():
+                epoch = self.store.acquire()
             # Before the rest: a client that numbers its records may not send for its first half second.
             self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
@@ -136,7 +140,7 @@ class Worker:
                 look_up=self._look_up,
             )
             self._begin("restoring what was saved")
-            journaled = self.progress.restore(self.source, reset)
+            journaled = self._restore(reset)
             self._read_catalogue()
             self._begin("taking the first records")
         except BaseException:
@@ -178,13 +182,14 @@ class Worker:
         """
         self._stopping = lambda: False  # from here on the loop looks, where nothing is half done
         gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
-        run(
-            self.parts,
-            batch_size=self.settings.batch_size,
-            batch_wait_seconds=self.settings.batch_wait_seconds,
-            stopping=stopping,
-            until=until,
-        )
+        with self._disk_errors_told():
+            run(
+                self.parts,
+                batch_size=self.settings.batch_size,
+                batch_wait_seconds=self.settings.batch_wait_seconds,
+                stopping=stopping,
+                until=until,
+            )
         assert self.progress.saved is not None
         return self.progress.saved
 
@@ -209,6 +214,19 @@ class Worker:
     def _look_up(self) -> None:
         if self._stopping():
             raise Stopped
+
+    def _disk_errors_told(self) -> AbstractContextManager[None]:
+        return disk_errors_told(self.settings.checkpoint_dir, self.settings.checkpoints_kept)
+
+    def _restore(self, reset: Reset | None) -> JournaledSource:
+        try:
+            with self._disk_errors_told():
+                return self.progress.restore(self.source, reset)
+        except OtherSettings as error:
+            saved = self.progress.saved
+            assert saved is not None
+            folder = self.settings.checkpoint_dir
+            raise other_settings(error, saved.settings, self.settings.shown(), folder) from error
 
     def _source_of(self, topic: str) -> Source:
         settings = self.settings

@@ -1,5 +1,7 @@
 """A worker put together from the settings: what stops its start, what it leaves behind, what it holds."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from columns import events_of
 from conftest import InProcess
 from worker_site import Site, tastes
 
-from consumer.checkpoint import CheckpointStore, Counts, FolderInUse
+from consumer import durable
+from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, FolderInUse
 from consumer.environment import SettingsError
 from consumer.observation import Observation
 from consumer.signals import Stopped
@@ -95,11 +98,35 @@ def test_settings_that_do_not_fit_what_was_learned_stop_the_start(site: Site) ->
     send(site, 50)
     before = site.work()
 
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(CheckpointError, match=r"other settings: HEADRACE_EMBEDDING_DIM \(was 8, is 16\)\. To go on"):
         Worker(site.settings.model_copy(update={"embedding_dim": 16}))
 
     assert site.newest_checkpoint() == before
     assert site.work().state_sha256 == before.state_sha256
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "journal"])
+def test_a_full_disk_ends_the_run_with_the_path_and_the_setting_and_nothing_is_lost(
+    site: Site, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(site, 50)
+    write_all = durable.write_all
+
+    def refuse(descriptor: int, data: bytes | memoryview) -> None:
+        if what in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(descriptor, data)
+
+    with Worker(site.settings) as worker:
+        monkeypatch.setattr(durable, "write_all", refuse)
+        folder = site.settings.checkpoint_dir
+        with pytest.raises(
+            CheckpointError, match=rf"^{folder}/{what}.*: No space left on device\. .*HEADRACE_CHECKPOINT_DIR"
+        ):
+            worker.run(lambda: False, worker.end_offsets())
+
+    monkeypatch.setattr(durable, "write_all", write_all)
+    assert site.work().counts.learned == 50
 
 
 def test_closing_saves_nothing(site: Site) -> None:
