@@ -1,6 +1,5 @@
 """Why a saved state cannot be gone on with, or not be written, in the words of the settings that decide it."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,9 @@ def disk_errors_told(folder: Path, kept: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = Path(error.filename or os.devnull)
+        if error.filename is None:
+            raise
+        where = Path(error.filename)
         if not where.is_relative_to(folder) and not folder.is_relative_to(where):
             raise
         raise CheckpointError(
@@ -49,10 +50,9 @@ def other_settings(
         settings = [one for one in SET_BY.get(name, ()) if saved.get(one) != now[one]]
         changed.update({one: f"HEADRACE_{one.upper()} (was {saved.get(one)}, is {now[one]})" for one in settings})
         if not settings:
-            changed[name] = f"{name} (was {theirs}, is {ours}; no setting: it follows from the version of Headrace)"
+            changed[name] = f"{name} (was {theirs}, is {ours}; no setting: take the version that saved it)"
     return CheckpointError(
-        f"the checkpoint in {folder} was made with other settings: {', '.join(changed.values())}. To go on from it, "
-        "set them back, or take that version. To begin anew, give the worker another folder "
-        "(HEADRACE_CHECKPOINT_DIR) and start it with --reset earliest: it learns again what the topic still holds, and "
-        "nothing before that"
+        f"the checkpoint in {folder} was made with other settings: {', '.join(changed.values())}. Set them back to "
+        "go on from it. To begin anew, give the worker another folder (HEADRACE_CHECKPOINT_DIR) and start it "
+        "with --reset earliest: it learns again what the topic still holds, and nothing before that"
     )

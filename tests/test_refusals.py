@@ -56,7 +56,7 @@ def test_changed_settings_are_told_by_their_variables_and_with_both_ways_out() -
 
     assert told.startswith(
         "the checkpoint in /var/lib/headrace was made with other settings: HEADRACE_HISTORY_WINDOW (was 50, is 10), "
-        "HEADRACE_SEED (was 1, is 2). To go on from it, set them back"
+        "HEADRACE_SEED (was 1, is 2). Set them back to go on from it"
     )
     assert "HEADRACE_CHECKPOINT_DIR" in told
     assert "--reset earliest" in told
@@ -65,7 +65,7 @@ def test_changed_settings_are_told_by_their_variables_and_with_both_ways_out() -
 def test_what_follows_from_another_setting_is_told_by_that_one_alone() -> None:
     told = message({"encoder": "recency"}, {"encoder": "blend"})
 
-    assert "HEADRACE_ENCODER (was recency, is blend). To" in told
+    assert "HEADRACE_ENCODER (was recency, is blend). Set" in told
     assert "HEADRACE_EMBEDDING_DIM" not in told
 
 

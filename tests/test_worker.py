@@ -98,7 +98,7 @@ def test_settings_that_do_not_fit_what_was_learned_stop_the_start(site: Site) ->
     send(site, 50)
     before = site.work()
 
-    with pytest.raises(CheckpointError, match=r"other settings: HEADRACE_EMBEDDING_DIM \(was 8, is 16\)\. To go on"):
+    with pytest.raises(CheckpointError, match=r"other settings: HEADRACE_EMBEDDING_DIM \(was 8, is 16\)\. Set"):
         Worker(site.settings.model_copy(update={"embedding_dim": 16}))
 
     assert site.newest_checkpoint() == before
