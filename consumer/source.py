@@ -91,8 +91,6 @@ _FIXED: Final[dict[str, Any]] = {
 }
 # The client tells errors inside its calls: so a long wait is cut, to look at them in between.
 _NOTICE_SECONDS: Final = 0.5
-# So is a question's; a broker that takes longer than this for every answer is not waited for.
-_LOOK_UP_SECONDS: Final = 2.0
 # The client reconnects and asks again by itself after these.
 _MENDED_BY_THE_CLIENT: Final = frozenset(
     {
@@ -120,6 +118,8 @@ _CREATE: Final = "Make the topics with `headrace topics create`."
 _TOPIC_GONE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 )
+# The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
+_LOOK_UP_SECONDS: Final = 2.0
 
 
 class Source:
