@@ -24,7 +24,7 @@ RUN /opt/headrace/bin/pip install ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX
 FROM python:${PYTHON_VERSION}-slim
 # Folders that volumes are mounted on have to be there and belong to the user, or the volumes belong to root.
 RUN useradd --uid 10001 --create-home headrace \
-    && install -d -o headrace -g headrace /var/lib/headrace /home/headrace/.cache
+    && install -d -o headrace -g headrace /var/lib/headrace /home/headrace/.cache /home/headrace/.cache/numba
 COPY --from=build /opt/headrace /opt/headrace
 ENV PATH=/opt/headrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -35,7 +35,8 @@ WORKDIR /home/headrace
 VOLUME /var/lib/headrace
 EXPOSE 9464
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+# Within the start period nothing but a success counts; a first start compiles for a minute or two.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['HEADRACE_METRICS_PORT']}/readyz\", timeout=3)"]
 ENTRYPOINT ["headrace"]
 CMD ["run"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import flame, report
+from benchmarks.growth import OUTPUTS
 from benchmarks.phases import Phase
 from benchmarks.processes import run_alone
 from benchmarks.sending import preload
@@ -50,7 +51,7 @@ def main() -> None:
     logs.configure("warning")
     stream = Stream(events=given.events, items=given.items)
     phase = Phase("profiled", given.seconds, given.events // 2 - 1024, not given.no_lists, given.ranked_share)
-    with InProcessBroker({EVENTS_TOPIC: stream.partitions}) as broker:
+    with InProcessBroker({EVENTS_TOPIC: stream.partitions, **OUTPUTS}) as broker:
         run_alone(preload, broker.bootstrap_servers, stream)
         service = Service(broker.bootstrap_servers, stream, worker)
         plain = service.run(phase)

@@ -18,6 +18,8 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
     keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside; written while steps go on
                 precopy       what users have, copied a piece at a time between steps
 
+                refusals      why a saved state cannot be gone on with, in the words of the settings
+
 `worker` puts the parts together from `config`; `commands/` holds one file a command, `cli` parses and nothing more.
 `broker` is the in-process broker for the demo and the tests.
 """

@@ -102,15 +102,17 @@ class Catalogue:
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
-    def read(self, source: Reads, wait_seconds: float = 0.1) -> None:
+    def read(self, source: Reads, wait_seconds: float = 0.1, look_up: Callable[[], None] = lambda: None) -> None:
         """Read everything below the topic's end as it is now, from where the source stands: its beginning.
 
+        A broker that is away is waited for. `look_up` is called all along: what it raises ends the wait.
         Nothing is taken in yet: steps of the journal may have to be made again first.
         """
         self._source = source
         self._whole = {}
         ends = source.end_offsets()
         while any(source.next_offsets().get(partition, 0) < end for partition, end in ends.items()):
+            look_up()
             for record in source.take(10 * MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._add(record, self._whole)
         log.info("catalogue read", of=self._rows.kind, rows=len(self._whole), offsets=source.next_offsets())

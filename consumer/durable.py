@@ -1,8 +1,20 @@
 """Writing that outlives a power failure: what a call here has returned from is on the disk, its name included."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError names this path, where it would name none: writing knows a file by its number only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -13,12 +25,13 @@ def write_file(path: Path, data: bytes) -> None:
 def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """The same, with contents that come in parts, one after the other. Other threads run while one is written."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        for part in parts:
-            write_all(descriptor, part)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        try:
+            for part in parts:
+                write_all(descriptor, part)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -46,7 +59,8 @@ def make_folder(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Which names the folder has, and for what, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

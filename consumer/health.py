@@ -1,7 +1,7 @@
 """/metrics, /livez and /readyz over HTTP, on a thread of its own. What alive and ready mean is the callers'.
 
     /livez    200 while the process is worth keeping, else 503: restart it
-    /readyz   200 once it has restored and reads, else 503: do not count on it yet
+    /readyz   200 once it has restored and reads, else 503 with what it does instead: do not count on it yet
     /metrics  what `render` gives
 
 Nobody is asked who they are: listen on 127.0.0.1, or where only your own people come.
@@ -34,15 +34,19 @@ class Health:
         is_alive: Callable[[], bool],
         is_ready: Callable[[], bool],
         *,
+        doing: Callable[[], str] = lambda: "",
         host: str = "127.0.0.1",
         port: int = 9464,
         content_type: str = "text/plain; version=0.0.4; charset=utf-8",
     ) -> None:
-        """The callables are called on other threads. Port 0 takes any free one, see `port`. Raises CannotListen."""
+        """The callables are called on other threads. Port 0 takes any free one, see `port`. Raises CannotListen.
+
+        `doing` is what keeps it from being ready.
+        """
         answers = {
             "/metrics": lambda: (HTTPStatus.OK, content_type, render()),
             "/livez": lambda: _yes_or_no(is_alive(), "alive"),
-            "/readyz": lambda: _yes_or_no(is_ready(), "ready"),
+            "/readyz": lambda: _yes_or_no(is_ready(), "ready", doing()),
         }
         self._server = _listen(host, port, answers)
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health")
@@ -73,10 +77,10 @@ _Answer = tuple[HTTPStatus, str, bytes]
 _Answers = dict[str, Callable[[], _Answer]]
 
 
-def _yes_or_no(yes: bool, word: str) -> _Answer:
+def _yes_or_no(yes: bool, word: str, why_not: str = "") -> _Answer:
     if yes:
         return HTTPStatus.OK, _PLAIN, f"{word}\n".encode()
-    return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, f"not {word}\n".encode()
+    return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, f"not {word}{': ' if why_not else ''}{why_not}\n".encode()
 
 
 def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:

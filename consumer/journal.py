@@ -126,8 +126,9 @@ class Journal:
         if has_lists:
             entry = entry[: 3 if changes else 2]
         body = json.dumps(entry, separators=(",", ":")).encode()
-        durable.write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
-        os.fdatasync(self._descriptor)
+        with durable.naming(self._path):
+            durable.write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
+            os.fdatasync(self._descriptor)
         self._highest[self._path] = step
 
     def close(self) -> None:

@@ -188,6 +188,10 @@ class Metrics:
     def set_model_version(self, version: int) -> None:
         self._model_version.set(version)
 
+    def watch_readiness(self, is_ready: Callable[[], bool]) -> None:
+        """Show what /readyz says."""
+        self._ready.set_function(lambda: float(is_ready()))
+
     def set_build_info(self, *, version: str, torch: str, device: str) -> None:
         self._build.info({"version": version, "torch": torch, "device": device})
 
@@ -320,6 +324,11 @@ class Metrics:
         )
         self._model_version = self._gauge(
             "model_version", "Number of the newest step. Bad: stands still while the lag grows."
+        )
+        self._ready = self._gauge(
+            "ready",
+            "1 where /readyz says so: what was saved is restored, and the topic is read. Bad: 0 for minutes; /readyz "
+            "says what it is at instead.",
         )
         self._build = Info("headrace_build", "What runs here: Headrace, torch, device.", registry=self.registry)
 

@@ -1,5 +1,6 @@
 """From the settings to a learner: the one place that knows both."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from model.entries import ItemContent
 from model.factors import FactorRates
 from model.interactions import Interaction
 from model.item_index import warm_up_products
+from model.kernels.compiling import before_each_compilation
 from model.learner import Learner
 from model.ranking import RankingRates
 from model.ratings import RatingRates
@@ -33,8 +35,16 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
     )
 
 
-def warm_up(settings: Settings) -> None:
-    """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait."""
+def warm_up(settings: Settings, look_up: Callable[[], None] = lambda: None) -> None:
+    """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait.
+
+    `look_up` is called before each compilation, and else every now and then: what it raises ends this.
+    """
+    with before_each_compilation(look_up):
+        _warm_up(settings, look_up)
+
+
+def _warm_up(settings: Settings, look_up: Callable[[], None]) -> None:
     low, high = settings.rating_min, settings.rating_max
     said = ItemContent(title="a title", text="a text", categories=["a category"], features={"a number": 1.0})
     for full_softmax_items in (settings.full_softmax_items, 0):  # a large catalogue is learned by kernels of its own
@@ -43,6 +53,7 @@ def warm_up(settings: Settings) -> None:
         learner_of_all = replace(learner_settings(for_all), content=ContentSettings(every_events=1))
         learner = Learner(learner_of_all, device=choose_device(settings.device))
         for past in (16, 32):
+            look_up()
             learner.test_then_learn(
                 [
                     Interaction(f"user {n % 4}", f"item {n % 5}", n, 1.0, low + (high - low) * n / 31, "a text")
@@ -54,6 +65,7 @@ def warm_up(settings: Settings) -> None:
             learner.describe_users(
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
             )
+        look_up()
         if settings.max_items:
             for place in learner.letting_go.names_items():
                 place.take_out(0, 1, np.zeros(len(learner.items), dtype=np.uint8))

@@ -1,9 +1,10 @@
 """Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import structlog
@@ -47,9 +48,23 @@ class Observation:
         self._now_seconds = now_seconds
         self._learning_rate = settings.learning_rate
         self._drift_boost = settings.drift_boost
+        self.doing = "starting"
+        """What the start is at, until the loop comes round for the first time; nothing after that."""
         self._ticked_at: float | None = None
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
+        metrics.watch_readiness(self.is_ready)
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        now_seconds: Callable[[], float] = time.time,
+    ) -> Self:
+        """One with metrics of its own."""
+        metrics = Metrics(freshness_buckets=settings.freshness_buckets)
+        return cls(metrics, settings, clock=clock, now_seconds=now_seconds)
 
     def watch(
         self,
@@ -75,7 +90,7 @@ class Observation:
     def timed(self, stage: Stage) -> AbstractContextManager[None]:
         """Measures a stage; each take is a heartbeat."""
         if stage is Stage.TAKE:
-            self._ticked_at = self._clock()
+            self._ticked_at, self.doing = self._clock(), ""
             if self._ticked_at - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = self._ticked_at
                 self._look()

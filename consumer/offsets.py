@@ -75,6 +75,13 @@ def start_offsets(
 
     wanted = {**dict.fromkeys(extents, 0), **{p: offset for p, offset in saved.items() if p in extents or offset > 0}}
     gone = {partition: offset for partition, offset in wanted.items() if not readable(offset, extents.get(partition))}
+    if reset is not None and not gone:
+        _log.warning(
+            "--reset %s has no effect: the checkpoint says where to go on in %s, and its records are there. To begin "
+            "anew, move HEADRACE_CHECKPOINT_DIR away or name another one",
+            reset,
+            topic,
+        )
     if reset is None or not gone:
         return _readable_or_raise(topic, wanted, extents)
     _log.warning("%s; accepted by --reset %s", out_of_retention(topic, gone, extents), reset)

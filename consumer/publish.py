@@ -27,6 +27,9 @@ OnDelivery = Callable[[NDArray[np.int64], NDArray[np.float64]], None]
 
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
 _TOLD_FAILURES: Final = 3
+_TOPIC_GONE: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
 
 
 class Messages(Protocol):
@@ -167,6 +170,7 @@ class Publisher:
         self._now_seconds = now_seconds
         self._failures: list[str] = []
         self._failed = 0
+        self._is_topic_gone = False
         self._trouble = ""
         self._mark = Mark()
         self._batches: list[_Batch] = []
@@ -309,6 +313,7 @@ class Publisher:
 
     def _fail(self, what: str, topic: str, error: KafkaError) -> None:
         self._failed += 1
+        self._is_topic_gone = self._is_topic_gone or error.code() in _TOPIC_GONE
         if len(self._failures) < _TOLD_FAILURES:
             self._failures.append(f"{what} to {topic}: {error.name()}: {error.str()}")
 
@@ -317,6 +322,7 @@ class Publisher:
             raise DeliveryFailed(
                 f"{self._failed} records could not be delivered to {self._address}: {'; '.join(self._failures)}"
                 + ("; ..." if self._failed > len(self._failures) else "")
+                + (". Make the topics with `headrace topics create`." if self._is_topic_gone else "")
             )
 
 

@@ -8,6 +8,10 @@ from threading import Event
 from types import FrameType
 
 
+class Stopped(Exception):
+    """What was asked to stop had not begun its work yet, so there is nothing to bring to an end."""
+
+
 @contextmanager
 def stop_signals() -> Iterator[Event]:
     """An event that SIGTERM and Ctrl-C set; a second one leaves at once, with 128 + its number.

@@ -118,6 +118,8 @@ _CREATE: Final = "Make the topics with `headrace topics create`."
 _TOPIC_GONE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 )
+# The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
+_LOOK_UP_SECONDS: Final = 2.0
 
 
 class Source:
@@ -131,15 +133,18 @@ class Source:
         *,
         librdkafka: Mapping[str, str] | None = None,
         answer_seconds: float = 30.0,
+        look_up: Callable[[], None] = lambda: None,
     ) -> None:
         """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
 
-        `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`.
+        `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`. `look_up` is called every
+        other second while an answer is waited for: what it raises ends the wait.
         """
         self._address = bootstrap_servers
         self._topic = topic
         self._group_id = group_id
         self._answer_seconds = answer_seconds
+        self._look_up = look_up
         self._next: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._broken: SourceError | None = None
@@ -343,9 +348,10 @@ class Source:
         answer_seconds = answer_seconds or self._answer_seconds
         deadline = time.monotonic() + answer_seconds
         while True:
+            self._look_up()
             remaining = deadline - time.monotonic()
             try:
-                return question(max(0.1, remaining))
+                return question(min(max(0.1, remaining), _LOOK_UP_SECONDS))
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
                 # While no leader is known a partition that exists is answered as unknown.

@@ -5,7 +5,7 @@ says how. Needs a real Kafka: the in-process broker makes its topics itself.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -30,6 +30,7 @@ _ANY: Final = str(2**63 - 1)
 _DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 _REPLICATION_OF_THE_BROKER: Final = -1
 _ANSWER_SECONDS: Final = 30.0
+_LOOK_UP_SECONDS: Final = 2.0
 # What is answered in the moment in which a topic is new.
 _SETTLING: Final = frozenset(
     {
@@ -40,10 +41,16 @@ _SETTLING: Final = frozenset(
         KafkaError._NOENT,  # the client's own word for a partition without a leader
     }
 )
+# While nobody answers.
+_NO_ANSWER: Final = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})
 
 
 class TopicsError(RuntimeError):
     """The broker could not be asked, or refused."""
+
+
+class TopicsMissing(TopicsError):
+    """Make them with `headrace topics create`."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,25 @@ def describe(
     return [TopicDescription(name, extents.get(name, {}), configs.get(name, {})) for name in names]
 
 
+def require(
+    bootstrap_servers: str,
+    names: Iterable[str],
+    *,
+    librdkafka: Mapping[str, str] | None = None,
+    answer_seconds: float = _ANSWER_SECONDS,
+    look_up: Callable[[], None] = lambda: None,
+) -> None:
+    """TopicsMissing where any of these does not exist, whether or not the broker would make it at its first use.
+
+    `look_up` is called every other second while the answer is waited for: what it raises ends the wait.
+    """
+    present = _Broker(bootstrap_servers, librdkafka, answer_seconds, look_up).partitions()
+    missing = [name for name in names if name not in present]
+    if missing:
+        what = f"topic {missing[0]} does" if len(missing) == 1 else f"topics {', '.join(missing)} do"
+        raise TopicsMissing(f"{what} not exist on {bootstrap_servers}. Make the topics with `headrace topics create`.")
+
+
 def _with_headroom(plans: Sequence[TopicPlan], there: Mapping[str, Mapping[str, str]]) -> list[TopicPlan]:
     """The plans, with the dead-letter topic's limit above the one that the events topic really has."""
     events, *others, letters = plans
@@ -166,9 +192,16 @@ def _differences(wanted: TopicPlan, partitions: int, config: Mapping[str, str]) 
 class _Broker:
     """The questions asked here, each bounded in time, each failure told with the address."""
 
-    def __init__(self, bootstrap_servers: str, librdkafka: Mapping[str, str] | None, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        librdkafka: Mapping[str, str] | None,
+        answer_seconds: float,
+        look_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self._address = bootstrap_servers
         self._seconds = answer_seconds
+        self._look_up = look_up
         self._trouble = ""
         ours: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._note}
         try:
@@ -178,15 +211,21 @@ class _Broker:
 
     def partitions(self) -> dict[str, int]:
         """Every topic there is, and its number of partitions."""
-        try:
-            topics = self._admin.list_topics(timeout=self._seconds).topics
-        except KafkaException as error:
-            self._admin.poll(0)  # lets the client tell why
-            raise TopicsError(
-                f"no answer from {self._address} within {self._seconds:g} s ({self._trouble or error.args[0].str()}). "
-                "Is Kafka running there? HEADRACE_BOOTSTRAP_SERVERS says where it is."
-            ) from error
-        return {name: len(topic.partitions) for name, topic in topics.items()}
+        deadline = time.monotonic() + self._seconds
+        while True:
+            self._look_up()
+            remaining = deadline - time.monotonic()
+            try:
+                topics = self._admin.list_topics(timeout=min(max(remaining, 0.1), _LOOK_UP_SECONDS)).topics
+                return {name: len(topic.partitions) for name, topic in topics.items()}
+            except KafkaException as error:
+                self._admin.poll(0)  # lets the client tell why
+                if remaining <= _LOOK_UP_SECONDS or error.args[0].code() not in _NO_ANSWER:
+                    trouble = self._trouble or error.args[0].str()
+                    raise TopicsError(
+                        f"no answer from {self._address} within {self._seconds:g} s ({trouble}). "
+                        "Is Kafka running there? HEADRACE_BOOTSTRAP_SERVERS says where it is."
+                    ) from error
 
     def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """Every setting of these topics, the broker's defaults included."""

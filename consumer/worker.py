@@ -1,7 +1,7 @@
 """A worker, put together from the settings: `run`, the demo and the tests all start it here.
 
-Order of a start: take the checkpoint folder (and with it an epoch), restore, seek, go. What is wrong stops it before
-anything is read.
+Order of a start: compile, take the checkpoint folder (and with it an epoch), see that the topics are there, restore,
+seek, go. What is wrong stops it before anything is read, and so does being told to stop.
 """
 
 import gc
@@ -9,33 +9,36 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 import structlog
 import torch
 
-from consumer import lists
+from consumer import lists, topics
 from consumer.actions import Interpreter
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
-from consumer.journal import ITEMS, USERS, Journal
+from consumer.journal import ITEMS, USERS, Journal, JournaledSource
 from consumer.large_pages import LargePages
 from consumer.last_lists import LastLists
 from consumer.lists import ListWriter
 from consumer.loop import Parts, run
-from consumer.metrics import Metrics
 from consumer.modelling import make_learner, warm_up
 from consumer.observation import Observation
 from consumer.offsets import Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.refreshes import Refreshes
+from consumer.refusals import disk_errors_told, other_settings
+from consumer.signals import Stopped
 from consumer.source import Source, TopicMissing
 from model.growth import collapse_next
+from model.state import OtherSettings
 from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
@@ -55,17 +58,25 @@ class Worker:
         reset: Reset | None = None,
         clock: Callable[[], float] = time.monotonic,
         now_seconds: Callable[[], float] = time.time,
+        observation: Observation | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Restores what was saved. Raises what stops a start: CheckpointError, SourceError, SettingsError, ..."""
+        """Restores what was saved. Raises what stops a start: CheckpointError, SourceError, SettingsError, ...
+
+        `observation`: one that is watched already, since a start may take minutes. Stopped soon after `stopping` says
+        so; nothing was read then.
+        """
         self.settings = settings
-        warm_up(settings)
+        self.observation = observation or Observation.of(settings, clock, now_seconds)
+        self.metrics = self.observation.metrics
+        self._stopping = stopping
+        self._begin("compiling kernels, or finding those that were compiled before")
+        warm_up(settings, self._look_up)
         lists.warm_up()
         self.learner = make_learner(settings)
-        self.metrics = Metrics(freshness_buckets=settings.freshness_buckets)
         self.metrics.set_build_info(
             version=importlib.metadata.version("headrace"), torch=torch.__version__, device=str(self.learner.device)
         )
-        self.observation = Observation(self.metrics, settings, clock=clock, now_seconds=now_seconds)
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
         refreshes = Refreshes(settings.max_staleness_seconds, clock)
@@ -99,20 +110,19 @@ class Worker:
             journal_writer=ThreadPoolExecutor(1, "journal"),
             refreshes=refreshes,
         )
-        self.source = Source(
-            settings.bootstrap_servers, settings.events_topic, settings.group_id, librdkafka=settings.librdkafka
-        )
+        self.source = self._source_of(settings.events_topic)
         decode = Decoder(
             settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
         )
         self._content_sources = {
-            kind: Source(settings.bootstrap_servers, topic, settings.group_id, librdkafka=settings.librdkafka)
+            kind: self._source_of(topic)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
         }
         self._large_pages = LargePages(collapse_next)
         self._publisher: Publisher | None = None
         try:
-            epoch = self.store.acquire()
+            with self._disk_errors_told():
+                epoch = self.store.acquire()
             # Before the rest: a client that numbers its records may not send for its first half second.
             self._publisher = publisher = Publisher(
                 settings.bootstrap_servers,
@@ -121,8 +131,18 @@ class Worker:
                 epoch=epoch,
                 librdkafka=settings.librdkafka,
             )
-            journaled = self.progress.restore(self.source, reset)
+            self._begin("looking for the topics")
+            topics.require(
+                settings.bootstrap_servers,
+                # Without those of the catalogue it learns from events alone.
+                [settings.events_topic, settings.recommendations_topic, settings.dead_letter_topic],
+                librdkafka=settings.librdkafka,
+                look_up=self._look_up,
+            )
+            self._begin("restoring what was saved")
+            journaled = self._restore(reset)
             self._read_catalogue()
+            self._begin("taking the first records")
         except BaseException:
             self.close()
             raise
@@ -160,14 +180,16 @@ class Worker:
 
         What a stage raises passes through: nothing of a failed step is saved.
         """
+        self._stopping = lambda: False  # from here on the loop looks, where nothing is half done
         gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
-        run(
-            self.parts,
-            batch_size=self.settings.batch_size,
-            batch_wait_seconds=self.settings.batch_wait_seconds,
-            stopping=stopping,
-            until=until,
-        )
+        with self._disk_errors_told():
+            run(
+                self.parts,
+                batch_size=self.settings.batch_size,
+                batch_wait_seconds=self.settings.batch_wait_seconds,
+                stopping=stopping,
+                until=until,
+            )
         assert self.progress.saved is not None
         return self.progress.saved
 
@@ -183,15 +205,50 @@ class Worker:
         self._journal.close()
         self.store.release()
 
+    def _begin(self, doing: str) -> None:
+        """The next part of the start."""
+        self._look_up()
+        self.observation.doing = doing
+        log.info("starting", doing=doing)
+
+    def _look_up(self) -> None:
+        if self._stopping():
+            raise Stopped
+
+    def _disk_errors_told(self) -> AbstractContextManager[None]:
+        return disk_errors_told(self.settings.checkpoint_dir, self.settings.checkpoints_kept)
+
+    def _restore(self, reset: Reset | None) -> JournaledSource:
+        try:
+            with self._disk_errors_told():
+                return self.progress.restore(self.source, reset)
+        except OtherSettings as error:
+            saved = self.progress.saved
+            assert saved is not None
+            folder = self.settings.checkpoint_dir
+            raise other_settings(error, saved.settings, self.settings.shown(), folder) from error
+
+    def _source_of(self, topic: str) -> Source:
+        settings = self.settings
+        return Source(
+            settings.bootstrap_servers,
+            topic,
+            settings.group_id,
+            librdkafka=settings.librdkafka,
+            look_up=self._look_up,
+        )
+
     def _read_catalogue(self) -> None:
         for kind, source in self._content_sources.items():
+            self._begin(f"reading the catalogue of {kind}")
             try:
                 # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
                 source.seek(None, Reset.EARLIEST)
             except TopicMissing as missing:
                 log.warning(f"no catalogue of {kind}: they are learned from events alone", why=str(missing))
                 continue
-            (self.catalogue.items if kind == ITEMS else self.catalogue.users).read(source)
+            catalogue = self.catalogue.items if kind == ITEMS else self.catalogue.users
+            catalogue.read(source, look_up=self._look_up)
 
     def __enter__(self) -> Self:
         return self

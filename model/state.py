@@ -43,14 +43,24 @@ NOT_ALWAYS_SAVED: Mapping[str, object] = {"rating_model": "neighbours"}
 """Settings that came later, and what a state that does not name them was made with."""
 
 
+class OtherSettings(ValueError):
+    """A state was saved under other settings than ours."""
+
+    def __init__(self, differing: Mapping[str, tuple[object, object]]) -> None:
+        """`differing`: theirs and ours, by the name of the setting."""
+        self.differing = differing
+        named = [f"{name} (saved {theirs}, now {ours})" for name, (theirs, ours) in differing.items()]
+        super().__init__(f"the saved model was made with other settings: {', '.join(named)}")
+
+
 def refuse_other_settings(saved: Tensor, ours: Mapping[str, object]) -> None:
-    """ValueError naming each setting in which a saved state (`settings_as_bytes`) differs from ours."""
+    """OtherSettings naming each setting in which a saved state (`settings_as_bytes`) differs from ours."""
     named: dict[str, object] = json.loads(saved.numpy().tobytes())
     theirs = {**{name: value for name, value in NOT_ALWAYS_SAVED.items() if name in ours}, **named}
-    differing = [
-        f"{name} (saved {theirs.get(name)}, now {ours.get(name)})"
+    differing = {
+        name: (theirs.get(name), ours.get(name))
         for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
-    ]
+    }
     if differing:
-        raise ValueError(f"the saved model was made with other settings: {', '.join(differing)}")
+        raise OtherSettings(differing)

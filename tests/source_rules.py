@@ -117,6 +117,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                             "model.packing")),
     ("consumer.cold", ("model.evaluation", "model.interactions")),
     ("consumer.checkpoint", ("consumer.durable", "model.state")),  # how bytes get onto a disk
+    ("consumer.refusals", ("consumer.checkpoint", "model.state")),  # what stands between a checkpoint and a start
     ("consumer.precopy", ("model.growth",)),  # how arrays grow is decided once
     ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
     ("consumer.kernels.*", ("model.kernels.compiled",)),  # how a kernel is compiled is decided once

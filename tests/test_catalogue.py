@@ -110,6 +110,17 @@ def test_an_items_fields_come_to_the_model_as_they_are():
     assert content_of(item) == ItemContent("t", "x", ["c"], {"p": 1.5}, [1.0], False)
 
 
+def test_reading_ends_with_what_a_look_up_raises_however_long_the_broker_is_away(items):
+    items.put("a")
+    catalogue, source = Catalogue(Told()), FakeSource(items)
+    source.seek(None, Reset.EARLIEST)
+    source.take = lambda *_: []
+    looks = iter([None] * 5)
+
+    with pytest.raises(StopIteration):
+        catalogue.read(source, look_up=lambda: next(looks))
+
+
 def test_what_comes_later_is_taken_in_before_the_next_step_and_only_once(items):
     items.put("a", title="a")
     told = Told()

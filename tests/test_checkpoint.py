@@ -340,3 +340,16 @@ def test_a_pickle_in_the_place_of_the_state_is_not_run(store, tmp_path):
 
     damaged_newest_is_noticed(store, "a pickle under a right seal")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_newest_manifest_is_read_without_the_rest_and_a_damaged_one_passed_over(open_store, tmp_path):
+    store = open_store(tmp_path)
+    assert store.newest_manifest() is None
+    store.acquire()
+    for step in (1, 2, 3):
+        store.save(snapshot(step))
+    newest, before, *_ = store.paths()
+    (before / STATE_FILE).unlink()
+    (newest / MANIFEST_FILE).write_text("{}")
+
+    assert store.newest_manifest().step == 2

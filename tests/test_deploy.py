@@ -143,6 +143,16 @@ def test_every_folder_that_the_compose_file_mounts_is_in_the_repository() -> Non
     assert [path for path in mounted if not any((ROOT / path).iterdir())] == []
 
 
+def test_a_worker_keeps_its_state_and_its_compiled_kernels_in_volumes_whose_folders_the_image_has() -> None:
+    installed = re.findall(r"install -d -o headrace -g headrace (.+)", (ROOT / "Dockerfile").read_text())[0].split()
+
+    for name in ("worker", "worker-gpu"):
+        mounted = dict(volume.split(":") for volume in services()[name]["volumes"])
+
+        assert mounted == {"state": "/var/lib/headrace", "kernels": "/home/headrace/.cache/numba"}
+        assert set(mounted.values()) <= set(installed)
+
+
 def test_the_image_copies_what_the_build_context_lets_through() -> None:
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)

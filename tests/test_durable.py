@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from faulty_disk import FaultyDisk, SimulatedCrash
+from faulty_disk import FaultyDisk, SimulatedCrash, disk_full
 
 from consumer import durable
 
@@ -113,3 +113,12 @@ def test_a_file_is_closed_when_writing_it_fails(tmp_path):
 
     assert disk.effects == ["open", "write"]
     assert len(set(Path("/proc/self/fd").iterdir())) == len(opened)
+
+
+def test_what_is_refused_names_the_file(tmp_path):
+    disk = FaultyDisk(tmp_path)
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a'$"), disk.watched(fail_at=1, failure=disk_full):
+        durable.write_file(tmp_path / "a", b"whole")
+
+    assert disk.effects == ["open", "write"]

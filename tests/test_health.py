@@ -67,6 +67,17 @@ def test_readyz_fails_until_the_worker_reads(health, worker):
     assert ask(health, "/readyz")[:2] == (200, "ready\n")
 
 
+def test_readyz_says_what_keeps_the_worker_from_being_ready(worker):
+    doing = ["compiling"]
+    with Health(worker.render, lambda: True, lambda: worker.ready, doing=lambda: doing[0], port=0) as health:
+        before = ask(health, "/readyz")[:2]
+
+        worker.ready = True
+
+        assert before == (503, "not ready: compiling\n")
+        assert ask(health, "/readyz")[:2] == (200, "ready\n")
+
+
 def test_a_head_request_has_the_status_and_no_body(health, worker):
     worker.ready = True
 

@@ -37,6 +37,7 @@ CONTRACT = {
     "headrace_checkpoint_seconds": ("gauge", set()),
     "headrace_checkpoint_pause_seconds": ("gauge", set()),
     "headrace_model_version": ("gauge", set()),
+    "headrace_ready": ("gauge", set()),
     "headrace_build_info": ("gauge", {"version", "torch", "device"}),
 }
 

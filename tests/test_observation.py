@@ -306,3 +306,22 @@ def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watch
     watched.take(after_seconds=10)
 
     assert watched["headrace_topk_recall_ratio"] == 0.97
+
+
+def test_what_a_start_is_at_is_told_until_the_loop_comes_round(watched: Watched) -> None:
+    watched.observation.doing = "restoring"
+    before = watched.observation.doing, watched["headrace_ready"], watched.observation.is_alive()
+
+    watched.take()
+
+    assert before == ("restoring", 0, True)
+    assert (watched.observation.doing, watched["headrace_ready"]) == ("", 1)
+    watched.clock.seconds += ALIVE_SECONDS
+    assert watched["headrace_ready"] == 0
+
+
+def test_an_observation_can_be_made_of_settings_alone() -> None:
+    observation = Observation.of(load({"freshness_buckets": "0.5,7"}, environment={}))
+
+    assert 'le="7.0"' in observation.metrics.render().decode()
+    assert (observation.is_alive(), observation.is_ready()) == (True, False)

@@ -28,8 +28,19 @@ def test_a_checkpoint_says_where_to_go_on() -> None:
 
 
 @pytest.mark.parametrize("reset", Reset)
-def test_reset_does_not_move_what_a_checkpoint_can_go_on_from(reset: Reset) -> None:
+def test_reset_does_not_move_what_a_checkpoint_can_go_on_from_and_says_so(
+    reset: Reset, caplog: pytest.LogCaptureFixture
+) -> None:
     assert start({0: 150, 1: 7}, reset, committed={0: 120, 1: 3}) == {0: 150, 1: 7}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"--reset {reset} has no effect: the checkpoint says where to go on in events, and its records are there. To "
+        "begin anew, move HEADRACE_CHECKPOINT_DIR away or name another one"
+    ]
+
+
+def test_without_reset_there_is_nothing_to_say_of_a_start_from_a_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    assert start({0: 150, 1: 7}) == {0: 150, 1: 7}
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("offset", [100, 200])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from broker_clients import SECONDS, produce, read, take_until
 from confluent_kafka import KafkaError
-from conftest import Broker, InProcess
+from conftest import Broker, InProcess, Kafka
 
 from consumer.broker import PRODUCE
 from consumer.lists import Messages, messages_of
@@ -224,6 +224,25 @@ def test_a_failed_delivery_raises_at_the_next_call_and_at_every_one_after_it(in_
         with pytest.raises(DeliveryFailed, match="1 records could not be delivered"):
             call()
     assert called == []
+
+
+def test_a_topic_that_is_gone_is_told_with_the_command_that_makes_it(kafka: Kafka, unique: Unique) -> None:
+    # It could be new and not known everywhere yet: the client waits half a minute for it by default.
+    settings = {"topic.metadata.propagation.max.ms": "500", "topic.metadata.refresh.interval.ms": "200"}
+    topic = kafka.create_topic(unique("recommendations"))
+    publisher = a_publisher(kafka, topic, librdkafka=settings)
+    publisher.send(lists_of("u1"))
+    publisher.flush(SECONDS)
+    kafka.admin.delete_topics([topic], operation_timeout=SECONDS)[topic].result()
+
+    with pytest.raises(DeliveryFailed, match=rf"to {topic}: .*\. Make the topics with `headrace topics create`\.$"):
+        send_on(publisher)
+
+
+def send_on(publisher: Publisher) -> None:
+    while True:
+        publisher.send(lists_of("u1"))
+        publisher.flush(SECONDS)
 
 
 def test_a_mark_is_acknowledged_once_all_that_was_sent_before_it_is(in_process: InProcess) -> None:

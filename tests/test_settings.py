@@ -7,7 +7,7 @@ from streams import random_stream, run, small_learner
 from model.learner import Learner
 from model.ranking import RankingRates
 from model.settings import LearnerSettings
-from model.state import state_digest
+from model.state import OtherSettings, state_digest
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_state_of_other_settings_is_refused_by_name_and_nothing_of_it_is_taken
     run(other, random_stream(13, events=40), 16)
     before = state_digest(other.state())
 
-    with pytest.raises(ValueError, match=f"made with other settings: {message}$"):
+    with pytest.raises(OtherSettings, match=f"made with other settings: {message}$"):
         other.load(saved.state())
 
     assert state_digest(other.state()) == before

@@ -272,6 +272,26 @@ def test_a_broker_that_is_not_there_is_told_with_its_address(closed_port: str) -
     source.close()
 
 
+def test_waiting_for_an_answer_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+    looks = iter([None, None, Interrupted()])
+
+    def look_up() -> None:
+        if (raised := next(looks)) is not None:
+            raise raised
+
+    source = Source(closed_port, "events", "headrace", look_up=look_up)
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        source.seek(None)
+
+    assert time.monotonic() - began < 10
+    source.close()
+
+
+class Interrupted(Exception):
+    """What somebody who looks up may raise."""
+
+
 def test_a_broker_that_goes_away_is_waited_for(
     in_process: InProcess, open_source: Open, caplog: pytest.LogCaptureFixture
 ) -> None:

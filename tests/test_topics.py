@@ -1,4 +1,4 @@
-"""Making and describing the topics. The in-process broker has no topic calls, so this is for a real Kafka."""
+"""Making and describing the topics. The in-process broker has no topic calls, so most of this is for a real Kafka."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from broker_clients import SECONDS, numbers, produce, read
 from confluent_kafka import Producer
-from conftest import Kafka
+from conftest import Broker, Kafka
 
 from consumer.publish import Publisher
 from consumer.source import Source
-from consumer.topics import TopicPlan, TopicsError, create, describe, plan
+from consumer.topics import TopicPlan, TopicsError, TopicsMissing, create, describe, plan, require
 
 Unique = Callable[[str], str]
 
@@ -170,6 +170,31 @@ def test_a_refusal_names_the_topic_and_the_reason(kafka: Kafka, unique: Unique) 
 
     with pytest.raises(TopicsError, match=r"topic recs\.events.* on 127.0.0.1:\d+: INVALID_REPLICATION_FACTOR"):
         create(kafka.bootstrap_servers, plans, replication_factor=7)
+
+
+def test_topics_that_are_there_are_enough(broker: Broker, unique: Unique) -> None:
+    topics = [broker.create_topic(unique("one")), broker.create_topic(unique("other"))]
+
+    require(broker.bootstrap_servers, topics)
+
+
+def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(broker: Broker, unique: Unique) -> None:
+    there, one, other = broker.create_topic(unique("there")), unique("one"), unique("other")
+
+    with pytest.raises(TopicsMissing, match=rf"^topic {one} does not exist on 127.*Make .* `headrace topics create`"):
+        require(broker.bootstrap_servers, [there, one])
+    with pytest.raises(TopicsMissing, match=rf"^topics {one}, {other} do not exist on 127"):
+        require(broker.bootstrap_servers, [one, there, other])
+
+
+def test_looking_for_topics_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+    looks = iter([None])
+    began = time.monotonic()
+
+    with pytest.raises(StopIteration):
+        require(closed_port, ["events"], look_up=lambda: next(looks))
+
+    assert time.monotonic() - began < 10
 
 
 def test_a_broker_that_is_not_there_is_told_with_its_address(closed_port: str, unique: Unique) -> None:

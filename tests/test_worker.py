@@ -1,5 +1,7 @@
 """A worker put together from the settings: what stops its start, what it leaves behind, what it holds."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from columns import events_of
 from conftest import InProcess
 from worker_site import Site, tastes
 
-from consumer.checkpoint import CheckpointStore, Counts, FolderInUse
+from consumer import durable
+from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, FolderInUse
 from consumer.environment import SettingsError
-from consumer.source import TopicMissing
+from consumer.observation import Observation
+from consumer.signals import Stopped
+from consumer.topics import TopicsMissing
 from consumer.worker import Worker
 from producer.client import EventProducer
 from producer.events import Click, Rating
@@ -41,13 +46,45 @@ def test_a_folder_that_another_worker_holds_stops_the_start_and_that_worker_goes
 
 
 def test_a_start_that_failed_lets_go_of_the_folder(site: Site) -> None:
-    with pytest.raises(TopicMissing, match=r"no\.such\.topic"):
+    with pytest.raises(TopicsMissing, match=r"no\.such\.topic"):
         Worker(site.settings.model_copy(update={"events_topic": "no.such.topic"}))
 
     store = CheckpointStore(site.settings.checkpoint_dir)
     assert store.acquire() > 1  # the failed start took an epoch
     store.release()
     assert list(store.paths()) == []
+
+
+@pytest.mark.parametrize("setting", ["events_topic", "recommendations_topic", "dead_letter_topic"])
+def test_a_topic_that_it_cannot_do_without_stops_the_start_before_anything_is_saved(site: Site, setting: str) -> None:
+    with pytest.raises(TopicsMissing, match=r"topic no\.such\.topic does not exist .* `headrace topics create`"):
+        Worker(site.settings.model_copy(update={setting: "no.such.topic"}))
+
+    assert list(CheckpointStore(site.settings.checkpoint_dir).paths()) == []
+
+
+def test_told_to_stop_while_it_waits_for_the_broker_a_start_ends_and_lets_go_of_the_folder(site: Site) -> None:
+    site.broker.faults.disconnect()  # type: ignore[attr-defined]
+    observation = Observation.of(site.settings)
+    looks = []
+
+    def stopping() -> bool:
+        looks.append(observation.doing)
+        return looks.count("looking for the topics") > 2
+
+    with pytest.raises(Stopped):
+        Worker(site.settings, observation=observation, stopping=stopping)
+
+    site.broker.faults.reconnect()  # type: ignore[attr-defined]
+    send(site, 50)
+    assert site.work().counts.learned == 50
+
+
+def test_told_to_stop_before_it_began_a_start_touches_nothing(site: Site) -> None:
+    with pytest.raises(Stopped):
+        Worker(site.settings, stopping=lambda: True)
+
+    assert not site.settings.checkpoint_dir.exists()
 
 
 def test_a_wrong_setting_of_the_model_stops_the_start_before_the_folder_is_touched(site: Site) -> None:
@@ -61,11 +98,35 @@ def test_settings_that_do_not_fit_what_was_learned_stop_the_start(site: Site) ->
     send(site, 50)
     before = site.work()
 
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(CheckpointError, match=r"other settings: HEADRACE_EMBEDDING_DIM \(was 8, is 16\)\. Set"):
         Worker(site.settings.model_copy(update={"embedding_dim": 16}))
 
     assert site.newest_checkpoint() == before
     assert site.work().state_sha256 == before.state_sha256
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "journal"])
+def test_a_full_disk_ends_the_run_with_the_path_and_the_setting_and_nothing_is_lost(
+    site: Site, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(site, 50)
+    write_all = durable.write_all
+
+    def refuse(descriptor: int, data: bytes | memoryview) -> None:
+        if what in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(descriptor, data)
+
+    with Worker(site.settings) as worker:
+        monkeypatch.setattr(durable, "write_all", refuse)
+        folder = site.settings.checkpoint_dir
+        with pytest.raises(
+            CheckpointError, match=rf"^{folder}/{what}.*: No space left on device\. .*HEADRACE_CHECKPOINT_DIR"
+        ):
+            worker.run(lambda: False, worker.end_offsets())
+
+    monkeypatch.setattr(durable, "write_all", write_all)
+    assert site.work().counts.learned == 50
 
 
 def test_closing_saves_nothing(site: Site) -> None:

@@ -187,7 +187,8 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Loss, by head",
             unit="short",
-            bad="A jump or a steady climb. (A loss that is not a number stops the worker; it is never saved.)",
+            bad="A jump or a steady climb. (A loss that is not a number moves no weight; the worker goes on, and "
+            "`Refused steps` counts it.)",
             do="Lower HEADRACE_LEARNING_RATE and start again from the newest checkpoint before the jump.",
             queries=[Query("headrace_loss", "{{kind}}")],
         ),
@@ -246,8 +247,8 @@ ROWS: dict[str, list[Panel]] = {
             title="Age of the newest checkpoint",
             unit="s",
             bad="Above the red line while events are learned: a crash would have to read all that time again.",
-            do="Is the disk of HEADRACE_CHECKPOINT_DIR full, slow or read-only? Free space, then wait "
-            "for one checkpoint.",
+            do="The disk of HEADRACE_CHECKPOINT_DIR is slow or hangs, or the broker does not acknowledge lists: a "
+            "checkpoint waits for both. On a full or read-only disk the worker ends: see `Is the worker there?`.",
             queries=[Query("max(headrace_checkpoint_age_seconds)", "age")],
             limit=300,
         ),
@@ -294,10 +295,15 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Is the worker there?",
             unit="short",
-            bad="0: it does not answer.",
-            do="Read its last log lines: a refused start names the reason and the choices. Otherwise "
-            "start it again; it loses no event.",
-            queries=[Query('up{job="headrace"}', "{{instance}}")],
+            bad="0: it does not answer. Not ready for minutes: its start hangs. Restarts one after the other: each run "
+            "ends for the same reason.",
+            do="Read its last log lines: they name the reason (a refused start, a full disk, a failed delivery) and "
+            "the choices; /readyz says what a start is at. It loses no event.",
+            queries=[
+                Query('up{job="headrace"}', "answers, {{instance}}"),
+                Query("headrace_ready", "ready, {{instance}}"),
+                Query('changes(process_start_time_seconds{job="headrace"}[15m])', "restarts in 15 min, {{instance}}"),
+            ],
         ),
         Panel(
             title="Which build, on which device",
