@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from confluent_kafka import cimpl
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3, 8, 9
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 3, 8, 9, 10
 """Kafka's numbers for the request types, for `fail_next_requests`."""
 
 _PRODUCER: Final = 0

@@ -115,5 +115,5 @@ class FakeSource:
     def end_offsets(self) -> dict[int, int]:
         return {partition: extent.end for partition, extent in self.topic.extents.items()}
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
+    def commit_soon(self, offsets: Mapping[int, int]) -> None:
         self.group.update(offsets)

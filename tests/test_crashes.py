@@ -322,11 +322,11 @@ def after_the_checkpoint(worker, at):
 
 
 def before_commit(worker, at):
-    dying(worker.source, "commit", at, done=False)
+    dying(worker.source, "commit_soon", at, done=False)
 
 
 def after_commit(worker, at):
-    dying(worker.source, "commit", at, done=True)
+    dying(worker.source, "commit_soon", at, done=True)
 
 
 PLACES = [

@@ -65,7 +65,7 @@ def test_effects_come_in_the_order_that_is_the_guarantee(start, topic):
         "flush",
         "prepare",
         "keep",
-        "commit",
+        "commit_soon",
     ]
 
 
@@ -113,8 +113,8 @@ def test_a_checkpoint_is_saved_whenever_it_is_due_and_at_the_end(start, topic):
         return [worker.effects[:place].count("take") for place, effect in enumerate(worker.effects) if effect == what]
 
     assert takes_before("prepare") == [2, 4, 5]
-    assert takes_before("keep") == takes_before("commit") == [3, 5, 5], "one under way is done first at the end"
-    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
+    assert takes_before("keep") == takes_before("commit_soon") == [3, 5, 5], "one under way is done first at the end"
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit_soon"]
 
 
 def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topic):
@@ -146,7 +146,7 @@ def test_a_failed_delivery_saves_nothing_and_commits_nothing(start, topic, effec
         worker.run()
 
     assert "prepare" not in worker.effects
-    assert "commit" not in worker.effects
+    assert "commit_soon" not in worker.effects
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
 
@@ -209,7 +209,7 @@ def test_a_stop_asked_for_in_the_middle_of_a_batch_finishes_it_saves_and_ends(st
 
     worker.run(batch_size=3, stopping=lambda: "test_then_learn" in worker.effects)
 
-    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit_soon"]
     assert worker.effects.count("take") == 1
     assert saved_state(worker) == (1, {"events": {0: 3}}, {0: 3})
 

@@ -247,7 +247,7 @@ class FakeWorker:
         )
         for part, name in (
             (self.source, "take"),
-            (self.source, "commit"),
+            (self.source, "commit_soon"),
             (self.journal, "append"),
             (self.learner, "test_then_learn"),
             (self.publisher, "send"),
