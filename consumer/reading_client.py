@@ -1,4 +1,7 @@
-"""The Kafka client that a source reads with: its properties, and which of its troubles it mends by itself."""
+"""The Kafka client that a source reads with: its properties, and which of its troubles it mends by itself.
+
+And the one that it asks about its topic meanwhile: calls of one client wait for each other, whatever their threads.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -74,3 +77,18 @@ def consumer_of(
         return Consumer({**_DEFAULTS, **librdkafka, **ours, "error_cb": on_error, "on_commit": on_commit})
     except KafkaException as error:
         raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
+
+
+def partitions_of(
+    bootstrap_servers: str, topic: str, group_id: str, librdkafka: Mapping[str, str], answer_seconds: float
+) -> list[int]:
+    """The topic's partitions that have a leader, as a client of its own is told; none where nobody answers in time."""
+    # Not an AdminClient: with that a question after a topic that is gone may make it.
+    client = consumer_of(bootstrap_servers, group_id, librdkafka, on_error=lambda _: None, on_commit=lambda *_: None)
+    try:
+        found = client.list_topics(topic, timeout=answer_seconds).topics[topic].partitions
+    except KafkaException:
+        return []
+    finally:
+        client.close()
+    return sorted(number for number, partition in found.items() if partition.leader >= 0)

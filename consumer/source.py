@@ -1,8 +1,8 @@
 """Take: records in offset order from every partition of one topic. Kafka in; what a payload means is not known here.
 
 One process reads all partitions with `assign()`: the place to go on from is the checkpoint's, and the
-committed offsets of the group are for lag tools and for people. Partitions added to the topic while the
-process runs are noticed at its next start, and read from their first record.
+committed offsets of the group are for lag tools and for people. Partitions that are added to the topic meanwhile
+are found within half a minute, and read from their first record.
 
     SourceError              stop; each says what was wrong, where, and what to do
     |- BrokerUnreachable     no answer within the time given
@@ -16,7 +16,7 @@ process runs are noticed at its next start, and read from their first record.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -32,7 +32,8 @@ from consumer.offsets import (
     readable,
     start_offsets,
 )
-from consumer.reading_client import MENDED_BY_THE_CLIENT, consumer_of
+from consumer.partitions import Lookout
+from consumer.reading_client import MENDED_BY_THE_CLIENT, consumer_of, partitions_of
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -71,6 +72,8 @@ class CommitFailed(SourceError):
 
 # The client tells errors inside its calls: so a long wait is cut, to look at them in between.
 _NOTICE_SECONDS: Final = 0.5
+# Asked in a thread; but a close waits for the answer.
+_PARTITIONS_SECONDS: Final = 2.0
 _CREATE: Final = "Make the topics with `headrace topics create`."
 _TOPIC_GONE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -104,6 +107,9 @@ class Source:
         self._topic_in_doubt = False
         self._last_trouble: str | None = None
         self._commits_fail = False
+        self._lookout = Lookout(
+            lambda: partitions_of(bootstrap_servers, topic, group_id, librdkafka or {}, _PARTITIONS_SECONDS)
+        )
         self._consumer = consumer_of(
             bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
         )
@@ -135,6 +141,8 @@ class Source:
         deadline = time.monotonic() + wait_seconds
         while True:
             self._face_errors()
+            if added := self._lookout.new_partitions(self._next):
+                self._follow(added)
             # Asking for more than one would wait out the whole time unless that many arrive.
             wait = min(_NOTICE_SECONDS, max(0.0, deadline - time.monotonic()))
             batch = self._consumer.consume(1, wait)
@@ -181,7 +189,22 @@ class Source:
 
     def close(self) -> None:
         """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
+        self._lookout.close()
         self._consumer.close()
+
+    def _follow(self, partitions: Collection[int]) -> None:
+        """Read partitions that were added from their first record on: all that they hold is news."""
+        try:
+            # Our client has to hear of them first: what it does not know it reports as gone.
+            added = dict.fromkeys(sorted(set(self._partitions(_NOTICE_SECONDS)) & set(partitions)), 0)
+        except BrokerUnreachable:
+            added = {}
+        if not added:
+            return  # the next look finds them again
+        self._next.update(added)
+        self._ends.update(added)
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0) for partition in added])
+        _log.info("%s has new partitions, read from now on: %s", self._topic, ", ".join(map(str, added)))
 
     def _read_on(self) -> None:
         """Let the client fetch from our next offsets; what it held of the past is dropped."""

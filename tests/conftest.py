@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_server import KafkaServer, KafkaUnavailable
 
 from consumer.broker import InProcessBroker
@@ -70,6 +70,13 @@ class Kafka:
         while name not in self.admin.list_topics(timeout=30).topics:  # the controller answers before the broker knows
             assert time.monotonic() < deadline, f"{name} was made and is not there"
         return name
+
+    def add_partitions(self, topic: str, until: int) -> None:
+        """Let the topic have `until` partitions."""
+        self.admin.create_partitions([NewPartitions(topic, until)])[topic].result()
+        deadline = time.monotonic() + 30
+        while len(self.admin.list_topics(topic, timeout=30).topics[topic].partitions) < until:
+            assert time.monotonic() < deadline, f"{topic} has not got {until} partitions"
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         for deleted in self.admin.delete_records([TopicPartition(topic, partition, before_offset)]).values():

@@ -111,7 +111,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),
     # Stages that stand on the stage before, and halves of one thing.
-    ("consumer.source", ("consumer.offsets", "consumer.reading_client")),
+    ("consumer.source", ("consumer.offsets", "consumer.partitions", "consumer.reading_client")),
     ("consumer.journal", ("consumer.source", "consumer.records", "consumer.durable")),
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),

@@ -1,9 +1,13 @@
 """The client that a source reads with: what a person may set, and what Headrace decides."""
 
-import pytest
-from confluent_kafka import Consumer
+from collections.abc import Callable
 
-from consumer.reading_client import consumer_of
+import pytest
+from broker_clients import SECONDS
+from confluent_kafka import Consumer
+from conftest import Broker
+
+from consumer.reading_client import consumer_of, partitions_of
 
 
 def client(properties: dict[str, str]) -> Consumer:
@@ -26,3 +30,19 @@ def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], 
 
 def test_a_property_that_says_what_headrace_does_anyway_is_no_mistake() -> None:
     client({"enable.auto.commit": "False", "client.id": "mine"}).close()
+
+
+def test_the_partitions_of_a_topic_are_asked_for(broker: Broker, unique: Callable[[str], str]) -> None:
+    topic = broker.create_topic(unique("events"), 3)
+
+    assert partitions_of(broker.bootstrap_servers, topic, "headrace", {"fetch.wait.max.ms": "2"}, SECONDS) == [0, 1, 2]
+
+
+def test_asking_for_a_topic_that_is_not_there_does_not_make_it(broker: Broker, unique: Callable[[str], str]) -> None:
+    topic = unique("nowhere")
+
+    assert [partitions_of(broker.bootstrap_servers, topic, "headrace", {}, SECONDS) for _ in range(3)] == [[], [], []]
+
+
+def test_a_broker_that_is_away_tells_of_no_partition(closed_port: str) -> None:
+    assert partitions_of(closed_port, "events", "headrace", {}, 0.1) == []
