@@ -11,8 +11,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 # What a person may override with KAFKA_* ...
 _DEFAULTS: Final[dict[str, Any]] = {
     "client.id": "headrace",
-    # A real broker answers a fetch at once when there is something; the in-process one always waits this out.
-    "fetch.wait.max.ms": 2,
+    # A broker answers a fetch at once when there is something, so this costs an event nothing; much less keeps an idle
+    # worker and its broker busy with empty answers. Nor is it much more: what was not asked for waits behind it.
+    "fetch.wait.max.ms": 100,
     # The default of a second makes sawtooths: a full queue is not refilled for that long.
     "fetch.queue.backoff.ms": 1,
     "queued.max.messages.kbytes": 16384,

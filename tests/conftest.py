@@ -17,7 +17,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_server import KafkaServer, KafkaUnavailable
 
-from consumer.broker import InProcessBroker
+from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
 
 _numbers = itertools.count(1)
 
@@ -27,6 +27,8 @@ class Broker(Protocol):
 
     name: str
     bootstrap_servers: str
+    librdkafka: Mapping[str, str]
+    """Properties for clients that are to read without delay."""
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Make the topic and return its name. The in-process broker knows no `config`."""
@@ -45,6 +47,7 @@ class InProcess:
     def __init__(self, broker: InProcessBroker) -> None:
         self.faults = broker
         self.bootstrap_servers = broker.bootstrap_servers
+        self.librdkafka = CLIENT_PROPERTIES
         self.delete_records = broker.delete_records
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
@@ -60,6 +63,7 @@ class Kafka:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self.librdkafka: Mapping[str, str] = {}
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:

@@ -20,6 +20,7 @@ from stream_fakes import places
 from worker_fakes import FakePublisher, InTurn, Watching
 
 from consumer.actions import Interpreter
+from consumer.broker import CLIENT_PROPERTIES
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
@@ -83,6 +84,7 @@ class Site:
         self.settings = load(
             {
                 "bootstrap_servers": broker.bootstrap_servers,
+                "librdkafka": CLIENT_PROPERTIES,
                 "events_topic": EVENTS,
                 "items_topic": ITEMS,
                 "users_topic": USERS,

@@ -6,6 +6,7 @@ from stream_fakes import TIME_MS, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
 from consumer.lists import Written
+from consumer.loop import IDLE_SECONDS
 from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
 from producer.events import Forget, Impression, Rating
@@ -126,6 +127,38 @@ def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topi
 
     assert worker.effects == ["take", "poll", "take", "poll", "flush"]
     assert worker.stream.step == 0
+
+
+def waits_of(worker, takes):
+    """How long each of so many takes was ready to wait for its first event."""
+    waits, take = [], worker.source.take
+
+    def noted(max_records, wait_seconds):
+        waits.append(wait_seconds)
+        return take(max_records, wait_seconds)
+
+    worker.source.take = noted
+    worker.run(batch_size=1, stopping=lambda: len(waits) == takes, until={0: 1_000})
+    return waits
+
+
+def test_an_idle_loop_waits_long_for_the_first_event(start):
+    assert waits_of(start(Topic()), 3) == [IDLE_SECONDS] * 3
+
+
+def test_a_loop_to_which_the_broker_owes_answers_comes_round_quickly(start, topic):
+    worker = start(topic)
+    worker.publisher.is_away = True
+
+    assert waits_of(worker, 4) == [IDLE_SECONDS, 0, 0, 0]
+
+
+def test_a_loop_with_a_save_in_hand_comes_round_quickly(start, topic):
+    worker = start(topic)
+    worker.progress.due = lambda: True
+    worker.progress.advance = lambda _publisher: False
+
+    assert waits_of(worker, 3) == [0, 0, 0]
 
 
 # --- what a failure leaves behind ---

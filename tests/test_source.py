@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, take_until
@@ -21,8 +21,11 @@ def open_source() -> Iterator[Open]:
     """A function that makes a source which is closed with the test."""
     opened: list[Source] = []
 
-    def open_it(broker: Broker, topic: str, group: str = "headrace", **arguments: object) -> Source:
-        opened.append(Source(broker.bootstrap_servers, topic, group, **arguments))  # type: ignore[arg-type]
+    def open_it(
+        broker: Broker, topic: str, group: str = "headrace", librdkafka: Mapping[str, str] | None = None
+    ) -> Source:
+        properties = {**broker.librdkafka, **(librdkafka or {})}
+        opened.append(Source(broker.bootstrap_servers, topic, group, librdkafka=properties))
         return opened[-1]
 
     yield open_it

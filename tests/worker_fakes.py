@@ -134,6 +134,10 @@ class FakePublisher:
         del timeout_seconds
         self._acknowledge()
 
+    @property
+    def is_settled(self):
+        return not self._waiting
+
     def mark(self):
         return FakeMark(self, list(self._waiting))
 
