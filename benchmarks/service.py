@@ -21,6 +21,7 @@ from benchmarks.introduction import introduce
 from benchmarks.phases import Phase
 from benchmarks.stream import EVENTS_TOPIC, Stream
 from consumer import loop
+from consumer.broker import CLIENT_PROPERTIES
 from consumer.config import Settings, load
 from consumer.lists import Written
 from consumer.loop import Batch
@@ -159,6 +160,7 @@ def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, objec
     """
     fixed = {
         "bootstrap_servers": bootstrap_servers,
+        "librdkafka": CLIENT_PROPERTIES,
         "events_topic": EVENTS_TOPIC,
         "checkpoint_dir": folder,
         "max_staleness_seconds": 0.0,  # every touched user gets a list at every step

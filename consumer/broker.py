@@ -17,8 +17,11 @@ from typing import Any, Final, Self
 
 from confluent_kafka import cimpl
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3, 8, 9
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 3, 8, 9, 10
 """Kafka's numbers for the request types, for `fail_next_requests`."""
+
+CLIENT_PROPERTIES: Final[Mapping[str, str]] = {"fetch.wait.max.ms": "2"}
+"""For those who read from it: unlike a real broker it lets a fetch wait out its time, whatever comes meanwhile."""
 
 _PRODUCER: Final = 0
 _ERROR_BYTES: Final = 512

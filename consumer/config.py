@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     """Most events in a step."""
     batch_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.005
-    """Longest wait for the first event of a step."""
+    """Longest wait for the first event of a step; a tenth of a second, if that is more, where nothing else is due."""
     max_staleness_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     """Longest time for which lists are put off while more events wait than steps with lists can learn; 0: never."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20

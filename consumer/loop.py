@@ -11,7 +11,7 @@ twice into a saved state. Parts come as arguments; none of them is made here.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from consumer.actions import Interpreter
 from consumer.catalogue import Catalogues
@@ -28,6 +28,9 @@ from consumer.refreshes import Refreshes
 from model.learner import Learner
 from model.step import Step
 from model.topk import Lists, TopK
+
+IDLE_SECONDS: Final = 0.1
+"""Longest wait for an event where there is nothing else to look after. The first record ends it, so it delays none."""
 
 
 class Observer(Protocol):
@@ -85,7 +88,7 @@ def run(
     """
     while not stopping() and not (until is not None and parts.source.has_reached(until)):
         with parts.observer.timed(Stage.TAKE):
-            taken = parts.source.take(batch_size, batch_wait_seconds)
+            taken = parts.source.take(batch_size, longest_wait(parts, batch_wait_seconds))
         if len(taken):
             parts.observer.observe(*learn_and_publish(parts, taken))
         parts.publisher.poll()
@@ -93,6 +96,13 @@ def run(
             keep_progress(parts)
     publish_waiting(parts)
     save_progress(parts)  # no finally: a failed step is never saved
+
+
+def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
+    """How long the next take may wait: longer where no answer of the broker and no save wait for the loop."""
+    if parts.publisher.is_settled and not parts.progress.due():
+        return max(batch_wait_seconds, IDLE_SECONDS)
+    return batch_wait_seconds
 
 
 def publish_waiting(parts: Parts) -> None:

@@ -1,7 +1,7 @@
 """How far the worker is, and how it is kept: counts, checkpoints, journal segments, committed offsets.
 
 Knows the order of effects at a save: what was published is acknowledged, then the checkpoint is durable, then the
-group's offsets are committed (for lag tools and people; a failed commit is no reason to stop).
+group's offsets are committed (for lag tools and people: nobody waits for it, and nothing hangs on it).
 
 While the worker runs the loop's thread only copies the state, and what grows with the users a piece at a time
 (`consumer.precopy`). Another thread digests the copy and writes it to the disk, where it gets its name, and by that
@@ -30,7 +30,7 @@ from consumer.last_lists import LastLists
 from consumer.precopy import Precopy
 from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes
-from consumer.source import CommitFailed, Source
+from consumer.source import Source
 from model.learner import Learner
 from model.state import state_digest, under
 
@@ -130,7 +130,7 @@ class Progress:
         self._under_way: _Save | None = None
         self._begun_at = self._saved_at = clock()
         self.save_seconds = 0.0
-        """How long the newest save took, from its beginning until its offsets were committed."""
+        """How long the newest save took, from its beginning until it was durable."""
         self.pause_seconds = 0.0
         """Longest time for which it kept the loop from its steps."""
 
@@ -203,8 +203,8 @@ class Progress:
         return self._under_way.is_waiting
 
     def advance(self, publisher: Publisher) -> bool:
-        """Do what is due, without waiting for anything. True: a checkpoint became durable and its offsets were
-        committed, or there was nothing new to save.
+        """Do what is due, without waiting for anything. True: a checkpoint became durable and its offsets are on
+        their way to the group, or there was nothing new to save.
 
         Raises OSError where the disk has refused; nothing was committed then.
         """
@@ -317,10 +317,7 @@ class Progress:
         """The checkpoint is durable: what came before it is not needed any more, and the group may know."""
         self._tell(saved)
         self._journal.start_segment(self._store.oldest_step())
-        try:
-            self._topic_source.commit(saved.offsets[self._topic])
-        except CommitFailed as error:
-            log.warning("offsets not committed; lag tools will show old ones until the next save", why=str(error))
+        self._topic_source.commit_soon(saved.offsets[self._topic])
         self._saved_at = self._clock()
         self.save_seconds = self._saved_at - begun_at
 

@@ -214,6 +214,11 @@ class Publisher:
             headers: list[tuple[str, str | bytes | None]] = [*(record.headers() or ()), *_reasons(reject)]
             self._produce(self._letter_producer, self._dead_letter_topic, record.key(), record.value(), headers, what)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the broker has answered for all that was sent, as far as we have heard."""
+        return self._mark.is_acknowledged
+
     def mark(self) -> Mark:
         """All that was sent up to now; its acknowledgement is heard of inside later calls."""
         mark, self._mark = self._mark, Mark(self._mark)

@@ -1,8 +1,8 @@
 """Take: records in offset order from every partition of one topic. Kafka in; what a payload means is not known here.
 
 One process reads all partitions with `assign()`: the place to go on from is the checkpoint's, and the
-committed offsets of the group are for lag tools and for people. Partitions added to the topic while the
-process runs are noticed at its next start, and read from their first record.
+committed offsets of the group are for lag tools and for people. Partitions that are added to the topic meanwhile
+are found within half a minute, and read from their first record.
 
     SourceError              stop; each says what was wrong, where, and what to do
     |- BrokerUnreachable     no answer within the time given
@@ -16,10 +16,10 @@ process runs are noticed at its next start, and read from their first record.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar, cast
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Protocol, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.offsets import (
     ACCEPT_LOSS,
@@ -32,6 +32,8 @@ from consumer.offsets import (
     readable,
     start_offsets,
 )
+from consumer.partitions import Lookout
+from consumer.reading_client import MENDED_BY_THE_CLIENT, consumer_of, partitions_of
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -68,52 +70,10 @@ class CommitFailed(SourceError):
     """The group's offsets could not be written. Nothing is lost: progress is in the checkpoint."""
 
 
-# What a person may override with KAFKA_* ...
-_DEFAULTS: Final[dict[str, Any]] = {
-    "client.id": "headrace",
-    # A real broker answers a fetch at once when there is something; the in-process one always waits this out.
-    "fetch.wait.max.ms": 2,
-    # The default of a second makes sawtooths: a full queue is not refilled for that long.
-    "fetch.queue.backoff.ms": 1,
-    "queued.max.messages.kbytes": 16384,
-    "reconnect.backoff.max.ms": 1000,
-    # Connection errors come to `_on_error`, which says each once; on standard error they would flood.
-    "log_level": 2,
-}
-# ... and what correctness hangs on.
-_FIXED: Final[dict[str, Any]] = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    # Never jump silently: an offset that is gone comes as an error.
-    "auto.offset.reset": "error",
-    # Tells that a partition is read to its end, also where that end is a transaction's marker.
-    "enable.partition.eof": True,
-}
 # The client tells errors inside its calls: so a long wait is cut, to look at them in between.
 _NOTICE_SECONDS: Final = 0.5
-# The client reconnects and asks again by itself after these.
-_MENDED_BY_THE_CLIENT: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._RESOLVE,
-        KafkaError._TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._WAIT_COORD,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.KAFKA_STORAGE_ERROR,
-    }
-)
+# Asked in a thread; but a close waits for the answer.
+_PARTITIONS_SECONDS: Final = 2.0
 _CREATE: Final = "Make the topics with `headrace topics create`."
 _TOPIC_GONE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -151,7 +111,13 @@ class Source:
         self._errors: list[tuple[KafkaError, int]] = []
         self._topic_in_doubt = False
         self._last_trouble: str | None = None
-        self._consumer = _consumer(bootstrap_servers, group_id, librdkafka or {}, self._on_error)
+        self._commits_fail = False
+        self._lookout = Lookout(
+            lambda: partitions_of(bootstrap_servers, topic, group_id, librdkafka or {}, _PARTITIONS_SECONDS)
+        )
+        self._consumer = consumer_of(
+            bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
+        )
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
         """Go on from a checkpoint's next offsets, or, with None, from where `start_offsets` says.
@@ -180,6 +146,8 @@ class Source:
         deadline = time.monotonic() + wait_seconds
         while True:
             self._face_errors()
+            if added := self._lookout.new_partitions(self._next):
+                self._follow(added)
             # Asking for more than one would wait out the whole time unless that many arrive.
             wait = min(_NOTICE_SECONDS, max(0.0, deadline - time.monotonic()))
             batch = self._consumer.consume(1, wait)
@@ -206,6 +174,15 @@ class Source:
             if partition.error is not None:
                 raise self._commit_failed(partition.error)
 
+    def commit_soon(self, offsets: Mapping[int, int]) -> None:
+        """The same without waiting: for show. Where it fails the log says so, once until it is well again."""
+        wanted = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        if wanted:
+            try:
+                self._consumer.commit(offsets=wanted, asynchronous=True)
+            except KafkaException as error:
+                self._on_commit(error.args[0], [])
+
     def end_offsets(self) -> dict[int, int]:
         """One past the newest readable record, per partition, asked of the broker now."""
         return {partition: self._extent(partition).end for partition in self._next}
@@ -216,8 +193,23 @@ class Source:
         return {partition: max(0, ends[partition] - offset) for partition, offset in self._next.items()}
 
     def close(self) -> None:
-        """Leave the broker. Closing twice does nothing."""
+        """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
+        self._lookout.close()
         self._consumer.close()
+
+    def _follow(self, partitions: Collection[int]) -> None:
+        """Read partitions that were added from their first record on: all that they hold is news."""
+        try:
+            # Our client has to hear of them first: what it does not know it reports as gone.
+            added = dict.fromkeys(sorted(set(self._partitions(_NOTICE_SECONDS)) & set(partitions)), 0)
+        except BrokerUnreachable:
+            added = {}
+        if not added:
+            return  # the next look finds them again
+        self._next.update(added)
+        self._ends.update(added)
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0) for partition in added])
+        _log.info("%s has new partitions, read from now on: %s", self._topic, ", ".join(map(str, added)))
 
     def _read_on(self) -> None:
         """Let the client fetch from our next offsets; what it held of the past is dropped."""
@@ -254,7 +246,7 @@ class Source:
                 records.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[cast(int, message.partition())] = cast(int, message.offset())
-            elif error.code() in _MENDED_BY_THE_CLIENT:
+            elif error.code() in MENDED_BY_THE_CLIENT:
                 self._note(error)
             else:
                 self._errors.append((error, cast(int, message.partition())))
@@ -355,7 +347,7 @@ class Source:
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
                 # While no leader is known a partition that exists is answered as unknown.
-                if cause.code() not in _MENDED_BY_THE_CLIENT and cause.code() != KafkaError._UNKNOWN_PARTITION:
+                if cause.code() not in MENDED_BY_THE_CLIENT and cause.code() != KafkaError._UNKNOWN_PARTITION:
                     raise ReadFailed(f"{self._address} answered {cause.name()}: {cause.str()}") from error
                 if remaining <= 0.1:
                     if not self._consumer.assignment():
@@ -383,24 +375,16 @@ class Source:
             _log.warning("waiting for the broker: %s", error.str())
         self._last_trouble = error.str()
 
+    def _on_commit(self, error: KafkaError | None, written: list[TopicPartition]) -> None:
+        """Called by the client, inside its calls, with the answer to a `commit_soon`."""
+        failed = error or next((partition.error for partition in written if partition.error is not None), None)
+        if failed is not None and not self._commits_fail:
+            _log.warning("%s; lag tools will show old ones until they are", self._commit_failed(failed))
+        elif failed is None and self._commits_fail:
+            _log.info("offsets of group %s on %s are written again", self._group_id, self._topic)
+        self._commits_fail = failed is not None
+
     def _commit_failed(self, error: KafkaError) -> CommitFailed:
         return CommitFailed(
             f"offsets of group {self._group_id} on {self._topic} were not written: {error.name()}: {error.str()}"
         )
-
-
-def _consumer(
-    bootstrap_servers: str,
-    group_id: str,
-    librdkafka: Mapping[str, str],
-    on_error: Callable[[KafkaError], None],
-) -> Consumer:
-    """A client that leaves all decisions about offsets to us; ValueError for a property that is wrong or fixed here."""
-    ours = {"bootstrap.servers": bootstrap_servers, "group.id": group_id, **_FIXED}
-    for name in sorted(set(librdkafka) & set(ours)):
-        if librdkafka[name].lower() != str(ours[name]).lower():
-            raise ValueError(f"{name}={librdkafka[name]!r}: Headrace sets this property itself, to {ours[name]!r}")
-    try:
-        return Consumer({**_DEFAULTS, **librdkafka, **ours, "error_cb": on_error})
-    except KafkaException as error:
-        raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error

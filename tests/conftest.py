@@ -14,11 +14,11 @@ from typing import NoReturn, Protocol
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka_server import KafkaServer, KafkaUnavailable
 from kept_kernels import keep_in_turn
 
-from consumer.broker import InProcessBroker
+from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
 
 _numbers = itertools.count(1)
 
@@ -30,6 +30,8 @@ class Broker(Protocol):
 
     name: str
     bootstrap_servers: str
+    librdkafka: Mapping[str, str]
+    """Properties for clients that are to read without delay."""
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Make the topic and return its name. The in-process broker knows no `config`."""
@@ -48,6 +50,7 @@ class InProcess:
     def __init__(self, broker: InProcessBroker) -> None:
         self.faults = broker
         self.bootstrap_servers = broker.bootstrap_servers
+        self.librdkafka = CLIENT_PROPERTIES
         self.delete_records = broker.delete_records
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
@@ -63,6 +66,7 @@ class Kafka:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self.librdkafka: Mapping[str, str] = {}
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
@@ -73,6 +77,13 @@ class Kafka:
         while name not in self.admin.list_topics(timeout=30).topics:  # the controller answers before the broker knows
             assert time.monotonic() < deadline, f"{name} was made and is not there"
         return name
+
+    def add_partitions(self, topic: str, until: int) -> None:
+        """Let the topic have `until` partitions."""
+        self.admin.create_partitions([NewPartitions(topic, until)])[topic].result()
+        deadline = time.monotonic() + 30
+        while len(self.admin.list_topics(topic, timeout=30).topics[topic].partitions) < until:
+            assert time.monotonic() < deadline, f"{topic} has not got {until} partitions"
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         for deleted in self.admin.delete_records([TopicPartition(topic, partition, before_offset)]).values():

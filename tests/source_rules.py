@@ -111,7 +111,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),
     # Stages that stand on the stage before, and halves of one thing.
-    ("consumer.source", ("consumer.offsets",)),
+    ("consumer.source", ("consumer.offsets", "consumer.partitions", "consumer.reading_client")),
     ("consumer.journal", ("consumer.source", "consumer.records", "consumer.durable")),
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),
@@ -152,8 +152,8 @@ OWNED: dict[str, tuple[str, ...]] = {
     "llvmlite": ("model.kernels.*",),
     "triton": ("model.kernels.*",),
     "typer": ("consumer.cli", "consumer.commands.*"),
-    "confluent_kafka": ("producer.*", "consumer.broker", "consumer.source", "consumer.publish", "consumer.topics",
-                        "consumer.commands.*"),
+    "confluent_kafka": ("producer.*", "consumer.broker", "consumer.source", "consumer.reading_client",
+                        "consumer.publish", "consumer.topics", "consumer.commands.*"),
 }  # fmt: skip
 
 

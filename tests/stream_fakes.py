@@ -61,6 +61,11 @@ class Topic:
         self.records: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
         self.extents = {partition: Extent(0, 0) for partition in range(partitions)}
 
+    def add_partition(self) -> None:
+        number = len(self.records)
+        self.records[number] = []
+        self.extents[number] = Extent(0, 0)
+
     def append(self, partition: int, *payloads: bytes | Event | Mapping | None, gap: int = 0) -> None:
         """Add records, the first after a gap. Each record's time is a millisecond after the one before."""
         for payload in payloads:
@@ -97,6 +102,7 @@ class FakeSource:
     def take(self, max_records: int, wait_seconds: float) -> list[Record]:
         del wait_seconds
         records: list[Record] = []
+        self._next = {**dict.fromkeys(self.topic.records, 0), **self._next}  # partitions that were added
         for partition, most in self._arriving(max_records):
             here = [record for record in self.topic.records[partition] if record.offset() >= self._next[partition]]
             records += here[: min(most, max_records - len(records))]
@@ -115,5 +121,5 @@ class FakeSource:
     def end_offsets(self) -> dict[int, int]:
         return {partition: extent.end for partition, extent in self.topic.extents.items()}
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
+    def commit_soon(self, offsets: Mapping[int, int]) -> None:
         self.group.update(offsets)

@@ -9,7 +9,7 @@ from stream_fakes import FakeSource, Record, Topic, click
 from structlog.testing import capture_logs
 from worker_fakes import FakeWorker
 
-from consumer.broker import InProcessBroker
+from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
 from consumer.catalogue import ROWS, Catalogue, Catalogues, RowOutcome, content_of, user_content_of
 from consumer.config import Settings
 from consumer.journal import Change, Entry, Journal, Run
@@ -476,7 +476,12 @@ def send(broker, topic, *records):
 
 def settings_for(broker, folder):
     return Settings(
-        bootstrap_servers=broker.bootstrap_servers, checkpoint_dir=folder, device="cpu", encoder="recency", k=9
+        bootstrap_servers=broker.bootstrap_servers,
+        librdkafka=CLIENT_PROPERTIES,
+        checkpoint_dir=folder,
+        device="cpu",
+        encoder="recency",
+        k=9,
     )
 
 

@@ -20,6 +20,7 @@ from stream_fakes import places
 from worker_fakes import FakePublisher, InTurn, Watching
 
 from consumer.actions import Interpreter
+from consumer.broker import CLIENT_PROPERTIES
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import STATE_FILE, CheckpointStore, Counts
 from consumer.config import load
@@ -83,6 +84,7 @@ class Site:
         self.settings = load(
             {
                 "bootstrap_servers": broker.bootstrap_servers,
+                "librdkafka": CLIENT_PROPERTIES,
                 "events_topic": EVENTS,
                 "items_topic": ITEMS,
                 "users_topic": USERS,
@@ -322,11 +324,11 @@ def after_the_checkpoint(worker, at):
 
 
 def before_commit(worker, at):
-    dying(worker.source, "commit", at, done=False)
+    dying(worker.source, "commit_soon", at, done=False)
 
 
 def after_commit(worker, at):
-    dying(worker.source, "commit", at, done=True)
+    dying(worker.source, "commit_soon", at, done=True)
 
 
 PLACES = [

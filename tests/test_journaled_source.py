@@ -322,8 +322,10 @@ class Saved:
 class CrashingWorker(RuleBasedStateMachine):
     """Every record ends in the saved state exactly once, and a step made again is the step as it was."""
 
-    PARTITIONS = 3
-    arrivals = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 6)), min_size=1, max_size=5)
+    PARTITIONS = 2
+    MOST_PARTITIONS = 4
+    partitions = st.integers(0, MOST_PARTITIONS - 1)
+    arrivals = st.lists(st.tuples(partitions, st.integers(1, 6)), min_size=1, max_size=5)
 
     @initialize()
     def start(self):
@@ -337,13 +339,22 @@ class CrashingWorker(RuleBasedStateMachine):
         self.worker = Worker(self.folder / "journal", self.topic, self.kept[-1])
         self.worker.journal.start_segment(self.kept[0].step)
 
-    @rule(partition=st.integers(0, PARTITIONS - 1), count=st.integers(1, 8), gap=st.integers(0, 2))
+    @precondition(lambda self: len(self.topic.records) < self.MOST_PARTITIONS)
+    @rule()
+    def add_a_partition(self):
+        self.topic.add_partition()
+
+    @rule(partition=partitions, count=st.integers(1, 8), gap=st.integers(0, 2))
     def produce(self, partition, count, gap):
-        self.topic.append(partition, *[b"x"] * count, gap=gap)
+        self.topic.append(partition % len(self.topic.records), *[b"x"] * count, gap=gap)
+
+    def _arrive(self, arrivals):
+        there = len(self.topic.records)
+        self.worker.source.arrivals = [(partition % there, most) for partition, most in arrivals]
 
     @rule(arrivals=arrivals, max_records=st.integers(1, 12))
     def take(self, arrivals, max_records):
-        self.worker.source.arrivals = arrivals
+        self._arrive(arrivals)
         self._learn(self.worker.stream.take(max_records, 0))
 
     def _learn(self, records):
@@ -367,7 +378,7 @@ class CrashingWorker(RuleBasedStateMachine):
     @rule(arrivals=arrivals, max_records=st.integers(1, 12), length=st.integers(0, 60))
     def crash_while_a_step_is_journaled(self, arrivals, max_records, length):
         """After the take, with so many bytes of the line written: the step was never used."""
-        self.worker.source.arrivals = arrivals
+        self._arrive(arrivals)
         stream = self.worker.stream
         if not stream.is_repeating and (records := stream._fresh(max_records, 0)):
             file = self.worker.journal._path

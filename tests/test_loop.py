@@ -6,6 +6,7 @@ from stream_fakes import TIME_MS, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
 from consumer.lists import Written
+from consumer.loop import IDLE_SECONDS
 from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
 from producer.events import Forget, Impression, Rating
@@ -65,7 +66,7 @@ def test_effects_come_in_the_order_that_is_the_guarantee(start, topic):
         "flush",
         "prepare",
         "keep",
-        "commit",
+        "commit_soon",
     ]
 
 
@@ -113,8 +114,8 @@ def test_a_checkpoint_is_saved_whenever_it_is_due_and_at_the_end(start, topic):
         return [worker.effects[:place].count("take") for place, effect in enumerate(worker.effects) if effect == what]
 
     assert takes_before("prepare") == [2, 4, 5]
-    assert takes_before("keep") == takes_before("commit") == [3, 5, 5], "one under way is done first at the end"
-    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
+    assert takes_before("keep") == takes_before("commit_soon") == [3, 5, 5], "one under way is done first at the end"
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit_soon"]
 
 
 def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topic):
@@ -126,6 +127,38 @@ def test_nothing_that_came_is_no_step_and_answers_are_still_taken_in(start, topi
 
     assert worker.effects == ["take", "poll", "take", "poll", "flush"]
     assert worker.stream.step == 0
+
+
+def waits_of(worker, takes):
+    """How long each of so many takes was ready to wait for its first event."""
+    waits, take = [], worker.source.take
+
+    def noted(max_records, wait_seconds):
+        waits.append(wait_seconds)
+        return take(max_records, wait_seconds)
+
+    worker.source.take = noted
+    worker.run(batch_size=1, stopping=lambda: len(waits) == takes, until={0: 1_000})
+    return waits
+
+
+def test_an_idle_loop_waits_long_for_the_first_event(start):
+    assert waits_of(start(Topic()), 3) == [IDLE_SECONDS] * 3
+
+
+def test_a_loop_to_which_the_broker_owes_answers_comes_round_quickly(start, topic):
+    worker = start(topic)
+    worker.publisher.is_away = True
+
+    assert waits_of(worker, 4) == [IDLE_SECONDS, 0, 0, 0]
+
+
+def test_a_loop_with_a_save_in_hand_comes_round_quickly(start, topic):
+    worker = start(topic)
+    worker.progress.due = lambda: True
+    worker.progress.advance = lambda _publisher: False
+
+    assert waits_of(worker, 3) == [0, 0, 0]
 
 
 # --- what a failure leaves behind ---
@@ -146,7 +179,7 @@ def test_a_failed_delivery_saves_nothing_and_commits_nothing(start, topic, effec
         worker.run()
 
     assert "prepare" not in worker.effects
-    assert "commit" not in worker.effects
+    assert "commit_soon" not in worker.effects
     assert saved_state(worker) == (0, {"events": {0: 0}}, {})
 
 
@@ -209,7 +242,7 @@ def test_a_stop_asked_for_in_the_middle_of_a_batch_finishes_it_saves_and_ends(st
 
     worker.run(batch_size=3, stopping=lambda: "test_then_learn" in worker.effects)
 
-    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit_soon"]
     assert worker.effects.count("take") == 1
     assert saved_state(worker) == (1, {"events": {0: 3}}, {0: 3})
 

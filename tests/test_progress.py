@@ -4,13 +4,11 @@ import pytest
 from faulty_disk import without_waiting
 from progress_cases import clicks, twenty_clicks, workers_in
 from stream_fakes import Topic, click
-from structlog.testing import capture_logs
 from worker_fakes import Held, InTurn
 
 from consumer.checkpoint import Counts, read_manifest
 from consumer.precopy import Precopy
 from consumer.publish import DeliveryFailed
-from consumer.source import CommitFailed
 from model.state import state_digest
 from producer.events import Forget, Rating
 
@@ -35,7 +33,7 @@ def test_a_save_waits_for_acknowledgements_then_writes_then_commits(start, topic
     worker = start(topic)
     worker.run(batch_size=4, stopping=lambda: worker.stream.step == 2)
 
-    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit"]
+    assert worker.effects[-4:] == ["flush", "prepare", "keep", "commit_soon"]
     manifest, _ = worker.store.newest()
     assert (manifest.step, manifest.model_version, manifest.epoch) == (2, 2, 1)
     assert manifest.offsets == {"events": {0: 8, 1: 0}}
@@ -64,17 +62,6 @@ def test_a_full_disk_commits_nothing_and_the_checkpoint_before_stays_the_newest(
 
     assert worker.progress.saved == before == worker.store.newest()[0]
     assert worker.source.group == {0: 4, 1: 0}
-
-
-def test_a_failed_commit_is_told_and_stops_nothing(start, topic):
-    worker = start(topic)
-    worker.failing["commit"] = CommitFailed("the coordinator is away")
-
-    with capture_logs() as logs:
-        worker.run()
-
-    assert worker.store.newest()[0].counts == Counts(learned=20)
-    assert [log["why"] for log in logs if log["log_level"] == "warning"] == ["the coordinator is away"]
 
 
 def test_nothing_new_is_not_written_again(start, topic):
@@ -241,7 +228,7 @@ def test_the_save_at_the_end_comes_after_the_one_under_way(start, topic):
     worker.progress.save(worker.publisher)
 
     assert [read_manifest(path).step for path in worker.store.paths()] == [3, 2, 0]
-    assert worker.effects[-6:] == ["flush", "keep", "commit", "prepare", "keep", "commit"]
+    assert worker.effects[-6:] == ["flush", "keep", "commit_soon", "prepare", "keep", "commit_soon"]
     assert worker.source.group == {0: 12, 1: 0}
 
 

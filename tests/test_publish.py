@@ -126,6 +126,7 @@ def test_poll_takes_in_what_was_acknowledged(broker: Broker, unique: Unique) -> 
     publisher = a_publisher(broker, topic)
     publisher.send(lists_of("u1"), lambda *_: called.append("delivered"))
     read(broker.bootstrap_servers, topic, 1)  # so the broker has it
+    settled_before = publisher.is_settled
 
     for _ in range(1_000_000):
         publisher.poll()
@@ -133,6 +134,18 @@ def test_poll_takes_in_what_was_acknowledged(broker: Broker, unique: Unique) -> 
             break
 
     assert called == ["delivered"]
+    assert (settled_before, publisher.is_settled) == (False, True)
+
+
+def test_a_tombstone_that_is_not_answered_is_not_settled(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"))
+    untouched = publisher.is_settled
+    publisher.forget("u1")
+    marked = publisher.mark()
+
+    assert (untouched, publisher.is_settled, marked.is_acknowledged) == (True, False, False)
+    publisher.flush(SECONDS)
+    assert publisher.is_settled
 
 
 def test_a_forgotten_user_leaves_a_tombstone(broker: Broker, unique: Unique) -> None:

@@ -1,11 +1,11 @@
 """What only a real Kafka can show: durability, retention, transactions, topics that change while they are read."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, take_until
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewPartitions
 from conftest import Kafka
 from kafka_server import KafkaServer
 
@@ -196,7 +196,7 @@ def test_partitions_added_to_the_topic_are_read_from_the_next_start(
     first.seek(None)
     take_until(first, 5)
     checkpoint = first.next_offsets()
-    kafka.admin.create_partitions([NewPartitions(topic, 3)])[topic].result()
+    kafka.add_partitions(topic, 3)
     produce(kafka.bootstrap_servers, topic, [b"new"], partition=2)
 
     second = open_source(kafka, topic)
@@ -204,6 +204,49 @@ def test_partitions_added_to_the_topic_are_read_from_the_next_start(
 
     assert second.next_offsets() == {0: 5, 1: 0, 2: 0}
     assert [record.value() for record in take_until(second, 1)] == [b"new"]
+
+
+def test_partitions_added_while_it_reads_are_read_from_their_first_record(
+    kafka: Kafka, unique: Unique, open_source: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    topic = kafka.create_topic(unique("events"))
+    produce(kafka.bootstrap_servers, topic, numbers(0, 5))
+    source = open_source(kafka, topic)
+    source._lookout.every_seconds = 0.05
+    source.seek(None)
+    taken = take_until(source, 5)
+
+    kafka.add_partitions(topic, 3)
+    produce(kafka.bootstrap_servers, topic, numbers(0, 9), partition=2)
+    produce(kafka.bootstrap_servers, topic, numbers(5, 7))
+    taken += take_until(source, 2 + 4)
+    behind = source.lag()
+    taken += take_until(source, 5)
+
+    assert [record.value() for record in taken if record.partition() == 2] == numbers(0, 9)
+    assert [record.value() for record in taken if record.partition() == 0] == numbers(0, 7)
+    assert sum(behind.values()) == 5
+    assert source.next_offsets() == source.end_offsets() == {0: 7, 1: 0, 2: 9}
+    assert source.lag() == {0: 0, 1: 0, 2: 0}
+    assert [record.getMessage() for record in caplog.records] == [f"{topic} has new partitions, read from now on: 1, 2"]
+
+
+def test_an_added_partition_that_lost_records_before_they_were_read_stops_the_source(
+    kafka: Kafka, unique: Unique, open_source: Open
+) -> None:
+    topic = kafka.create_topic(unique("events"))
+    source = open_source(kafka, topic)
+    source._lookout.every_seconds = 3600
+    source.seek(None)
+    kafka.add_partitions(topic, 2)
+    produce(kafka.bootstrap_servers, topic, numbers(0, 9), partition=1)
+    kafka.delete_records(topic, 1, 4)
+
+    source._lookout.every_seconds = 0
+
+    with pytest.raises(OffsetsOutOfRetention, match=r"\[1\]: expected offset 0, .* 4 events are missing"):
+        take_until(source, 1)
 
 
 def test_a_topic_deleted_while_it_is_read_stops_the_source(kafka: Kafka, unique: Unique, open_source: Open) -> None:

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, take_until
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from conftest import Broker, InProcess
 
-from consumer.broker import FETCH, OFFSET_COMMIT
+from consumer.broker import FETCH, FIND_COORDINATOR, OFFSET_COMMIT
 from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
 from consumer.source import BrokerUnreachable, CommitFailed, ReadFailed, Source, TopicMissing
 
@@ -21,8 +21,11 @@ def open_source() -> Iterator[Open]:
     """A function that makes a source which is closed with the test."""
     opened: list[Source] = []
 
-    def open_it(broker: Broker, topic: str, group: str = "headrace", **arguments: object) -> Source:
-        opened.append(Source(broker.bootstrap_servers, topic, group, **arguments))  # type: ignore[arg-type]
+    def open_it(
+        broker: Broker, topic: str, group: str = "headrace", librdkafka: Mapping[str, str] | None = None
+    ) -> Source:
+        properties = {**broker.librdkafka, **(librdkafka or {})}
+        opened.append(Source(broker.bootstrap_servers, topic, group, librdkafka=properties))
         return opened[-1]
 
     yield open_it
@@ -145,6 +148,14 @@ def test_seeking_again_goes_back_exactly(broker: Broker, unique: Callable[[str],
     assert [record.value() for record in take_until(source, 40)] == numbers(10, 50)
 
 
+def committed(broker: Broker, group: str, topic: str, partitions: int) -> list[int]:
+    """What a stock client reads as the group's offsets."""
+    stock = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": group})
+    found = stock.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=SECONDS)
+    stock.close()
+    return [partition.offset for partition in found]
+
+
 def test_commits_are_the_groups_to_read(broker: Broker, unique: Callable[[str], str], open_source: Open) -> None:
     topic, group = broker.create_topic(unique("events"), 2), unique("group")
     produce(broker.bootstrap_servers, topic, numbers(0, 10))
@@ -154,10 +165,23 @@ def test_commits_are_the_groups_to_read(broker: Broker, unique: Callable[[str], 
 
     source.commit({0: 4, 1: 0})
 
-    stock = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": group})
-    committed = stock.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=SECONDS)
-    stock.close()
-    assert [partition.offset for partition in committed] == [4, 0]
+    assert committed(broker, group, topic, 2) == [4, 0]
+
+
+def test_a_commit_that_nobody_waits_for_is_written_by_the_time_that_the_source_is_closed(
+    broker: Broker, unique: Callable[[str], str], open_source: Open
+) -> None:
+    topic, group = broker.create_topic(unique("events"), 2), unique("group")
+    produce(broker.bootstrap_servers, topic, numbers(0, 10))
+    source = open_source(broker, topic, group)
+    source.seek(None)
+    take_until(source, 10)
+
+    for offset in (3, 4):
+        source.commit_soon({0: offset, 1: 0})
+    source.close()
+
+    assert committed(broker, group, topic, 2) == [4, 0]
 
 
 def test_nothing_is_committed_by_itself(broker: Broker, unique: Callable[[str], str], open_source: Open) -> None:
@@ -367,25 +391,51 @@ def test_a_refused_commit_is_told_and_reading_goes_on(in_process: InProcess, ope
     assert len(take_until(source, 5)) == 5
 
 
+def test_commits_that_fail_are_told_once_until_one_is_written_again(
+    in_process: InProcess, open_source: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    topic = in_process.create_topic("events")
+    produce(in_process.bootstrap_servers, topic, numbers(0, 5))
+    source = open_source(in_process, topic)
+    source.seek(None)
+    take_until(source, 5)
+    in_process.faults.fail_next_requests(OFFSET_COMMIT, [KafkaError.GROUP_AUTHORIZATION_FAILED] * 2)
+
+    for offset in range(1, 5):
+        source.commit_soon({0: offset})
+        source.take(1, 0.2)  # the answer comes in here
+    source.close()
+
+    said = [record.getMessage().split(";")[0] for record in caplog.records]
+    assert len(said) == 2
+    assert "offsets of group headrace on events were not written: GROUP_AUTHORIZATION_FAILED" in said[0]
+    assert said[1] == "offsets of group headrace on events are written again"
+    assert committed(in_process, "headrace", topic, 1) == [4]
+
+
+def test_a_group_without_a_coordinator_keeps_nobody_waiting(
+    in_process: InProcess, open_source: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = in_process.create_topic("events")
+    produce(in_process.bootstrap_servers, topic, numbers(0, 5))
+    in_process.faults.fail_next_requests(FIND_COORDINATOR, [KafkaError.COORDINATOR_NOT_AVAILABLE] * 1000)
+    source = open_source(in_process, topic, librdkafka={"session.timeout.ms": "100"})
+    source.seek({0: 0})
+
+    source.commit_soon({0: 3})
+    taken = take_until(source, 5)
+    source.close()
+
+    assert [record.value() for record in taken] == numbers(0, 5)
+    assert "were not written: _WAIT_COORD" in caplog.text
+
+
 def test_take_before_seek_is_a_mistake_of_the_caller(in_process: InProcess, open_source: Open) -> None:
     source = open_source(in_process, "events")
 
     with pytest.raises(RuntimeError, match="seek"):
         source.take(1, 0)
-
-
-@pytest.mark.parametrize(
-    ("properties", "complaint"),
-    [
-        ({"enable.auto.commit": "true"}, "enable.auto.commit='true': Headrace sets this property itself"),
-        ({"auto.offset.reset": "latest"}, "auto.offset.reset='latest'"),
-        ({"no.such.property": "1"}, 'No such configuration property: "no.such.property"'),
-        ({"fetch.wait.max.ms": "soon"}, "fetch.wait.max.ms"),
-    ],
-)
-def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        Source("127.0.0.1:1", "events", "headrace", librdkafka=properties)
 
 
 def test_closing_twice_does_nothing(in_process: InProcess, open_source: Open) -> None:

@@ -134,6 +134,10 @@ class FakePublisher:
         del timeout_seconds
         self._acknowledge()
 
+    @property
+    def is_settled(self):
+        return not self._waiting
+
     def mark(self):
         return FakeMark(self, list(self._waiting))
 
@@ -247,7 +251,7 @@ class FakeWorker:
         )
         for part, name in (
             (self.source, "take"),
-            (self.source, "commit"),
+            (self.source, "commit_soon"),
             (self.journal, "append"),
             (self.learner, "test_then_learn"),
             (self.publisher, "send"),

@@ -71,6 +71,7 @@ class Site:
             {
                 **SMALL,
                 "bootstrap_servers": broker.bootstrap_servers,
+                "librdkafka": broker.librdkafka,
                 "group_id": unique("worker"),
                 "events_topic": broker.create_topic(unique("events"), partitions),
                 "recommendations_topic": broker.create_topic(unique("lists"), partitions, compacted),

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
-from consumer.broker import InProcessBroker
+from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
 from consumer.checkpoint import read_checkpoint
 from consumer.config import Settings
 from consumer.health import CannotListen, Health
@@ -61,7 +61,7 @@ def run(
         settings = settings.model_copy(
             update={
                 "bootstrap_servers": broker.bootstrap_servers,
-                "librdkafka": {},
+                "librdkafka": CLIENT_PROPERTIES,
                 "checkpoint_dir": folder,
                 "batch_size": min(settings.batch_size, STEP_EVENTS),
                 "quality_share": 1.0,
