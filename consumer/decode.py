@@ -200,8 +200,9 @@ class Decoder:
         return Explanation(Reason.OUT_OF_RANGE, detail, EVENT_TYPES[Rating])
 
     def _from_the_future(self, type_code: int, timestamp: int, latest: int) -> Explanation:
-        allowed = f"at most {latest} ({self._max_future_ms / 1000:g} s after the record's own time)"
-        detail = f"$.timestamp: expected {allowed}, got {shown(timestamp)}"
+        after = f"{self._max_future_ms / 1000:g} s after the record's own time"
+        bound = "the end of the year 9999" if latest == LATEST_TIMESTAMP else after
+        detail = f"$.timestamp: expected at most {latest} ({bound}), got {shown(timestamp)}"
         return Explanation(Reason.FROM_THE_FUTURE, detail, TYPE_NAMES[type_code])
 
 
