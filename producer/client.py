@@ -14,7 +14,7 @@ with the events.
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
 
@@ -43,6 +43,17 @@ DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "queue.buffering.max.kbytes": 64 * 1024,
 }
 """librdkafka properties of every EventProducer; the ones passed to it come on top."""
+
+REACH_SECONDS: Final = 20.0
+"""How long `reach` tries for; librdkafka itself would try for five minutes."""
+STOP_SECONDS: Final = 5.0
+"""Longest wait for acknowledgements once `stopping` is true."""
+_ASK_SECONDS: Final = 2.0
+_SLICE_SECONDS: Final = 0.2
+"""The client's calls let no signal through, so they are kept short."""
+_NEW_TOPIC_SECONDS: Final = 3.0
+"""A broker that makes topics by itself says at first that there is none."""
+_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 MAX_KEPT_FAILURES: Final = 10_000
 """Failed deliveries that are kept until somebody takes them with `flush`; at more, `send` refuses to go on."""
@@ -113,6 +124,10 @@ class DeliveryFailed(RuntimeError):
         super().__init__(f"{len(failed)} events were not delivered and {still_queued} are still queued{first}")
 
 
+class TopicMissing(RuntimeError):
+    """The brokers answer, and the events topic is not there."""
+
+
 class EventProducer:
     """Sends events to the events topic, keyed by user, and rows to the compacted topics of items and users.
 
@@ -127,12 +142,24 @@ class EventProducer:
         items_topic: str = ITEMS_TOPIC,
         users_topic: str = USERS_TOPIC,
         librdkafka: Mapping[str, str | int | float | bool] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
+
+        `stopping` is asked while it waits: once true, `send` waits for room no longer, and others for STOP_SECONDS.
+        """
         self.topic = topic
         self.items_topic = items_topic
         self.users_topic = users_topic
+        self._address = bootstrap_servers
+        self._stopping = stopping
+        self._trouble: str | None = None
+        self._is_trouble_said = False
         properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
-        self._producer = Producer(properties, logger=_logger)
+        try:
+            self._producer = Producer({**properties, "error_cb": self._on_error}, logger=_logger)
+        except KafkaException as error:
+            raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
         # decoding what was encoded is the check: nothing is sent that the worker would not accept
         self._event_decoder = msgspec.json.Decoder(Event)
         self._row_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Item, User)}
@@ -140,6 +167,28 @@ class EventProducer:
         self._delivered = 0
         self._failed: list[FailedDelivery] = []
         self._closed = False
+
+    def reach(self, timeout_seconds: float = REACH_SECONDS) -> None:
+        """Come back once a broker has answered that the events topic is there. Sending needs no such question.
+
+        Raises ConnectionError, with the client's last word, where none answered in time or `stopping` became true,
+        and TopicMissing.
+        """
+        started = time.monotonic()
+        while True:
+            left = started + timeout_seconds - time.monotonic()
+            answer = self._ask_for_topic(max(0.01, min(left, _ASK_SECONDS)))
+            if answer == "":
+                return
+            waited = time.monotonic() - started
+            is_over = waited >= timeout_seconds or self._stopping()
+            if answer is not None and (is_over or waited >= _NEW_TOPIC_SECONDS):
+                raise TopicMissing(answer)
+            if is_over:
+                trouble = f" ({self._trouble})" if self._trouble else ""
+                tried = f"within {timeout_seconds:g} seconds" if waited >= timeout_seconds else "before it was stopped"
+                raise ConnectionError(f"no broker at {self._address}{trouble} answered {tried}")
+            time.sleep(min(_SLICE_SECONDS, timeout_seconds))
 
     def click(self, user_id: str, item_id: str, **fields: Unpack[ClickFields]) -> None:
         """The user acted on the item, now unless a timestamp is given; `action` says how, "click" if left out."""
@@ -193,8 +242,9 @@ class EventProducer:
     def send(self, message: Message) -> None:
         """Queue an event or a row for delivery, and wait for room where the queue is full.
 
-        Raises ValueError, naming the field, for one that the worker would not accept, DeliveryFailed when
-        too many failures wait to be taken with `flush`, and KafkaException when Kafka can take nothing more.
+        Raises ValueError, naming the field, for one that the worker would not accept whatever its settings,
+        DeliveryFailed when too many failures wait to be taken with `flush`, BufferError where there is no room and
+        `stopping` is true, and KafkaException when Kafka can take nothing more.
         """
         value = self._checked(message)
         if isinstance(message, Item):
@@ -210,6 +260,8 @@ class EventProducer:
                 self._producer.produce(topic, value=value, key=key.encode(), on_delivery=self._on_delivery)
                 break
             except BufferError:
+                if self._stopping():
+                    raise
                 self._producer.poll(0.1)  # room comes with deliveries, or when old events fail by their time-out
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -220,7 +272,13 @@ class EventProducer:
 
     def flush(self, timeout_seconds: float = 30.0) -> FlushReport:
         """Wait until nothing is queued or the time is over; say what became of the events since the last report."""
-        still_queued = self._producer.flush(timeout_seconds)
+        ends_at = time.monotonic() + timeout_seconds
+        told_to_stop = False
+        while still_queued := self._producer.flush(max(0.0, min(_SLICE_SECONDS, ends_at - time.monotonic()))):
+            if self._stopping() and not told_to_stop:
+                told_to_stop, ends_at = True, min(ends_at, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= ends_at:
+                break
         with self._lock:
             report = FlushReport(self._delivered, self._failed, still_queued)
             self._delivered, self._failed = 0, []
@@ -248,6 +306,27 @@ class EventProducer:
                 raise
             _logger.warning("%s", failed)  # the error that ended the block matters more
 
+    def _ask_for_topic(self, timeout_seconds: float) -> str | None:
+        """What is wrong with the topic, "" where nothing is, None where no broker answered."""
+        try:
+            topic = self._producer.list_topics(self.topic, timeout=timeout_seconds).topics[self.topic]
+        except KafkaException:
+            self._producer.poll(0)  # brings the reason
+            return None
+        if topic.error is None:
+            return ""
+        if topic.error.code() in _NO_TOPIC:
+            return f"topic {self.topic} does not exist on {self._address}"
+        return f"topic {self.topic} on {self._address}: {topic.error.str()}"
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called by the client, inside its calls, many times a second while it tries to connect."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._trouble = error.str().partition(" (after ")[0]
+        elif not self._is_trouble_said:
+            self._is_trouble_said = True
+            _logger.warning("no broker at %s answers, still trying: %s", self._address, self._trouble or error.str())
+
     def _checked(self, event: Message) -> bytes:
         rows = self._row_decoders
         decoder: msgspec.json.Decoder[Any] = (
@@ -274,6 +353,7 @@ class EventProducer:
         with self._lock:
             if error is None:
                 self._delivered += 1
+                self._is_trouble_said = False
             else:
                 self._failed.append(FailedDelivery(message.key() or b"", message.value() or b"", str(error)))
 

@@ -18,7 +18,6 @@ TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "consumer/commands/click.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/forget.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/rate.py": ("test_commands_producing.py", "one contract for all that send events"),
-    "consumer/commands/sending.py": ("test_commands_producing.py", "what these have in common"),
     "consumer/commands/watch.py": ("test_commands_producing.py", "reads what they send, on the same broker"),
     "model/step.py": ("test_learner.py", "what a step says is tested where it is made"),
     "model/rating_choice.py": ("test_rating_model.py", "makes the models, each of which is tested there"),

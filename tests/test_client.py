@@ -304,8 +304,45 @@ def test_a_closed_producer_takes_nothing_more() -> None:
         producer.forget("u1")
 
 
+def test_reaching_comes_back_at_once_where_the_topic_is_there(
+    in_process_broker: Callable[..., InProcessBroker],
+) -> None:
+    with EventProducer(in_process_broker({"events": 1}).bootstrap_servers, topic="events") as producer:
+        assert producer.reach(30) is None  # type: ignore[func-returns-value]
+
+
+def test_no_broker_within_the_time_is_a_connection_error_that_says_why(closed_port: str) -> None:
+    producer = EventProducer(closed_port)
+
+    with pytest.raises(
+        ConnectionError, match=rf"no broker at {closed_port} \(.*refused\) answered within 0\.5 seconds"
+    ):
+        producer.reach(0.5)
+
+
+def test_what_is_told_to_stop_waits_neither_for_room_nor_long_for_answers(
+    closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STOP_SECONDS", 0.1)
+    stopping = threading.Event()
+    one_place = {"queue.buffering.max.messages": 1}
+    producer = EventProducer(closed_port, librdkafka=one_place, stopping=stopping.is_set)
+    producer.forget("u1")
+    stopping.set()
+    started = time.monotonic()
+
+    with pytest.raises(BufferError):
+        producer.forget("u2")
+    with pytest.raises(ConnectionError, match="answered before it was stopped"):
+        producer.reach(30)
+    report = producer.flush(30)
+
+    assert report == (0, [], 1)
+    assert time.monotonic() - started < 15
+
+
 def test_an_unknown_property_is_an_error() -> None:
-    with pytest.raises(Exception, match=r"no\.such\.property"):
+    with pytest.raises(ValueError, match=r"librdkafka refused the settings: .*no\.such\.property"):
         EventProducer("127.0.0.1:1", librdkafka={"no.such.property": 1})
 
 
