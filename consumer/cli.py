@@ -302,5 +302,5 @@ def _config_show() -> Invocation:
 
 
 def main() -> None:
-    """The console script `headrace`."""
+    """What `consumer.__main__` runs."""
     app(prog_name="headrace")
