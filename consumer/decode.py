@@ -35,14 +35,10 @@ from consumer.kernels.parse import (
 from consumer.reasons import EVENT_TYPES, UNKNOWN_TYPE, Explanation, Reason, explain, shown
 from consumer.records import Taken
 from model.ids import Ids
-from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Rating
+from producer.events import LATEST_TIMESTAMP, MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Rating
 
 if TYPE_CHECKING:
     from consumer.source import Record
-
-LATEST_TIMESTAMP: Final = 253_402_300_799_999
-"""The end of the year 9999: the bound where a record has no timestamp of its own. Far inside int64 and float64."""
-
 
 _encode: Final = msgspec.json.Encoder().encode
 

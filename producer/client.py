@@ -22,7 +22,18 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
-from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Item, Rating, User, encode
+from producer.events import (
+    LATEST_TIMESTAMP,
+    MAX_ID_CHARACTERS,
+    Click,
+    Event,
+    Forget,
+    Impression,
+    Item,
+    Rating,
+    User,
+    encode,
+)
 
 EVENTS_TOPIC: Final = "recs.events.v1"
 ITEMS_TOPIC: Final = "recs.items.v1"
@@ -78,7 +89,7 @@ class ClickFields(ActionFields, total=False):
 
 
 class ItemFields(TypedDict, total=False):
-    """What may be said of an item: see `producer.events.Item`."""
+    """What may be said of an item: see `producer.events.Item`. At most MAX_NUMBERS features and numbers of a vector."""
 
     timestamp: int
     title: str
@@ -90,7 +101,7 @@ class ItemFields(TypedDict, total=False):
 
 
 class UserFields(TypedDict, total=False):
-    """What may be said of a user: see `producer.events.User`."""
+    """What may be said of a user: see `producer.events.User`. At most MAX_NUMBERS features."""
 
     timestamp: int
     categories: list[str]
@@ -222,12 +233,12 @@ class EventProducer:
         self.send(Forget(user_id=user_id, timestamp=_now_ms() if timestamp is None else timestamp))
 
     def describe_item(self, item_id: str, **fields: Unpack[ItemFields]) -> None:
-        """All that is known of an item from now on; what an earlier call said of it is replaced."""
+        """All that is known of an item from now on; what an earlier call said of it is replaced. Raises as `send`."""
         fields.setdefault("timestamp", _now_ms())
         self.send(Item(item_id=item_id, **fields))
 
     def describe_user(self, user_id: str, **fields: Unpack[UserFields]) -> None:
-        """All that is known of a user besides behaviour; what an earlier call said of the user is replaced."""
+        """All that is known of a user besides behaviour; what an earlier call said is replaced. Raises as `send`."""
         fields.setdefault("timestamp", _now_ms())
         self.send(User(user_id=user_id, **fields))
 
@@ -242,9 +253,10 @@ class EventProducer:
     def send(self, message: Message) -> None:
         """Queue an event or a row for delivery, and wait for room where the queue is full.
 
-        Raises ValueError, naming the field, for one that the worker would not accept whatever its settings,
-        DeliveryFailed when too many failures wait to be taken with `flush`, BufferError where there is no room and
-        `stopping` is true, and KafkaException when Kafka can take nothing more.
+        Raises ValueError, naming the field, for one that the worker would not accept whatever its settings (which
+        say the scale of ratings, and how far a time may lie ahead of the record's), DeliveryFailed when too many
+        failures wait to be taken with `flush`, BufferError where there is no room and `stopping` is true, and
+        KafkaException when Kafka can take nothing more.
         """
         value = self._checked(message)
         if isinstance(message, Item):
@@ -339,6 +351,11 @@ class EventProducer:
             raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
         except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object
             raise ValueError(f"{_name(event)}: {_unsayable_field(event)}: {error}; it was not sent") from error
+        if isinstance(event, Event) and event.timestamp > LATEST_TIMESTAMP:
+            expected = f"at most {LATEST_TIMESTAMP} (milliseconds, the end of the year 9999)"
+            raise ValueError(
+                f"{_name(event)}: $.timestamp: expected {expected}, got {event.timestamp}; it was not sent"
+            )
         if received != event:
             raise ValueError(f"{_name(event)}: {_altered_field(event, received)}; it was not sent")
         return value

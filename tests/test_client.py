@@ -12,9 +12,10 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from conftest import Broker
 
 from consumer.broker import PRODUCE, InProcessBroker
+from model.entries import MOST_NUMBERS
 from producer import client
 from producer.client import DeliveryFailed, EventProducer
-from producer.events import Click, Event, Forget, Impression, Item, Rating, User
+from producer.events import LATEST_TIMESTAMP, MAX_NUMBERS, Click, Event, Forget, Impression, Item, Rating, User
 
 FAST_FAILURE = {"message.timeout.ms": 300, "retries": 0, "enable.idempotence": False, "log_level": 0}
 
@@ -271,6 +272,20 @@ def unsent() -> Iterator[EventProducer]:
         (Forget(user_id="", timestamp=1), r"forget: .*\$\.user_id"),
         (Item(item_id="", timestamp=1), r"item: .*\$\.item_id"),
         (Item(item_id="i", timestamp=1, vector=[float("nan")]), r"item: .*\$\.vector"),
+        (Item(item_id="i", timestamp=1, vector=[0.5] * 4097), r"item: .*4096 - at `\$\.vector`"),
+        (
+            Item(item_id="i", timestamp=1, features={str(n): 1.0 for n in range(4097)}),
+            r"item: .*4096 - at `\$\.features`",
+        ),
+        (
+            User(user_id="u", timestamp=1, features={str(n): 1.0 for n in range(4097)}),
+            r"user: .*4096 - at `\$\.features`",
+        ),
+        (
+            Click(user_id="u", item_id="i", timestamp=LATEST_TIMESTAMP + 1),
+            r"click: \$\.timestamp: expected at most 2534",
+        ),
+        (Forget(user_id="u", timestamp=10**30), r"forget: \$\.timestamp: expected at most 2534.* got 1000"),
         (User(user_id="u", timestamp=1, features={"age": "old"}), r"user: .*\$\.features"),  # type: ignore[dict-item]
         (User(user_id="u", timestamp=1, categories=[7]), r"user: .*\$\.categories"),  # type: ignore[list-item]
     ],
@@ -280,6 +295,23 @@ def test_what_the_worker_would_not_accept_is_refused_by_its_field(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         unsent.send(event)
+
+
+def test_the_most_that_the_worker_accepts_is_sent(in_process_broker: Callable[..., InProcessBroker]) -> None:
+    broker = in_process_broker({"events": 1, "items": 1, "users": 1})
+    features = {str(number): 1.0 for number in range(MAX_NUMBERS)}
+
+    with EventProducer(broker.bootstrap_servers, topic="events", items_topic="items", users_topic="users") as producer:
+        producer.describe_item("i", vector=[0.5] * MAX_NUMBERS, features=features)
+        producer.describe_user("u", features=features)
+        producer.click("u", "i", timestamp=LATEST_TIMESTAMP)
+        report = producer.flush(30)
+
+    assert (report.delivered, report.failed) == (3, [])
+
+
+def test_the_producer_and_the_model_have_the_same_bound() -> None:
+    assert MAX_NUMBERS == MOST_NUMBERS
 
 
 def test_what_is_no_event_is_refused(unsent: EventProducer) -> None:
