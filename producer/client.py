@@ -16,30 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
+from typing import Final, NamedTuple, Self, TypedDict, Unpack
 
-import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
-from producer.events import (
-    LATEST_TIMESTAMP,
-    MAX_ID_CHARACTERS,
-    Click,
-    Event,
-    Forget,
-    Impression,
-    Item,
-    Rating,
-    User,
-    encode,
-)
+from producer.checking import Message, checked, checked_id, name_of
+from producer.events import Click, Forget, Impression, Item, Rating, User
 
 EVENTS_TOPIC: Final = "recs.events.v1"
 ITEMS_TOPIC: Final = "recs.items.v1"
 USERS_TOPIC: Final = "recs.users.v1"
-
-Message = Event | Item | User
 
 DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "client.id": "headrace-producer",
@@ -171,9 +158,6 @@ class EventProducer:
             self._producer = Producer({**properties, "error_cb": self._on_error}, logger=_logger)
         except KafkaException as error:
             raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
-        # decoding what was encoded is the check: nothing is sent that the worker would not accept
-        self._event_decoder = msgspec.json.Decoder(Event)
-        self._row_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Item, User)}
         self._lock = threading.Lock()
         self._delivered = 0
         self._failed: list[FailedDelivery] = []
@@ -244,11 +228,11 @@ class EventProducer:
 
     def remove_item(self, item_id: str) -> None:
         """Take an item out of the catalogue: it is not recommended any more."""
-        self._produce("item", self.items_topic, _checked_id("item_id", item_id), None)
+        self._produce("item", self.items_topic, checked_id("item_id", item_id), None)
 
     def remove_user_features(self, user_id: str) -> None:
         """Nothing is said of the user any more. History and all that was learned stay: for those see `forget`."""
-        self._produce("user", self.users_topic, _checked_id("user_id", user_id), None)
+        self._produce("user", self.users_topic, checked_id("user_id", user_id), None)
 
     def send(self, message: Message) -> None:
         """Queue an event or a row for delivery, and wait for room where the queue is full.
@@ -258,12 +242,12 @@ class EventProducer:
         failures wait to be taken with `flush`, BufferError where there is no room and `stopping` is true, and
         KafkaException when Kafka can take nothing more.
         """
-        value = self._checked(message)
+        value = checked(message)
         if isinstance(message, Item):
-            self._produce(_name(message), self.items_topic, message.item_id, value)
+            self._produce(name_of(message), self.items_topic, message.item_id, value)
         else:
             topic = self.users_topic if isinstance(message, User) else self.topic
-            self._produce(_name(message), topic, message.user_id, value)
+            self._produce(name_of(message), topic, message.user_id, value)
 
     def _produce(self, name: str, topic: str, key: str, value: bytes | None) -> None:
         self._refuse_if_stuck()
@@ -339,27 +323,6 @@ class EventProducer:
             self._is_trouble_said = True
             _logger.warning("no broker at %s answers, still trying: %s", self._address, self._trouble or error.str())
 
-    def _checked(self, event: Message) -> bytes:
-        rows = self._row_decoders
-        decoder: msgspec.json.Decoder[Any] = (
-            rows[type(event)] if isinstance(event, Item | User) else self._event_decoder
-        )
-        try:
-            value = encode(event)
-            received = decoder.decode(value)
-        except msgspec.ValidationError as error:  # its text ends with "at `$.user_id`"
-            raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
-        except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object
-            raise ValueError(f"{_name(event)}: {_unsayable_field(event)}: {error}; it was not sent") from error
-        if isinstance(event, Event) and event.timestamp > LATEST_TIMESTAMP:
-            expected = f"at most {LATEST_TIMESTAMP} (milliseconds, the end of the year 9999)"
-            raise ValueError(
-                f"{_name(event)}: $.timestamp: expected {expected}, got {event.timestamp}; it was not sent"
-            )
-        if received != event:
-            raise ValueError(f"{_name(event)}: {_altered_field(event, received)}; it was not sent")
-        return value
-
     def _refuse_if_stuck(self) -> None:
         if self._closed:
             raise RuntimeError("this EventProducer is closed")
@@ -370,39 +333,9 @@ class EventProducer:
         with self._lock:
             if error is None:
                 self._delivered += 1
-                self._is_trouble_said = False
+                self._trouble, self._is_trouble_said = None, False
             else:
                 self._failed.append(FailedDelivery(message.key() or b"", message.value() or b"", str(error)))
-
-
-def _checked_id(field: str, name: str) -> str:
-    if not 1 <= len(name) <= MAX_ID_CHARACTERS:
-        raise ValueError(f"$.{field}: expected 1 to {MAX_ID_CHARACTERS} characters, got {len(name)}; it was not sent")
-    return name
-
-
-def _name(event: Message) -> str:
-    return type(event).__name__.lower()
-
-
-def _unsayable_field(event: Message) -> str:
-    for field in event.__struct_fields__:
-        try:
-            msgspec.json.encode(getattr(event, field))
-        except (TypeError, ValueError):
-            return f"$.{field}"
-    return "$"
-
-
-def _altered_field(event: Message, received: Message) -> str:
-    """NaN and infinity would arrive as null, a tuple as a list."""
-    if not isinstance(event, Message):
-        raise TypeError(f"expected one of the messages of producer.events, got {type(event).__name__}")
-    for field in event.__struct_fields__:
-        given, arrived = getattr(event, field), getattr(received, field)
-        if given != arrived:
-            return f"$.{field}: {given!r} would arrive as {arrived!r}"
-    return "$"
 
 
 def _now_ms() -> int:

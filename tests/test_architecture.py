@@ -19,6 +19,7 @@ TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "consumer/commands/forget.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/rate.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/watch.py": ("test_commands_producing.py", "reads what they send, on the same broker"),
+    "producer/checking.py": ("test_client.py", "what it refuses is what sending refuses"),
     "model/step.py": ("test_learner.py", "what a step says is tested where it is made"),
     "model/rating_choice.py": ("test_rating_model.py", "makes the models, each of which is tested there"),
     "model/interactions.py": ("test_learner.py", "two tuples: what they mean shows where they are learned"),

@@ -14,6 +14,7 @@ from conftest import Broker
 from consumer.broker import PRODUCE, InProcessBroker
 from model.entries import MOST_NUMBERS
 from producer import client
+from producer.checking import Message as Sendable
 from producer.client import DeliveryFailed, EventProducer
 from producer.events import LATEST_TIMESTAMP, MAX_NUMBERS, Click, Event, Forget, Impression, Item, Rating, User
 
@@ -291,7 +292,7 @@ def unsent() -> Iterator[EventProducer]:
     ],
 )
 def test_what_the_worker_would_not_accept_is_refused_by_its_field(
-    unsent: EventProducer, event: client.Message, message: str
+    unsent: EventProducer, event: Sendable, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         unsent.send(event)
