@@ -1,6 +1,30 @@
-"""`python -m consumer ...` is `headrace ...`."""
+"""The console script `headrace`, and `python -m consumer ...`, which is the same.
 
-from consumer.cli import main
+The base installation brings the script without what it needs, so this file imports nothing that may be missing.
+"""
+
+import sys
+from typing import Final
+
+OURS: Final = ("consumer", "model", "producer")
+
+
+def main() -> None:
+    """Run the command line; one line and exit status 2 where the extra `worker` is not installed."""
+    try:
+        from consumer.cli import main as run
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in OURS:
+            raise
+        print(
+            f"headrace: {missing} is not installed. The base installation sends events and reads lists from Python; "
+            "the commands need more: pip install '.[worker]' in the folder of Headrace",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    run()
+
 
 if __name__ == "__main__":
     main()

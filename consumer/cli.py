@@ -5,6 +5,7 @@ Flags that are settings come on top of the environment, see `consumer.config`.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -45,10 +46,20 @@ WORKER: Final = (
 )
 EVERYTHING: Final = tuple(setting_names())
 
+
+def _finite(number: float | None) -> float | None:
+    """The smallest number that typer is told of lets NaN and infinity through."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"expected a finite number, got {number}")
+    return number
+
+
 Dataset = Literal["movielens-100k", "synthetic"]
 DatasetOption = Annotated[Dataset | None, typer.Option("--dataset", help="A data set, in time order.")]
 EventsOption = Annotated[Path | None, typer.Option("--events", help="A file of events, one JSON object a line.")]
-RateOption = Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes if left out.")]
+RateOption = Annotated[
+    float | None, typer.Option(min=0.001, callback=_finite, help="Events a second; as fast as it goes if left out.")
+]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Stop after so many.")]
 SeedOption = Annotated[int, typer.Option(min=0, envvar="HEADRACE_SEED", help="Of everything random.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="A user_id.")]
@@ -116,7 +127,9 @@ def _one_source(dataset: str | None, events: Path | None) -> dict[str, object]:
 def _demo(
     *,
     dataset: Annotated[Dataset, typer.Option("--dataset", help="What to replay.")] = "movielens-100k",
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; 2,000 if left out.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, callback=_finite, help="Events a second; 2,000 if left out.")
+    ] = None,
     limit: LimitOption = None,
 ) -> Invocation:
     """The main job on the in-process broker, on real data, in about a minute."""
@@ -155,7 +168,7 @@ def _simulate(
     *,
     users: Annotated[int, typer.Option(min=1, help="People who come and go.")] = 1000,
     items: Annotated[int, typer.Option(min=1, help="Items they choose from.")] = 1500,
-    rate: Annotated[float, typer.Option(min=0.001, help="Events a second.")] = 100.0,
+    rate: Annotated[float, typer.Option(min=0.001, callback=_finite, help="Events a second.")] = 100.0,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="How long; until Ctrl-C if left out.")] = None,
     drift: Annotated[float, typer.Option(min=0.0, max=1.0, help="How fast tastes change; 0 not at all.")] = 0.02,
     turnover_at: Annotated[
@@ -289,5 +302,5 @@ def _config_show() -> Invocation:
 
 
 def main() -> None:
-    """The console script `headrace`."""
+    """What `consumer.__main__` runs."""
     app(prog_name="headrace")

@@ -216,7 +216,8 @@ class Settings(BaseSettings):
     freshness_buckets: Buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
     """Edges of the freshness histogram in seconds; put one where your objective lies."""
     quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
-    """Share of the users whose events are ranked live before they are learned; auto ranks as many as cost little."""
+    """Share of the users whose events `run` ranks before they are learned; auto: all up to HEADRACE_FULL_SOFTMAX_ITEMS
+    items, beyond as many as cost little. `demo` and `evaluate` rank all."""
     quality_window: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     """Newest events that the rolling figures look back on."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"

@@ -35,14 +35,10 @@ from consumer.kernels.parse import (
 from consumer.reasons import EVENT_TYPES, UNKNOWN_TYPE, Explanation, Reason, explain, shown
 from consumer.records import Taken
 from model.ids import Ids
-from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Rating
+from producer.events import LATEST_TIMESTAMP, MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Rating
 
 if TYPE_CHECKING:
     from consumer.source import Record
-
-LATEST_TIMESTAMP: Final = 253_402_300_799_999
-"""The end of the year 9999: the bound where a record has no timestamp of its own. Far inside int64 and float64."""
-
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -200,8 +196,9 @@ class Decoder:
         return Explanation(Reason.OUT_OF_RANGE, detail, EVENT_TYPES[Rating])
 
     def _from_the_future(self, type_code: int, timestamp: int, latest: int) -> Explanation:
-        allowed = f"at most {latest} ({self._max_future_ms / 1000:g} s after the record's own time)"
-        detail = f"$.timestamp: expected {allowed}, got {shown(timestamp)}"
+        after = f"{self._max_future_ms / 1000:g} s after the record's own time"
+        bound = "the end of the year 9999" if latest == LATEST_TIMESTAMP else after
+        detail = f"$.timestamp: expected at most {latest} ({bound}), got {shown(timestamp)}"
         return Explanation(Reason.FROM_THE_FUTURE, detail, TYPE_NAMES[type_code])
 
 

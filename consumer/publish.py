@@ -22,6 +22,9 @@ from producer.events import EPOCH_HEADER
 MAX_DETAIL_BYTES: Final = 1024
 """`error.detail` is cut to this: it may quote what came, and the dead-letter topic has room for 64 KiB of headers."""
 
+LETTER_HEADERS: Final = ("error.reason", "error.detail", "source.topic", "source.partition", "source.offset")
+"""What stands behind the record's own headers in a dead letter, in this order."""
+
 OnDelivery = Callable[[NDArray[np.int64], NDArray[np.float64]], None]
 """Called with numbers of messages, and the times at which the broker acknowledged them, seconds since 1970."""
 
@@ -335,13 +338,14 @@ def _reasons(reject: Reject) -> list[tuple[str, bytes | None]]:
     record = reject.record
     # A detail quotes what came, which may hold half a surrogate pair: that is not UTF-8.
     detail = reject.detail.encode(errors="backslashreplace")
-    return [
-        ("error.reason", reject.reason.encode()),
-        ("error.detail", detail[:MAX_DETAIL_BYTES].decode(errors="ignore").encode()),
-        ("source.topic", record.topic().encode()),
-        ("source.partition", str(record.partition()).encode()),
-        ("source.offset", str(record.offset()).encode()),
-    ]
+    values = (
+        reject.reason,
+        detail[:MAX_DETAIL_BYTES].decode(errors="ignore"),
+        record.topic(),
+        str(record.partition()),
+        str(record.offset()),
+    )
+    return [(name, value.encode()) for name, value in zip(LETTER_HEADERS, values, strict=True)]
 
 
 def _producer(

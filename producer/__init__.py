@@ -1,6 +1,6 @@
 """What other services install: typed events, a client that sends them, a subscriber that reads lists.
 
-Reading order: events (the wire contract) · client (EventProducer) · subscriber (Subscriber) ·
+Reading order: events (the wire contract) · client (EventProducer; checking refuses) · subscriber (Subscriber) ·
 datasets (real data sets as event streams; fetch gets their files) · replay (a data set or a file onto the topic,
 at a rate) · simulate (drifting tastes from a seed).
 

@@ -14,21 +14,19 @@ with the events.
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
+from typing import Final, NamedTuple, Self, TypedDict, Unpack
 
-import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
-from producer.events import MAX_ID_CHARACTERS, Click, Event, Forget, Impression, Item, Rating, User, encode
+from producer.checking import Message, checked, checked_id, name_of
+from producer.events import Click, Forget, Impression, Item, Rating, User
 
 EVENTS_TOPIC: Final = "recs.events.v1"
 ITEMS_TOPIC: Final = "recs.items.v1"
 USERS_TOPIC: Final = "recs.users.v1"
-
-Message = Event | Item | User
 
 DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "client.id": "headrace-producer",
@@ -43,6 +41,17 @@ DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "queue.buffering.max.kbytes": 64 * 1024,
 }
 """librdkafka properties of every EventProducer; the ones passed to it come on top."""
+
+REACH_SECONDS: Final = 20.0
+"""How long `reach` tries for; librdkafka itself would try for five minutes."""
+STOP_SECONDS: Final = 5.0
+"""Longest wait for acknowledgements once `stopping` is true."""
+_ASK_SECONDS: Final = 2.0
+_SLICE_SECONDS: Final = 0.2
+"""The client's calls let no signal through, so they are kept short."""
+_NEW_TOPIC_SECONDS: Final = 3.0
+"""A broker that makes topics by itself says at first that there is none."""
+_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 MAX_KEPT_FAILURES: Final = 10_000
 """Failed deliveries that are kept until somebody takes them with `flush`; at more, `send` refuses to go on."""
@@ -67,7 +76,7 @@ class ClickFields(ActionFields, total=False):
 
 
 class ItemFields(TypedDict, total=False):
-    """What may be said of an item: see `producer.events.Item`."""
+    """What may be said of an item: see `producer.events.Item`. At most MAX_NUMBERS features and numbers of a vector."""
 
     timestamp: int
     title: str
@@ -79,7 +88,7 @@ class ItemFields(TypedDict, total=False):
 
 
 class UserFields(TypedDict, total=False):
-    """What may be said of a user: see `producer.events.User`."""
+    """What may be said of a user: see `producer.events.User`. At most MAX_NUMBERS features."""
 
     timestamp: int
     categories: list[str]
@@ -113,6 +122,10 @@ class DeliveryFailed(RuntimeError):
         super().__init__(f"{len(failed)} events were not delivered and {still_queued} are still queued{first}")
 
 
+class TopicMissing(RuntimeError):
+    """The brokers answer, and the events topic is not there."""
+
+
 class EventProducer:
     """Sends events to the events topic, keyed by user, and rows to the compacted topics of items and users.
 
@@ -127,19 +140,50 @@ class EventProducer:
         items_topic: str = ITEMS_TOPIC,
         users_topic: str = USERS_TOPIC,
         librdkafka: Mapping[str, str | int | float | bool] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
+
+        `stopping` is asked while it waits: once true, `send` waits for room no longer, and others for STOP_SECONDS.
+        """
         self.topic = topic
         self.items_topic = items_topic
         self.users_topic = users_topic
+        self._address = bootstrap_servers
+        self._stopping = stopping
+        self._trouble: str | None = None
+        self._is_trouble_said = False
         properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
-        self._producer = Producer(properties, logger=_logger)
-        # decoding what was encoded is the check: nothing is sent that the worker would not accept
-        self._event_decoder = msgspec.json.Decoder(Event)
-        self._row_decoders = {kind: msgspec.json.Decoder(kind) for kind in (Item, User)}
+        try:
+            self._producer = Producer({**properties, "error_cb": self._on_error}, logger=_logger)
+        except KafkaException as error:
+            raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
         self._lock = threading.Lock()
         self._delivered = 0
         self._failed: list[FailedDelivery] = []
         self._closed = False
+
+    def reach(self, timeout_seconds: float = REACH_SECONDS) -> None:
+        """Come back once a broker has answered that the events topic is there. Sending needs no such question.
+
+        Raises ConnectionError, with the client's last word, where none answered in time or `stopping` became true,
+        and TopicMissing.
+        """
+        started = time.monotonic()
+        while True:
+            left = started + timeout_seconds - time.monotonic()
+            answer = self._ask_for_topic(max(0.01, min(left, _ASK_SECONDS)))
+            if answer == "":
+                return
+            waited = time.monotonic() - started
+            is_over = waited >= timeout_seconds or self._stopping()
+            if answer is not None and (is_over or waited >= _NEW_TOPIC_SECONDS):
+                raise TopicMissing(answer)
+            if is_over:
+                trouble = f" ({self._trouble})" if self._trouble else ""
+                tried = f"within {timeout_seconds:g} seconds" if waited >= timeout_seconds else "before it was stopped"
+                raise ConnectionError(f"no broker at {self._address}{trouble} answered {tried}")
+            time.sleep(min(_SLICE_SECONDS, timeout_seconds))
 
     def click(self, user_id: str, item_id: str, **fields: Unpack[ClickFields]) -> None:
         """The user acted on the item, now unless a timestamp is given; `action` says how, "click" if left out."""
@@ -173,35 +217,37 @@ class EventProducer:
         self.send(Forget(user_id=user_id, timestamp=_now_ms() if timestamp is None else timestamp))
 
     def describe_item(self, item_id: str, **fields: Unpack[ItemFields]) -> None:
-        """All that is known of an item from now on; what an earlier call said of it is replaced."""
+        """All that is known of an item from now on; what an earlier call said of it is replaced. Raises as `send`."""
         fields.setdefault("timestamp", _now_ms())
         self.send(Item(item_id=item_id, **fields))
 
     def describe_user(self, user_id: str, **fields: Unpack[UserFields]) -> None:
-        """All that is known of a user besides behaviour; what an earlier call said of the user is replaced."""
+        """All that is known of a user besides behaviour; what an earlier call said is replaced. Raises as `send`."""
         fields.setdefault("timestamp", _now_ms())
         self.send(User(user_id=user_id, **fields))
 
     def remove_item(self, item_id: str) -> None:
         """Take an item out of the catalogue: it is not recommended any more."""
-        self._produce("item", self.items_topic, _checked_id("item_id", item_id), None)
+        self._produce("item", self.items_topic, checked_id("item_id", item_id), None)
 
     def remove_user_features(self, user_id: str) -> None:
         """Nothing is said of the user any more. History and all that was learned stay: for those see `forget`."""
-        self._produce("user", self.users_topic, _checked_id("user_id", user_id), None)
+        self._produce("user", self.users_topic, checked_id("user_id", user_id), None)
 
     def send(self, message: Message) -> None:
         """Queue an event or a row for delivery, and wait for room where the queue is full.
 
-        Raises ValueError, naming the field, for one that the worker would not accept, DeliveryFailed when
-        too many failures wait to be taken with `flush`, and KafkaException when Kafka can take nothing more.
+        Raises ValueError, naming the field, for one that the worker would not accept whatever its settings (which
+        say the scale of ratings, and how far a time may lie ahead of the record's), DeliveryFailed when too many
+        failures wait to be taken with `flush`, BufferError where there is no room and `stopping` is true, and
+        KafkaException when Kafka can take nothing more.
         """
-        value = self._checked(message)
+        value = checked(message)
         if isinstance(message, Item):
-            self._produce(_name(message), self.items_topic, message.item_id, value)
+            self._produce(name_of(message), self.items_topic, message.item_id, value)
         else:
             topic = self.users_topic if isinstance(message, User) else self.topic
-            self._produce(_name(message), topic, message.user_id, value)
+            self._produce(name_of(message), topic, message.user_id, value)
 
     def _produce(self, name: str, topic: str, key: str, value: bytes | None) -> None:
         self._refuse_if_stuck()
@@ -210,6 +256,8 @@ class EventProducer:
                 self._producer.produce(topic, value=value, key=key.encode(), on_delivery=self._on_delivery)
                 break
             except BufferError:
+                if self._stopping():
+                    raise
                 self._producer.poll(0.1)  # room comes with deliveries, or when old events fail by their time-out
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -220,7 +268,13 @@ class EventProducer:
 
     def flush(self, timeout_seconds: float = 30.0) -> FlushReport:
         """Wait until nothing is queued or the time is over; say what became of the events since the last report."""
-        still_queued = self._producer.flush(timeout_seconds)
+        ends_at = time.monotonic() + timeout_seconds
+        told_to_stop = False
+        while still_queued := self._producer.flush(max(0.0, min(_SLICE_SECONDS, ends_at - time.monotonic()))):
+            if self._stopping() and not told_to_stop:
+                told_to_stop, ends_at = True, min(ends_at, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= ends_at:
+                break
         with self._lock:
             report = FlushReport(self._delivered, self._failed, still_queued)
             self._delivered, self._failed = 0, []
@@ -248,21 +302,26 @@ class EventProducer:
                 raise
             _logger.warning("%s", failed)  # the error that ended the block matters more
 
-    def _checked(self, event: Message) -> bytes:
-        rows = self._row_decoders
-        decoder: msgspec.json.Decoder[Any] = (
-            rows[type(event)] if isinstance(event, Item | User) else self._event_decoder
-        )
+    def _ask_for_topic(self, timeout_seconds: float) -> str | None:
+        """What is wrong with the topic, "" where nothing is, None where no broker answered."""
         try:
-            value = encode(event)
-            received = decoder.decode(value)
-        except msgspec.ValidationError as error:  # its text ends with "at `$.user_id`"
-            raise ValueError(f"{_name(event)}: {error}; it was not sent") from error
-        except (TypeError, ValueError) as error:  # no JSON at all: a lone surrogate, a foreign object
-            raise ValueError(f"{_name(event)}: {_unsayable_field(event)}: {error}; it was not sent") from error
-        if received != event:
-            raise ValueError(f"{_name(event)}: {_altered_field(event, received)}; it was not sent")
-        return value
+            topic = self._producer.list_topics(self.topic, timeout=timeout_seconds).topics[self.topic]
+        except KafkaException:
+            self._producer.poll(0)  # brings the reason
+            return None
+        if topic.error is None:
+            return ""
+        if topic.error.code() in _NO_TOPIC:
+            return f"topic {self.topic} does not exist on {self._address}"
+        return f"topic {self.topic} on {self._address}: {topic.error.str()}"
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called by the client, inside its calls, many times a second while it tries to connect."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._trouble = error.str().partition(" (after ")[0]
+        elif not self._is_trouble_said:
+            self._is_trouble_said = True
+            _logger.warning("no broker at %s answers, still trying: %s", self._address, self._trouble or error.str())
 
     def _refuse_if_stuck(self) -> None:
         if self._closed:
@@ -274,38 +333,9 @@ class EventProducer:
         with self._lock:
             if error is None:
                 self._delivered += 1
+                self._trouble, self._is_trouble_said = None, False
             else:
                 self._failed.append(FailedDelivery(message.key() or b"", message.value() or b"", str(error)))
-
-
-def _checked_id(field: str, name: str) -> str:
-    if not 1 <= len(name) <= MAX_ID_CHARACTERS:
-        raise ValueError(f"$.{field}: expected 1 to {MAX_ID_CHARACTERS} characters, got {len(name)}; it was not sent")
-    return name
-
-
-def _name(event: Message) -> str:
-    return type(event).__name__.lower()
-
-
-def _unsayable_field(event: Message) -> str:
-    for field in event.__struct_fields__:
-        try:
-            msgspec.json.encode(getattr(event, field))
-        except (TypeError, ValueError):
-            return f"$.{field}"
-    return "$"
-
-
-def _altered_field(event: Message, received: Message) -> str:
-    """NaN and infinity would arrive as null, a tuple as a list."""
-    if not isinstance(event, Message):
-        raise TypeError(f"expected one of the messages of producer.events, got {type(event).__name__}")
-    for field in event.__struct_fields__:
-        given, arrived = getattr(event, field), getattr(received, field)
-        if given != arrived:
-            return f"$.{field}: {given!r} would arrive as {arrived!r}"
-    return "$"
 
 
 def _now_ms() -> int:

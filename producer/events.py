@@ -11,9 +11,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 MAX_ID_CHARACTERS: Final = 256
+MAX_NUMBERS: Final = 4096
+"""Numbers of a vector, and features, that an item or a user may have."""
+LATEST_TIMESTAMP: Final = 253_402_300_799_999
+"""The end of the year 9999: an event of a later time is never accepted. Far inside int64 and float64."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Milliseconds = Annotated[int, Meta(ge=0, description="milliseconds since 1970-01-01 UTC")]
+
+Features = Annotated[dict[str, float], Meta(max_length=MAX_NUMBERS)]
+Vector = Annotated[list[float], Meta(max_length=MAX_NUMBERS)]
 
 EPOCH_HEADER: Final = "headrace.epoch"
 """Header of every recommendation record: the run that made it, as decimal digits. Newer runs are higher."""
@@ -80,8 +87,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str | None = None
     text: str | None = None
     categories: list[str] | None = None
-    features: dict[str, float] | None = None
-    vector: list[float] | None = None
+    features: Features | None = None
+    vector: Vector | None = None
     available: bool = True
 
 
@@ -91,7 +98,7 @@ class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: Id
     timestamp: Milliseconds
     categories: list[str] | None = None
-    features: dict[str, float] | None = None
+    features: Features | None = None
 
 
 class ScoredItem(Struct, frozen=True):

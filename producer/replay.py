@@ -4,6 +4,7 @@ The in-process broker drops the oldest records of a full partition without a wor
 for the worker to take what is there. This file knows nothing of where events come from and of Kafka.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -28,7 +29,9 @@ _CATCH_UP_SPEED = 2.0
 class EventSink(Protocol):
     """Where events go: `producer.client.EventProducer`."""
 
-    def send(self, event: Event) -> None: ...
+    def send(self, event: Event) -> None:
+        """BufferError for one that was not taken because the sink was told to stop while it waited for room."""
+        ...
 
     def flush(self, timeout_seconds: float) -> FlushReport: ...
 
@@ -107,11 +110,11 @@ def replay(
     `max_ahead` events and `max_ahead_bytes` ahead of it. Where None it does not wait for anybody.
     stopping: asked before each event; once true, no more is sent and the report covers what was.
 
-    Raises ValueError for a rate, a limit or a max_ahead that is not positive; what `events` and `producer` raise
-    passes through.
+    Raises ValueError for a rate, a limit or a max_ahead that is not positive and finite; what `events` and `producer`
+    raise passes through.
     """
     for name, number in (("rate", rate), ("limit", limit), ("max_ahead", max_ahead)):
-        if number is not None and not number > 0:
+        if number is not None and not 0 < number < math.inf:
             raise ValueError(f"{name}: expected a number above 0, got {number}")
     start = clock()
     tokens = None if rate is None else TokenClock(rate, clock)
@@ -125,7 +128,10 @@ def replay(
             sleep(wait_seconds)
         if stopping():
             break
-        producer.send(event)
+        try:
+            producer.send(event)
+        except BufferError:
+            break
         sent += 1
     report = producer.flush(flush_timeout_seconds)
     failed = len(report.failed) + report.still_queued

@@ -68,8 +68,9 @@ class Subscriber:
     from_beginning: first whatever the topic still holds, else only what is written from now on. "Now" is the
     moment of construction: what is written after it will come, also when the first `poll` is much later.
 
-    Held in memory for each user seen: the epoch and the version of the newest message, nothing else.
-    Raises ConnectionError where no broker answers.
+    A topic that does not exist is waited for, and that is logged. Held in memory for each user seen: the epoch and the
+    version of the newest message, nothing else. Raises ConnectionError where no broker answers, and ValueError for a
+    property that librdkafka refuses.
     """
 
     def __init__(
@@ -92,8 +93,13 @@ class Subscriber:
         self._closed = False
         self._partitions: set[int] = set()
         self._next_look = 0.0
+        self._address = bootstrap_servers
+        self._last_complaint: str | None = None
         properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
-        self._consumer = Consumer(properties, logger=_logger)
+        try:
+            self._consumer = Consumer(properties, logger=_logger)
+        except KafkaException as error:
+            raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
         try:
             self._follow_new_partitions(from_beginning=from_beginning)
         except KafkaException as error:
@@ -189,12 +195,25 @@ class Subscriber:
 
     def _follow_new_partitions(self, *, from_beginning: bool) -> None:
         metadata = self._consumer.list_topics(self.topic, timeout=BROKER_TIMEOUT_SECONDS).topics[self.topic]
+        self._complain_once(metadata.error)
         new = sorted(set(metadata.partitions) - self._partitions)
         if new:
             self._consumer.incremental_assign([self._start_of(partition, from_beginning) for partition in new])
             self._partitions.update(new)
         wait_seconds = NEW_PARTITIONS_SECONDS if self._partitions else NO_PARTITIONS_SECONDS
         self._next_look = self._clock() + wait_seconds
+
+    def _complain_once(self, error: KafkaError | None) -> None:
+        """Say what is wrong with the topic, and when it is there; the same thing is not said again."""
+        complaint = None
+        if error is not None:
+            is_missing = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+            complaint = "it does not exist" if is_missing else error.str()
+        if complaint not in (None, self._last_complaint):
+            _logger.warning("waiting for topic %s on %s: %s", self.topic, self._address, complaint)
+        elif complaint is None and self._last_complaint is not None:
+            _logger.info("topic %s is there now", self.topic)
+        self._last_complaint = complaint
 
     def _start_of(self, partition: int, from_beginning: bool) -> TopicPartition:
         if from_beginning:

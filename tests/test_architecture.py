@@ -14,12 +14,12 @@ SOURCES = read_sources(ROOT)
 NAMES = [source.name for source in SOURCES]
 
 TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
-    "consumer/__main__.py": ("test_cli.py", "a line that calls cli.main"),
+    "consumer/__main__.py": ("test_cli.py", "calls cli.main, and test_packaging.py covers where it cannot"),
     "consumer/commands/click.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/forget.py": ("test_commands_producing.py", "one contract for all that send events"),
     "consumer/commands/rate.py": ("test_commands_producing.py", "one contract for all that send events"),
-    "consumer/commands/sending.py": ("test_commands_producing.py", "what these have in common"),
     "consumer/commands/watch.py": ("test_commands_producing.py", "reads what they send, on the same broker"),
+    "producer/checking.py": ("test_client.py", "what it refuses is what sending refuses"),
     "model/step.py": ("test_learner.py", "what a step says is tested where it is made"),
     "model/rating_choice.py": ("test_rating_model.py", "makes the models, each of which is tested there"),
     "model/interactions.py": ("test_learner.py", "two tuples: what they mean shows where they are learned"),

@@ -197,7 +197,11 @@ def test_without_a_catalogue_there_is_nothing_to_take_and_nothing_to_save():
         ("a", b'{"item_id":"a","timestamp":1,"title":"\xff"}', "utf-8"),
         ("a", b'{"item_id":"a","timestamp":1,"vector":["x"]}', "$.vector"),
         ("a", b'{"item_id":"b","timestamp":1}', "expected the record's key 'a', got 'b'"),
-        ("a", json.dumps({"item_id": "a", "timestamp": 1, "vector": [0.5] * 4097}).encode(), "at most 4096 numbers"),
+        (
+            "a",
+            json.dumps({"item_id": "a", "timestamp": 1, "vector": [0.5] * 4097}).encode(),
+            "length <= 4096 - at `$.vector`",
+        ),
         ("a", b"[" * 100_000, ""),
         (b"\xff", b"{}", ""),
         ("", None, "key: expected item_id of 1"),

@@ -12,9 +12,11 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from conftest import Broker
 
 from consumer.broker import PRODUCE, InProcessBroker
+from model.entries import MOST_NUMBERS
 from producer import client
+from producer.checking import Message as Sendable
 from producer.client import DeliveryFailed, EventProducer
-from producer.events import Click, Event, Forget, Impression, Item, Rating, User
+from producer.events import LATEST_TIMESTAMP, MAX_NUMBERS, Click, Event, Forget, Impression, Item, Rating, User
 
 FAST_FAILURE = {"message.timeout.ms": 300, "retries": 0, "enable.idempotence": False, "log_level": 0}
 
@@ -271,15 +273,46 @@ def unsent() -> Iterator[EventProducer]:
         (Forget(user_id="", timestamp=1), r"forget: .*\$\.user_id"),
         (Item(item_id="", timestamp=1), r"item: .*\$\.item_id"),
         (Item(item_id="i", timestamp=1, vector=[float("nan")]), r"item: .*\$\.vector"),
+        (Item(item_id="i", timestamp=1, vector=[0.5] * 4097), r"item: .*4096 - at `\$\.vector`"),
+        (
+            Item(item_id="i", timestamp=1, features={str(n): 1.0 for n in range(4097)}),
+            r"item: .*4096 - at `\$\.features`",
+        ),
+        (
+            User(user_id="u", timestamp=1, features={str(n): 1.0 for n in range(4097)}),
+            r"user: .*4096 - at `\$\.features`",
+        ),
+        (
+            Click(user_id="u", item_id="i", timestamp=LATEST_TIMESTAMP + 1),
+            r"click: \$\.timestamp: expected at most 2534",
+        ),
+        (Forget(user_id="u", timestamp=10**30), r"forget: \$\.timestamp: expected at most 2534.* got 1000"),
         (User(user_id="u", timestamp=1, features={"age": "old"}), r"user: .*\$\.features"),  # type: ignore[dict-item]
         (User(user_id="u", timestamp=1, categories=[7]), r"user: .*\$\.categories"),  # type: ignore[list-item]
     ],
 )
 def test_what_the_worker_would_not_accept_is_refused_by_its_field(
-    unsent: EventProducer, event: client.Message, message: str
+    unsent: EventProducer, event: Sendable, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         unsent.send(event)
+
+
+def test_the_most_that_the_worker_accepts_is_sent(in_process_broker: Callable[..., InProcessBroker]) -> None:
+    broker = in_process_broker({"events": 1, "items": 1, "users": 1})
+    features = {str(number): 1.0 for number in range(MAX_NUMBERS)}
+
+    with EventProducer(broker.bootstrap_servers, topic="events", items_topic="items", users_topic="users") as producer:
+        producer.describe_item("i", vector=[0.5] * MAX_NUMBERS, features=features)
+        producer.describe_user("u", features=features)
+        producer.click("u", "i", timestamp=LATEST_TIMESTAMP)
+        report = producer.flush(30)
+
+    assert (report.delivered, report.failed) == (3, [])
+
+
+def test_the_producer_and_the_model_have_the_same_bound() -> None:
+    assert MAX_NUMBERS == MOST_NUMBERS
 
 
 def test_what_is_no_event_is_refused(unsent: EventProducer) -> None:
@@ -304,8 +337,45 @@ def test_a_closed_producer_takes_nothing_more() -> None:
         producer.forget("u1")
 
 
+def test_reaching_comes_back_at_once_where_the_topic_is_there(
+    in_process_broker: Callable[..., InProcessBroker],
+) -> None:
+    with EventProducer(in_process_broker({"events": 1}).bootstrap_servers, topic="events") as producer:
+        assert producer.reach(30) is None  # type: ignore[func-returns-value]
+
+
+def test_no_broker_within_the_time_is_a_connection_error_that_says_why(closed_port: str) -> None:
+    producer = EventProducer(closed_port)
+
+    with pytest.raises(
+        ConnectionError, match=rf"no broker at {closed_port} \(.*refused\) answered within 0\.5 seconds"
+    ):
+        producer.reach(0.5)
+
+
+def test_what_is_told_to_stop_waits_neither_for_room_nor_long_for_answers(
+    closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STOP_SECONDS", 0.1)
+    stopping = threading.Event()
+    one_place = {"queue.buffering.max.messages": 1}
+    producer = EventProducer(closed_port, librdkafka=one_place, stopping=stopping.is_set)
+    producer.forget("u1")
+    stopping.set()
+    started = time.monotonic()
+
+    with pytest.raises(BufferError):
+        producer.forget("u2")
+    with pytest.raises(ConnectionError, match="answered before it was stopped"):
+        producer.reach(30)
+    report = producer.flush(30)
+
+    assert report == (0, [], 1)
+    assert time.monotonic() - started < 15
+
+
 def test_an_unknown_property_is_an_error() -> None:
-    with pytest.raises(Exception, match=r"no\.such\.property"):
+    with pytest.raises(ValueError, match=r"librdkafka refused the settings: .*no\.such\.property"):
         EventProducer("127.0.0.1:1", librdkafka={"no.such.property": 1})
 
 

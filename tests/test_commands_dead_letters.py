@@ -10,7 +10,7 @@ from conftest import InProcess
 from consumer.broker import PRODUCE
 from consumer.commands import dead_letters
 from consumer.config import Settings
-from consumer.publish import Publisher
+from consumer.publish import LETTER_HEADERS, Publisher
 from consumer.source import Reset, Source
 from producer.client import DeliveryFailed
 
@@ -32,15 +32,16 @@ def settings(broker, unique):
     )
 
 
-def reject(settings, broker, unique, values, *, reason="not-json", key=b"u1", headers=()):
-    """Records with these values become dead letters, as the worker makes them."""
+def reject(settings, broker, unique, values, *, reason="not-json", key=b"u1", headers=(), times=1):
+    """Records with these values become dead letters, as the worker makes them; several `times`, as after crashes."""
     origin = broker.create_topic(unique("origin"))
     produce(settings.bootstrap_servers, origin, values, key=key, headers=headers)
     publisher = Publisher(
         settings.bootstrap_servers, topic="unused", dead_letter_topic=settings.dead_letter_topic, epoch=1
     )
     records = read(settings.bootstrap_servers, origin, len(values))
-    publisher.dead_letter([Rejected(record, reason, f"$: no {reason}") for record in records])
+    for _ in range(times):
+        publisher.dead_letter([Rejected(record, reason, f"$: no {reason}") for record in records])
     publisher.flush(SECONDS)
     return origin
 
@@ -84,7 +85,7 @@ def test_the_newest_letters_are_listed_and_all_are_counted(settings, broker, uni
 def test_no_letters_are_an_empty_list(settings):
     listed = dead_letters.list_letters(settings)
 
-    assert listed == {"topic": settings.dead_letter_topic, "reasons": {}, "letters": []}
+    assert listed == {"topic": settings.dead_letter_topic, "reasons": {}, "repeats": 0, "letters": []}
     assert dead_letters.as_text(listed) == "0 dead letters"
 
 
@@ -93,9 +94,54 @@ def test_a_replayed_letter_is_the_record_that_came(settings, broker, unique):
 
     answer = dead_letters.replay(settings)
 
-    assert answer == {"replayed": 2, "passed_over": 0, "topic": settings.events_topic}
+    assert answer == {"replayed": 2, "passed_over": 0, "repeats": 0, "topic": settings.events_topic}
     own = [("trace", b"7"), ("empty", None)]
     assert events(settings) == [(b"u\xff", b"\xff\x00", own), (b"u\xff", None, own)]
+
+
+@pytest.mark.parametrize("own", [("error.reason", b"mine"), ("source.offset", b"9"), ("error.detail", None)])
+def test_a_records_own_header_of_a_name_of_ours_stays_its_own(settings, broker, unique, own):
+    reject(settings, broker, unique, [b"one"], headers=[own, own])
+
+    dead_letters.replay(settings)
+
+    assert events(settings) == [(b"u1", b"one", [own, own])]
+    assert dead_letters.list_letters(settings)["reasons"] == {"not-json": 1}
+
+
+def test_a_letter_that_a_crash_repeated_is_sent_and_counted_once(settings, broker, unique):
+    reject(settings, broker, unique, [b"one", b"one", None], times=3)
+
+    listed, answer = dead_letters.list_letters(settings), dead_letters.replay(settings)
+
+    assert (answer["replayed"], answer["repeats"]) == (3, 6)
+    assert [value for _, value, _ in events(settings)] == [b"one", b"one", None]
+    assert (listed["reasons"], listed["repeats"], len(listed["letters"])) == ({"not-json": 3}, 6, 3)
+
+
+def test_a_repeat_that_came_after_its_letter_was_replayed_is_not_sent(settings, broker, unique):
+    origin = reject(settings, broker, unique, [b"one"])
+    dead_letters.replay(settings)
+    headers = zip(LETTER_HEADERS, (b"not-json", b"$: no", origin.encode(), b"0", b"0"), strict=True)
+    produce(settings.bootstrap_servers, settings.dead_letter_topic, [b"one"], key=b"u1", headers=[*headers])
+
+    answer = dead_letters.replay(settings)
+
+    assert (answer["replayed"], answer["repeats"]) == (0, 1)
+    assert len(events(settings)) == 1
+
+
+def test_a_topic_made_anew_has_other_records_at_the_same_places(settings):
+    places = [*zip(LETTER_HEADERS, (b"not-json", b"$: no", b"events", b"0", b"7"), strict=True)]
+    produce(settings.bootstrap_servers, settings.dead_letter_topic, [b"old", b"new"], headers=places)
+
+    assert dead_letters.replay(settings)["replayed"] == 2
+
+
+def test_a_letter_that_does_not_say_where_it_came_from_is_never_a_repeat(settings):
+    produce(settings.bootstrap_servers, settings.dead_letter_topic, [b"one", b"one"])
+
+    assert dead_letters.replay(settings)["replayed"] == 2
 
 
 def test_a_second_replay_sends_only_what_came_since(settings, broker, unique):
@@ -161,12 +207,14 @@ def test_letters_that_left_the_topic_unreplayed_are_told(broker, settings, uniqu
 def test_people_see_a_letter_in_three_lines():
     letter = {"partition": 1, "offset": 7, "source": "e[0]@5", "reason": "invalid", "detail": "$: no", "value": "{}"}
 
-    text = dead_letters.as_text({"topic": "dlq", "reasons": {"invalid": 2}, "letters": [letter]})
+    text = dead_letters.as_text({"topic": "dlq", "reasons": {"invalid": 2}, "repeats": 1, "letters": [letter]})
 
-    assert text == "dlq[1]@7  invalid  from e[0]@5\n    $: no\n    {}\n2 dead letters: 2 invalid"
+    assert text == "dlq[1]@7  invalid  from e[0]@5\n    $: no\n    {}\n2 dead letters: 2 invalid, 1 repeat left out"
 
 
 def test_people_see_what_was_replayed():
-    answer = {"replayed": 3, "passed_over": 2, "topic": "recs.events.v1"}
+    answer = {"replayed": 3, "passed_over": 2, "repeats": 4, "topic": "recs.events.v1"}
 
-    assert dead_letters.as_text(answer) == "3 dead letters sent to recs.events.v1 again, 2 passed over"
+    text = dead_letters.as_text(answer)
+
+    assert text == "3 dead letters sent to recs.events.v1 again, 2 passed over, 4 repeats left out"

@@ -368,6 +368,15 @@ def test_watch_shows_everybody_in_a_line_each(settings: Settings) -> None:
     ]
 
 
+def test_watch_says_that_a_list_is_empty() -> None:
+    one, all_users = watch.Changes(one_user=True), watch.Changes(one_user=False)
+
+    texts = [changes.text(recommendations("u1", 1), now_ms=1_000) for changes in (one, all_users)]
+
+    assert texts[0].splitlines()[1].startswith("      no items: ")
+    assert ": no items: " in texts[1]
+
+
 def test_watch_ends_in_peace_when_told_to(settings: Settings) -> None:
     publish(settings, recommendations("u1", 1, "a"))
     program = (

@@ -10,10 +10,11 @@ from columns import each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.decode import LATEST_TIMESTAMP, TYPE_NAMES, Decoder
+from consumer.decode import TYPE_NAMES, Decoder
 from consumer.reasons import EVENT_TYPES, Reason
 from consumer.records import Taken
 from producer import events
+from producer.events import LATEST_TIMESTAMP
 
 NOW = 1_732_430_000_000
 CLICK = {"type": "click", "user_id": "u1", "item_id": "i9", "timestamp": NOW}

@@ -29,7 +29,7 @@ from producer.datasets import DatasetUnavailable, EventsFileError
 from producer.events import encode
 
 KEYS = {
-    *("events", "ranked", "hr@10", "ndcg@10", "mrr", "mae", "rmse", "mae_median"),
+    *("events", "left_out", "ranked", "hr@10", "ndcg@10", "mrr", "mae", "rmse", "mae_median"),
     *("seconds", "events_per_second", "batch_size", "encoder", "rating_model", "settings", "baselines"),
 }
 DEFAULT_WEIGHT = 0.5
@@ -244,6 +244,25 @@ def test_an_empty_file_has_no_figures(tmp_path: Path) -> None:
     assert (answer["events"], answer["ranked"], answer["events_per_second"]) == (0, 0, 0)
     assert [answer[name] for name in ("hr@10", "ndcg@10", "mrr", "mae", "rmse", "mae_median")] == [None] * 6
     assert (tmp_path / "ranks.csv").read_text() == "index,rank,prediction\n"
+
+
+def test_what_the_worker_would_not_learn_is_left_out_and_changes_no_other_rank(tmp_path: Path) -> None:
+    lines = mixed_lines(300)
+    rating = {"type": "rating", "user_id": "u1", "item_id": "i1", "rating": 4.0, "timestamp": 5}
+    bad = [{**rating, "rating": 99}, {**rating, "timestamp": 10**30}, {**rating, "event_id": "a"}]
+    with_id = {**lines[0], "event_id": "a"}
+    together = settings(batch_size=1_000)  # so that a step holds the same in both
+    evaluate.run(together, events=write(tmp_path / "good.jsonl", lines), ranks=tmp_path / "good.csv")
+
+    mixed = write(tmp_path / "mixed.jsonl", [with_id, *lines[1:100], *bad, *lines[100:]])
+    answer = evaluate.run(together, events=mixed, ranks=tmp_path / "mixed.csv")
+
+    ranks, good = read_ranks(tmp_path / "mixed.csv"), read_ranks(tmp_path / "good.csv")
+    assert answer["left_out"] == {"out-of-range": 1, "from-the-future": 1, "duplicate": 1}
+    assert answer["events"] == len(ranks) == 303
+    assert ranks[100:103] == [(None, None)] * 3
+    assert ranks[:100] + ranks[103:] == good
+    assert answer["ranked"] == sum(map(is_ranked, lines))
 
 
 def test_every_event_is_ranked_whatever_share_is_ranked_live(tmp_path: Path) -> None:

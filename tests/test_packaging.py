@@ -62,6 +62,38 @@ def test_sending_and_reading_load_nothing_that_the_base_installation_lacks() -> 
     assert lacking & set(loaded.split()) == set()
 
 
+def console_script(blocked: str) -> subprocess.CompletedProcess[str]:
+    """Runs `headrace config show` as the installed script does, where an import of `blocked` fails."""
+    module, function = PROJECT["scripts"]["headrace"].split(":")
+    code = f"import sys; sys.modules[{blocked!r}] = None; sys.argv[1:] = ['config', 'show']; "
+    code += f"from {module} import {function}; {function}()"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("package", ["typer", "pydantic", "pydantic_settings", "structlog"])
+def test_the_console_script_of_a_base_installation_says_what_to_install(package: str) -> None:
+    run = console_script(blocked=package)
+
+    assert (run.returncode, run.stdout) == (2, "")
+    [line] = run.stderr.splitlines()
+    assert line.startswith(f"headrace: {package} is not installed. ")
+    assert "pip install '.[worker]'" in line
+
+
+def test_the_console_script_hides_no_fault_of_our_own() -> None:
+    run = console_script(blocked="consumer.environment")
+
+    assert run.returncode == 1
+    assert "ModuleNotFoundError" in run.stderr
+
+
+def test_the_console_script_runs_where_all_is_there() -> None:
+    run = console_script(blocked="no_such_package")
+
+    assert run.returncode == 0
+    assert "bootstrap_servers" in run.stdout
+
+
 def test_everything_that_the_project_names_is_pinned_within_its_range() -> None:
     found = pins()
 

@@ -196,7 +196,7 @@ def test_what_was_never_acknowledged_has_that_as_its_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ["rate", "limit", "max_ahead"])
-@pytest.mark.parametrize("number", [0, -1, float("nan")])
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
 def test_a_number_that_is_not_positive_is_refused_by_name(name: str, number: float) -> None:
     clock = Clock()
     sink = Sink(clock)
@@ -205,6 +205,21 @@ def test_a_number_that_is_not_positive_is_refused_by_name(name: str, number: flo
         replay(sink, clicks(3), **{name: number})  # type: ignore[arg-type]
 
     assert sink.events == []
+
+
+def test_a_sink_without_room_that_was_told_to_stop_ends_it() -> None:
+    class Full(Sink):
+        def send(self, event: Event) -> None:
+            if len(self.events) == 2:
+                raise BufferError("no room")
+            super().send(event)
+
+    clock = Clock()
+    sink = Full(clock)
+
+    report = replay(sink, clicks(5), clock=clock, sleep=clock.sleep)
+
+    assert report.sent == len(sink.events) == 2
 
 
 def test_an_error_of_the_events_passes_through() -> None:

@@ -365,6 +365,27 @@ def test_partitions_that_are_added_are_followed_from_their_beginning(
         assert subscriber.poll(20) == recommendations("u2", 2)
 
 
+def test_a_wrong_property_is_named() -> None:
+    with pytest.raises(ValueError, match=r"librdkafka refused the settings: .*no\.such"):
+        Subscriber("127.0.0.1:1", librdkafka={"no.such": 1})
+
+
+def test_a_topic_that_does_not_exist_is_said_once_and_when_it_is_there(
+    kafka: Kafka, unique: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "producer.subscriber")
+    topic = unique("lists")
+    with Subscriber(kafka.bootstrap_servers, topic=topic) as subscriber:
+        subscriber.poll(2.5)  # asks for it several times
+        kafka.create_topic(topic)
+        subscriber.poll(5)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for topic {topic} on {kafka.bootstrap_servers}: it does not exist",
+        f"topic {topic} is there now",
+    ]
+
+
 def test_a_topic_that_does_not_exist_yet_is_waited_for(kafka: Kafka, unique: Callable[[str], str]) -> None:
     topic = unique(TOPIC)
     with Subscriber(kafka.bootstrap_servers, topic=topic, librdkafka={"allow.auto.create.topics": False}) as subscriber:

@@ -1,52 +1,70 @@
 """`headrace dead-letters list|replay`: look at what could not be learned, and send it again once the cause is mended.
 
 What was replayed is remembered as the committed offsets of the group `<group>.dead-letters`, so that a second replay
-sends only what came since. Letters stay on their topic either way.
+sends only what came since. Letters stay on their topic either way. A crash of the worker may write a letter twice: the
+place of the record that it holds tells, and only the first of them counts.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from consumer.config import Settings
 from consumer.offsets import OffsetsOutOfRetention, Reset
+from consumer.publish import LETTER_HEADERS
 from consumer.source import Record, Source
 from producer.client import DEFAULTS, DeliveryFailed, FailedDelivery
-
-ADDED_HEADERS: Final = ("error.reason", "error.detail", "source.topic", "source.partition", "source.offset")
-"""What the worker put behind the record's own headers."""
 
 _BATCH: Final = 1000
 _WAIT_SECONDS: Final = 1.0
 _FLUSH_SECONDS: Final = 60.0
 _SHOWN_CHARACTERS: Final = 100
 
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Letter(NamedTuple):
+    """A dead letter, its headers parted into those of the record that it holds and those of the worker."""
+
+    record: Record
+    own_headers: Headers
+    added: dict[str, str]
+
+    @property
+    def reason(self) -> str | None:
+        return self.added.get("error.reason")
+
 
 def list_letters(settings: Settings, *, limit: int = 20, reason: str | None = None) -> dict[str, Any]:
-    """The newest `limit` letters, oldest first within a partition; how many there are of each reason."""
+    """The newest `limit` letters, oldest first within a partition; how many there are of each reason, and repeats."""
     newest: dict[int, deque[dict[str, Any]]] = {}
     reasons: Counter[str] = Counter()
+    told, repeats = _Told(), 0
     with closing(_source(settings)) as source:
         source.seek(None, Reset.EARLIEST)
-        for record in _records(source):
-            added = _added(record)
-            reasons[added.get("error.reason", "-")] += 1
-            if reason in (None, added.get("error.reason")):
+        for record in _records(source, source.end_offsets()):
+            letter = _letter(record)
+            if told.is_repeat(letter):
+                repeats += 1
+                continue
+            reasons[letter.reason or "-"] += 1
+            if reason in (None, letter.reason):
                 kept = newest.setdefault(record.partition(), deque(maxlen=limit))
-                kept.append(_described(record, added))
+                kept.append(_described(letter))
     letters = sorted((one for kept in newest.values() for one in kept), key=lambda one: one["timestamp"])
-    return {"topic": settings.dead_letter_topic, "reasons": dict(reasons.most_common()), "letters": letters[-limit:]}
+    counted = dict(reasons.most_common())
+    return {"topic": settings.dead_letter_topic, "reasons": counted, "repeats": repeats, "letters": letters[-limit:]}
 
 
 def replay(settings: Settings, *, reason: str | None = None, again: bool = False) -> dict[str, Any]:
     """Send the letters since the last replay, or all with `again`, to the events topic: key, value, own headers.
 
-    With `reason` others are passed over, and count as replayed. DeliveryFailed where the broker refused one; the
-    next replay begins with the same letters then.
+    With `reason` others are passed over, and count as replayed. `repeats` of a letter are left out, whichever replay
+    had it. DeliveryFailed where the broker refused one; the next replay begins with the same letters then.
     """
     failures: list[FailedDelivery] = []
     counts: Counter[str] = Counter()
@@ -56,33 +74,42 @@ def replay(settings: Settings, *, reason: str | None = None, again: bool = False
             failures.append(FailedDelivery(message.key() or b"", message.value() or b"", error.str()))
 
     with closing(_source(settings)) as source:
-        _seek_to_mark(source, again)
+        told = _seek_to_mark(source, again)
         producer = _producer(settings)
-        for record in _records(source):
-            if reason not in (None, _added(record).get("error.reason")):
+        for record in _records(source, source.end_offsets()):
+            letter = _letter(record)
+            if told.is_repeat(letter):
+                counts["repeats"] += 1
+            elif reason in (None, letter.reason):
+                _send(producer, settings.events_topic, letter, answered)
+                counts["replayed"] += 1
+            else:
                 counts["passed_over"] += 1
-                continue
-            _send(producer, settings.events_topic, record, answered)
-            counts["replayed"] += 1
         unanswered = producer.flush(_FLUSH_SECONDS)
         if failures or unanswered:
             raise DeliveryFailed(failures, unanswered)
         source.commit(source.next_offsets())
-    return {"replayed": counts["replayed"], "passed_over": counts["passed_over"], "topic": settings.events_topic}
+    return {**{name: counts[name] for name in ("replayed", "passed_over", "repeats")}, "topic": settings.events_topic}
 
 
 def as_text(result: Mapping[str, Any]) -> str:
     """For people: a letter in three lines."""
     if "letters" not in result:
         passed = f", {result['passed_over']} passed over" if result["passed_over"] else ""
-        return f"{result['replayed']} dead letters sent to {result['topic']} again{passed}"
+        return f"{result['replayed']} dead letters sent to {result['topic']} again{passed}{_left_out(result)}"
     lines = [
         f"{result['topic']}[{letter['partition']}]@{letter['offset']}  {letter['reason']}  from {letter['source']}\n"
         f"    {letter['detail']}\n    {letter['value']}"
         for letter in result["letters"]
     ]
     counted = ", ".join(f"{count} {reason}" for reason, count in result["reasons"].items())
-    return "\n".join([*lines, f"{sum(result['reasons'].values())} dead letters{f': {counted}' if counted else ''}"])
+    total = f"{sum(result['reasons'].values())} dead letters{f': {counted}' if counted else ''}"
+    return "\n".join([*lines, total + _left_out(result)])
+
+
+def _left_out(result: Mapping[str, Any]) -> str:
+    count = result["repeats"]
+    return f", {count} repeat{'' if count == 1 else 's'} left out" if count else ""
 
 
 def _source(settings: Settings) -> Source:
@@ -90,30 +117,69 @@ def _source(settings: Settings) -> Source:
     return Source(settings.bootstrap_servers, settings.dead_letter_topic, group, librdkafka=settings.librdkafka)
 
 
-def _seek_to_mark(source: Source, again: bool) -> None:
+def _seek_to_mark(source: Source, again: bool) -> "_Told":
+    """Go to where the last replay ended; the letters before that place, which it had."""
+    told = _Told()
+    if again:
+        source.seek(None, Reset.EARLIEST)
+        return told
     try:
-        source.seek(None, Reset.EARLIEST if again else Reset.COMMITTED)
+        source.seek(None, Reset.COMMITTED)
     except OffsetsOutOfRetention as error:
         raise RuntimeError(
             f"{error.missing} dead letters have left the topic before they were replayed; --again begins with the "
             "first one there is, and sends those again that were replayed before"
         ) from error
+    mark = source.next_offsets()
+    source.seek(None, Reset.EARLIEST)
+    for record in _records(source, mark):
+        if record.offset() < mark[record.partition()]:
+            told.is_repeat(_letter(record))
+    source.seek(mark)
+    return told
 
 
-def _records(source: Source) -> Iterator[Record]:
-    """Every record from where the source stands to the end of the topic as it is now."""
-    ends = source.end_offsets()
+class _Told:
+    """The letters that there were, each by the place of the record that it holds."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, str, str, int]] = set()
+
+    def is_repeat(self, letter: Letter) -> bool:
+        """Whether there was a letter of the same record before; there was one afterwards."""
+        if not {"source.topic", "source.partition", "source.offset"} <= letter.added.keys():
+            return False
+        # The content is part of it since a topic that is made anew counts its offsets from 0 again.
+        content = hash((letter.record.key(), letter.record.value()))
+        topic, partition, offset = (letter.added[f"source.{name}"] for name in ("topic", "partition", "offset"))
+        place = (topic, partition, offset, content)
+        is_known = place in self._known
+        self._known.add(place)
+        return is_known
+
+
+def _records(source: Source, ends: Mapping[int, int]) -> Iterator[Record]:
+    """Every record from where the source stands to these offsets, and perhaps some behind them."""
     while any(source.next_offsets()[partition] < end for partition, end in ends.items()):
         yield from source.take(_BATCH, _WAIT_SECONDS)
 
 
-def _send(producer: Producer, topic: str, record: Record, answered: Any) -> None:
-    headers: list[tuple[str, str | bytes | None]] = [*(record.headers() or ())]
-    while headers and headers[-1][0] in ADDED_HEADERS:
-        headers.pop()
+def _letter(record: Record) -> Letter:
+    """Part the headers: the worker's are the last ones, each once at most, in the order in which it writes them."""
+    own = [*(record.headers() or ())]
+    added: dict[str, str] = {}
+    for name in reversed(LETTER_HEADERS):
+        if own and own[-1][0] == name:
+            added[name] = (own.pop()[1] or b"").decode(errors="replace")
+    return Letter(record, own, added)
+
+
+def _send(producer: Producer, topic: str, letter: Letter, answered: Any) -> None:
+    headers: list[tuple[str, str | bytes | None]] = [*letter.own_headers]
+    key, value = letter.record.key(), letter.record.value()
     while True:
         try:
-            producer.produce(topic, record.value(), record.key(), headers=headers, on_delivery=answered)
+            producer.produce(topic, value, key, headers=headers, on_delivery=answered)
             producer.poll(0)
             return
         except BufferError:
@@ -127,21 +193,15 @@ def _producer(settings: Settings) -> Producer:
     return Producer({**DEFAULTS, **ours, **settings.librdkafka, "bootstrap.servers": settings.bootstrap_servers})
 
 
-def _added(record: Record) -> dict[str, str]:
-    """The worker's headers; the last of a name counts."""
-    return {name: (value or b"").decode(errors="replace") for name, value in record.headers() or ()}
-
-
-def _described(record: Record, added: Mapping[str, str]) -> dict[str, Any]:
-    source = "{source.topic}[{source.partition}]@{source.offset}"
-    for name in ADDED_HEADERS:
-        source = source.replace(f"{{{name}}}", added.get(name, "?"))
+def _described(letter: Letter) -> dict[str, Any]:
+    record, added = letter.record, letter.added
+    topic, partition, offset = (added.get(f"source.{name}", "?") for name in ("topic", "partition", "offset"))
     return {
         "partition": record.partition(),
         "offset": record.offset(),
         "timestamp": record.timestamp()[1],
-        "source": source,
-        "reason": added.get("error.reason", "-"),
+        "source": f"{topic}[{partition}]@{offset}",
+        "reason": letter.reason or "-",
         "detail": added.get("error.detail", "-"),
         "key": _text(record.key()),
         "value": _text(record.value()),

@@ -114,7 +114,8 @@ What to try next:
   headrace demo --dataset synthetic              a generated stream whose tastes drift
   docker compose up                              Kafka, worker, Prometheus and Grafana
   headrace topics create; headrace run           the worker on a Kafka of yours
-  headrace click u1 i9; headrace watch u1        an event of yours, and what comes of it
+  headrace watch u1                              in a second terminal: the lists of a user, as they come
+  headrace click u2 i3; headrace click u1 i9     in a third one: events of yours, and u1's list follows from them
 """
 
 

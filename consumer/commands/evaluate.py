@@ -1,7 +1,7 @@
 """`headrace evaluate`: the honest prequential test, without Kafka, on the learner that the worker runs.
 
-Events in order; each rating and each event of positive weight is ranked before it is learned. The protocol stands in
-docs/quality.md.
+Events in order; each rating and each event of positive weight is ranked before it is learned. What the worker would not
+learn is left out and counted. The protocol stands in docs/quality.md.
 """
 
 import csv
@@ -17,6 +17,7 @@ import numpy as np
 from consumer.actions import to_model
 from consumer.catalogue import content_of, user_content_of
 from consumer.cold import ColdFigures
+from consumer.commands.learnable import Stream, learnable, lines_of_dataset, lines_of_file
 from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
 from consumer.quality import LiveQuality
@@ -45,6 +46,9 @@ def run(
 ) -> dict[str, Any]:
     """Figures over all ranked events, with the settings that made them; `ranks` names a CSV to write, a line an event.
 
+    `events` counts those of the stream, `left_out` those among them that were not learned, by reason: their ranks are
+    empty.
+
     With `content` the learner is told beforehand what the data set says of its items and users.
 
     The times leave out imports, reading the data and compiling the kernels; `seconds` is the whole command.
@@ -52,7 +56,8 @@ def run(
     began = time.perf_counter()
     if content and dataset is None:
         raise UsageError("--content: a file of events has no catalogue; name a data set with --dataset")
-    meanings = [_meaning(settings, event) for event in _read(dataset, events, limit)]
+    stream = _read(settings, dataset, events, limit)
+    meanings = [_meaning(settings, event) for event in stream.events]
     settings = settings.model_copy(update={"quality_share": 1.0})
     warm_up(settings)
     learn = Evaluation(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
@@ -69,8 +74,10 @@ def run(
             if write is not None:
                 write.writerows(rank_rows(start, batch, step))
     figures = learn.quality.total()
+    learned = len(meanings) - stream.left_out.total()
     return {
         "events": len(meanings),
+        "left_out": dict(stream.left_out),
         "ranked": figures.ranked,
         **_ranking(figures.hit_ratio, figures.ndcg),
         "mrr": _number(figures.mrr),
@@ -78,7 +85,7 @@ def run(
         "rmse": _number(figures.rmse),
         "mae_median": _number(figures.mae_median),
         "seconds": round(time.perf_counter() - began, 3),
-        "events_per_second": round(len(meanings) / learn.seconds, 1) if meanings else 0.0,
+        "events_per_second": round(learned / learn.seconds, 1) if learned else 0.0,
         "batch_size": settings.batch_size,
         "encoder": settings.encoder,
         "rating_model": settings.rating_model,
@@ -130,17 +137,18 @@ def rank_rows(start: int, batch: Sequence[Meaning], step: Step) -> Iterator[tupl
         yield index, "" if np.isnan(rank) else str(int(rank)), "" if np.isnan(prediction) else repr(float(prediction))
 
 
-def _read(dataset: str | None, events: Path | None, limit: int | None) -> Sequence[Event]:
+def _read(settings: Settings, dataset: str | None, events: Path | None, limit: int | None) -> Stream:
     if (dataset is None) == (events is None):
         raise UsageError("name either a data set (--dataset) or a file of events (--events)")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: expected at least 1, got {limit}")
-    if dataset is not None:
-        return datasets.load(dataset).events[:limit]
-    return list(datasets.load_events_file(events))[:limit] if events is not None else []
+    lines = lines_of_file(events) if events is not None else lines_of_dataset(datasets.load(dataset or ""))
+    return learnable(lines, settings, limit)
 
 
-def _meaning(settings: Settings, event: Event) -> Meaning:
+def _meaning(settings: Settings, event: Event | None) -> Meaning:
+    if event is None:
+        return None
     return to_model(event, settings.action_weights, settings.default_weight, settings.rating_weight)
 
 

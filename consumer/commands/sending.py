@@ -1,35 +1,35 @@
 """What the commands that send have in common: one event, or a stream of them, sent for sure."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from consumer.config import Settings
 from consumer.signals import stop_signals
-from producer.client import DeliveryFailed, EventProducer
+from producer.client import REACH_SECONDS, DeliveryFailed, EventProducer, TopicMissing
 from producer.events import Event
 from producer.replay import replay
 
-ONE_EVENT_SECONDS: Final = 20.0
-"""Somebody waits at the prompt for this one event; librdkafka itself would try for five minutes."""
 
-
-def deliver(settings: Settings, event: Event, *, timeout_seconds: float = ONE_EVENT_SECONDS) -> dict[str, Any]:
+def deliver(settings: Settings, event: Event, *, timeout_seconds: float = REACH_SECONDS) -> dict[str, Any]:
     """Send the event and wait for its acknowledgement. The answer: `sent` (1), `topic` and the `event`.
 
     Raises ValueError, naming the field, for an event that the worker would not accept; DeliveryFailed where the
-    broker refused it and ConnectionError where none answered in time.
+    broker refused it, ConnectionError where none answered in time, TopicMissing.
     """
+    ends_at = time.monotonic() + timeout_seconds
     producer = _producer(settings)
     producer.send(event)
-    report = producer.flush(timeout_seconds)
+    _reach(producer, timeout_seconds)
+    report = producer.flush(max(0.0, ends_at - time.monotonic()))
     if report.failed:
         raise DeliveryFailed(report.failed, report.still_queued)
     if report.still_queued:
         raise ConnectionError(
-            f"no broker at {settings.bootstrap_servers} took the event within {timeout_seconds:g} seconds; "
-            "is HEADRACE_BOOTSTRAP_SERVERS right?"
+            f"no broker at {settings.bootstrap_servers} acknowledged the event within {timeout_seconds:g} seconds"
         )
     return {"sent": report.delivered, "topic": settings.events_topic, "event": msgspec.to_builtins(event)}
 
@@ -40,13 +40,19 @@ def send_all(
     """Send the events and wait for their acknowledgements; SIGTERM and Ctrl-C end it early, and it is still waited.
 
     The answer: `sent` (acknowledged), `failed` (0, or it raises), `seconds`, `events_per_second` and `topic`.
-    Raises RuntimeError, with the reason, where some did not reach the topic.
+    Raises RuntimeError, with the reason, where some did not reach the topic; before anything is sent ConnectionError
+    where no broker answers in time, and TopicMissing.
     """
-    with stop_signals() as stopping, _producer(settings) as producer:
+    with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
+        _reach(producer, REACH_SECONDS)
         report = replay(producer, events, rate=rate, limit=limit, stopping=stopping.is_set)
-    if report.failed:
-        total = report.sent + report.failed
-        raise RuntimeError(f"{report.failed} of {total} events did not reach {settings.events_topic}: {report.reason}")
+        if report.failed:
+            with suppress(DeliveryFailed):
+                producer.close(0)  # what failed is in the report, and was waited for
+            raise RuntimeError(
+                f"{report.failed} of {report.sent + report.failed} events did not reach {settings.events_topic}: "
+                f"{report.reason} (brokers: {settings.bootstrap_servers})"
+            )
     return {
         "sent": report.sent,
         "failed": report.failed,
@@ -56,5 +62,16 @@ def send_all(
     }
 
 
-def _producer(settings: Settings) -> EventProducer:
-    return EventProducer(settings.bootstrap_servers, topic=settings.events_topic, librdkafka=settings.librdkafka)
+def _reach(producer: EventProducer, timeout_seconds: float) -> None:
+    try:
+        producer.reach(timeout_seconds)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; is HEADRACE_BOOTSTRAP_SERVERS right?") from error
+    except TopicMissing as error:
+        raise TopicMissing(f"{error}; is HEADRACE_EVENTS_TOPIC right? `headrace topics create` makes it") from error
+
+
+def _producer(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> EventProducer:
+    return EventProducer(
+        settings.bootstrap_servers, topic=settings.events_topic, librdkafka=settings.librdkafka, stopping=stopping
+    )

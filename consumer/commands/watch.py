@@ -13,6 +13,7 @@ LISTS_REMEMBERED: Final = 10_000
 """Users whose last list is kept to compare the next one with; beyond, the one longest without news is dropped."""
 
 _POLL_SECONDS = 0.2
+_NO_ITEMS: Final = "      no items: all that are known were seen, or cannot be recommended"
 
 
 def run(
@@ -25,7 +26,8 @@ def run(
 ) -> dict[str, Any]:
     """Write each list as it comes, until Ctrl-C or `limit` messages: whole for one user, a line each for all users.
 
-    from_beginning: first what the topic holds already. The answer: `lists`, `forgotten` and `malformed`, as counted.
+    from_beginning: first what the topic holds already. A topic that does not exist is waited for, and that is logged.
+    The answer: `lists`, `forgotten` and `malformed`, as counted.
     Raises ConnectionError where no broker answers, ValueError for a limit below 1.
     """
     if limit is not None and limit < 1:
@@ -71,7 +73,7 @@ class Changes:
         age_seconds = (now_ms - news.source.timestamp) / 1000
         head = f"{printable(news.user_id)}  version {news.model_version}, {age_seconds:.3f} s after the event"
         if self._one_user:
-            return "\n".join([head, *_rows(news, before), *_gone(items, before)])
+            return "\n".join([head, *(_rows(news, before) or [_NO_ITEMS]), *_gone(items, before)])
         return f"{head}: {_in_short(items, before)}"
 
 
@@ -105,5 +107,7 @@ def _in_short(items: Sequence[str], before: Sequence[str] | None) -> str:
     """`+i9 -i7 of i9 i3 i4`: what came, what went, the list."""
     came = [f"+{printable(item_id)}" for item_id in items if before is not None and item_id not in before]
     went = [f"-{printable(item_id)}" for item_id in before or () if item_id not in items]
+    if not items:
+        return " ".join([*went, _NO_ITEMS.strip()])
     changed = " ".join(came + went) or ("new" if before is None else "reordered")
     return f"{changed} of {' '.join(map(printable, items))}"

@@ -1,0 +1,110 @@
+"""What the commands that send say when events do not get through: in time, with the address, and after a signal too."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Kafka
+from worker_process import ROOT, surroundings
+
+from consumer.broker import InProcessBroker
+from consumer.commands import sending
+from consumer.commands.sending import deliver, send_all
+from consumer.config import Settings, load
+from consumer.signals import stop_signals
+from producer import client
+from producer.client import TopicMissing
+from producer.events import Click, Event
+
+
+def settings_for(bootstrap_servers: str, **flags: object) -> Settings:
+    return load({"bootstrap_servers": bootstrap_servers, **flags}, environment={})
+
+
+def clicks(number: int) -> list[Event]:
+    return [Click(user_id="u1", item_id=f"i{index}", timestamp=index) for index in range(number)]
+
+
+def test_without_a_broker_a_stream_is_not_begun(
+    closed_port: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sending, "REACH_SECONDS", 1.0)
+    stream = iter(clicks(3))
+
+    with pytest.raises(ConnectionError, match=rf"no broker at {closed_port} .* is HEADRACE_BOOTSTRAP_SERVERS right\?"):
+        send_all(settings_for(closed_port), stream, rate=None)
+
+    assert len(list(stream)) == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"no broker at {closed_port} answers, still trying: " in caplog.text
+    assert "Connection refused" in caplog.text
+
+
+def test_a_topic_that_is_not_there_is_named_and_not_the_broker(kafka: Kafka, unique: Callable[[str], str]) -> None:
+    nowhere = settings_for(kafka.bootstrap_servers, events_topic=unique("nowhere"))
+    expected = rf"topic {nowhere.events_topic} does not exist on .*HEADRACE_EVENTS_TOPIC .*`headrace topics create`"
+
+    with pytest.raises(TopicMissing, match=expected):
+        deliver(nowhere, clicks(1)[0])
+    with pytest.raises(TopicMissing, match=expected):
+        send_all(nowhere, clicks(1), rate=None)
+
+
+def test_a_wrong_property_is_a_wrong_setting() -> None:
+    wrong = settings_for("127.0.0.1:1", librdkafka={"no.such": "1"})
+
+    with pytest.raises(
+        ValueError, match=r'^librdkafka refused the settings: No such configuration property: "no\.such"'
+    ):
+        deliver(wrong, clicks(1)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_search_for_a_broker_soon(closed_port: str, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "consumer", "replay", "--dataset", "synthetic", "--limit", "3"]
+    environment = surroundings(HEADRACE_BOOTSTRAP_SERVERS=closed_port)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+
+    process.send_signal(number)
+    _, last = process.communicate(timeout=10)
+
+    assert "still trying" in first
+    assert process.returncode == 1
+    [line] = last.splitlines()
+    assert line.startswith(f"headrace replay: no broker at {closed_port} ")
+    assert "answered before it was stopped" in line
+
+
+def test_a_signal_while_the_broker_is_away_says_how_many_events_did_not_arrive(
+    in_process_broker: Callable[..., InProcessBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STOP_SECONDS", 0.5)
+    broker = in_process_broker({"events": 1})
+
+    def stream() -> Iterator[Event]:
+        yield clicks(1)[0]
+        time.sleep(1)  # so that the first one may arrive
+        broker.close()
+        yield from clicks(2)
+        told.start()
+
+    told = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))  # while it waits for acknowledgements
+    settings = settings_for(broker.bootstrap_servers, events_topic="events")
+    started = time.monotonic()
+
+    expected = (
+        rf"[23] of 3 events did not reach events: no acknowledgement in time \(brokers: {broker.bootstrap_servers}\)"
+    )
+    # Should the signal come too late, it must not end the tests.
+    with stop_signals(), pytest.raises(RuntimeError, match=expected):
+        send_all(settings, stream(), rate=None)
+    told.join()
+
+    assert time.monotonic() - started < 20  # it would wait for a minute
