@@ -5,6 +5,7 @@ says how. Needs a real Kafka: the in-process broker makes its topics itself.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -202,8 +203,9 @@ class _Broker:
         self._address = bootstrap_servers
         self._seconds = answer_seconds
         self._look_up = look_up
-        self._trouble = ""
-        ours: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._note}
+        # Not a method of this object: it would be held by its own client, which ends with the last that holds it.
+        self._troubles: deque[KafkaError] = deque(maxlen=1)
+        ours: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._troubles.append}
         try:
             self._admin = AdminClient({"log_level": 2, **(librdkafka or {}), **ours})
         except KafkaException as error:
@@ -221,7 +223,7 @@ class _Broker:
             except KafkaException as error:
                 self._admin.poll(0)  # lets the client tell why
                 if remaining <= _LOOK_UP_SECONDS or error.args[0].code() not in _NO_ANSWER:
-                    trouble = self._trouble or error.args[0].str()
+                    trouble = self._troubles[-1].str() if self._troubles else error.args[0].str()
                     raise TopicsError(
                         f"no answer from {self._address} within {self._seconds:g} s ({trouble}). "
                         "Is Kafka running there? HEADRACE_BOOTSTRAP_SERVERS says where it is."
@@ -292,6 +294,3 @@ class _Broker:
             if cause.code() == unless:
                 return None
             raise TopicsError(f"topic {topic} on {self._address}: {cause.name()}: {cause.str()}") from error
-
-    def _note(self, error: KafkaError) -> None:
-        self._trouble = error.str()

@@ -72,6 +72,7 @@ class Worker:
         self._stopping = stopping
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
+        self._look_up()
         lists.warm_up()
         self.learner = make_learner(settings)
         self.metrics.set_build_info(

@@ -1,12 +1,14 @@
 """Making and describing the topics. The in-process broker has no topic calls, so most of this is for a real Kafka."""
 
+import gc
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, read
 from confluent_kafka import Producer
-from conftest import Broker, Kafka
+from conftest import Broker, InProcess, Kafka
 
 from consumer.publish import Publisher
 from consumer.source import Source
@@ -205,3 +207,22 @@ def test_a_broker_that_is_not_there_is_told_with_its_address(closed_port: str, u
 def test_a_wrong_client_property_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"no\.such\.property"):
         describe("127.0.0.1:1", [], librdkafka={"no.such.property": "1"})
+
+
+def test_nothing_is_left_of_a_question_once_it_is_answered(in_process: InProcess, unique: Unique) -> None:
+    topic = in_process.create_topic(unique("events"))
+    require(in_process.bootstrap_servers, [topic])
+    before = threads()
+    gc.disable()  # a worker keeps it from all that its start made
+    try:
+        for _ in range(5):
+            require(in_process.bootstrap_servers, [topic])
+    finally:
+        gc.enable()
+
+    assert threads() <= before
+
+
+def threads() -> int:
+    """Those of clients too, which Python does not count."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
