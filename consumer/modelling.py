@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from consumer.config import Settings
 from consumer.environment import SettingsError
+from consumer.turns import in_turn
 from model.content import ContentSettings
 from model.drift import BLOCK, DriftSettings, Watch
 from model.encoders.choice import ENCODERS
@@ -15,6 +17,7 @@ from model.entries import ItemContent
 from model.factors import FactorRates
 from model.interactions import Interaction
 from model.item_index import warm_up_products
+from model.kernels.compiled import kept_in
 from model.kernels.compiling import before_each_compilation
 from model.learner import Learner
 from model.ranking import RankingRates
@@ -38,9 +41,11 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
 def warm_up(settings: Settings, look_up: Callable[[], None] = lambda: None) -> None:
     """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait.
 
-    `look_up` is called before each compilation, and else every now and then: what it raises ends this.
+    `look_up` is called before each compilation, and else every now and then: what it raises ends this. Processes that
+    start together compile one after the other: the next finds the kernels on disk, where numba's index of them is not
+    made for two who write at once.
     """
-    with before_each_compilation(look_up):
+    with in_turn(Path(kept_in()), look_up), before_each_compilation(look_up):
         _warm_up(settings, look_up)
 
 

@@ -106,7 +106,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                            "model.learner",
                            "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
-    ("consumer.modelling", ("consumer.config", "consumer.environment", "model.*")),
+    ("consumer.modelling", ("consumer.config", "consumer.environment", "consumer.turns", "model.*")),
     ("consumer.observation", ("consumer.config", "consumer.metrics", "consumer.quality")),
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),

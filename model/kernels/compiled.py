@@ -62,6 +62,12 @@ def _compiled(function: F, *, fastmath: bool | set[str], forceinline: bool = Fal
         return cast("F", compile_it())
 
 
+def kept_in() -> str:
+    """A folder that processes have in common which keep their kernels in one place: numba's, or that of the sources."""
+    own: str = getattr(getattr(numba, "config", None), "CACHE_DIR", "")
+    return own or __file__.rpartition("/")[0]
+
+
 def interpreted(function: F) -> F:
     """The plain twin of a kernel, whichever of the two is running."""
     return cast("F", getattr(function, "py_func", function))
