@@ -18,6 +18,7 @@ import pytest
 from worker_process import ROOT, START_SECONDS, surroundings
 from worker_site import tastes
 
+from consumer.broker import CLIENT_PROPERTIES
 from consumer.commands import demo
 from consumer.config import Settings, load
 from consumer.invocation import Invocation, invoke
@@ -186,7 +187,7 @@ def test_the_demo_keeps_steps_small_and_ranks_everybody_whatever_the_settings_sa
     answer = demo.run(given, limit=100)
 
     [used] = made
-    assert (used.batch_size, used.quality_share, used.librdkafka) == (32, 1.0, {})
+    assert (used.batch_size, used.quality_share, used.librdkafka) == (32, 1.0, CLIENT_PROPERTIES)
     assert used.bootstrap_servers != given.bootstrap_servers
     assert not used.checkpoint_dir.exists()  # a folder of its own, gone with the demo
     assert answer["hr@10"] >= 0
