@@ -183,14 +183,17 @@ class Worker:
         """
         self._stopping = lambda: False  # from here on the loop looks, where nothing is half done
         gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
-        with self._disk_errors_told():
-            run(
-                self.parts,
-                batch_size=self.settings.batch_size,
-                batch_wait_seconds=self.settings.batch_wait_seconds,
-                stopping=stopping,
-                until=until,
-            )
+        try:
+            with self._disk_errors_told():
+                run(
+                    self.parts,
+                    batch_size=self.settings.batch_size,
+                    batch_wait_seconds=self.settings.batch_wait_seconds,
+                    stopping=stopping,
+                    until=until,
+                )
+        finally:
+            gc.unfreeze()  # or what this worker held, its clients too, would stay when the process has another one
         assert self.progress.saved is not None
         return self.progress.saved
 

@@ -1,7 +1,9 @@
 """A worker put together from the settings: what stops its start, what it leaves behind, what it holds."""
 
 import errno
+import gc
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +164,18 @@ def test_a_worker_that_is_told_to_stop_saves_and_answers_with_what_it_saved(site
     assert 100 <= manifest.counts.learned < 500
     assert manifest == site.newest_checkpoint()
     assert site.work().counts.learned == 500
+
+
+def test_a_worker_that_has_ended_leaves_nothing_behind_in_its_process(site: Site) -> None:
+    send(site, 20)
+    with Worker(site.settings) as worker:
+        worker.run(lambda: False, worker.end_offsets())
+        source = weakref.ref(worker.source)
+
+    del worker
+    gc.collect()
+
+    assert source() is None
 
 
 def test_lists_have_at_most_k_items(site: Site) -> None:
