@@ -17,6 +17,7 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from numpy.typing import NDArray
 
+from consumer.topics import MAKE_TOPICS, TOPIC_GONE
 from producer.events import EPOCH_HEADER
 
 MAX_DETAIL_BYTES: Final = 1024
@@ -30,9 +31,6 @@ OnDelivery = Callable[[NDArray[np.int64], NDArray[np.float64]], None]
 
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
 _TOLD_FAILURES: Final = 3
-_TOPIC_GONE: Final = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
-)
 
 
 class Messages(Protocol):
@@ -321,7 +319,7 @@ class Publisher:
 
     def _fail(self, what: str, topic: str, error: KafkaError) -> None:
         self._failed += 1
-        self._is_topic_gone = self._is_topic_gone or error.code() in _TOPIC_GONE
+        self._is_topic_gone = self._is_topic_gone or error.code() in TOPIC_GONE
         if len(self._failures) < _TOLD_FAILURES:
             self._failures.append(f"{what} to {topic}: {error.name()}: {error.str()}")
 
@@ -330,7 +328,7 @@ class Publisher:
             raise DeliveryFailed(
                 f"{self._failed} records could not be delivered to {self._address}: {'; '.join(self._failures)}"
                 + ("; ..." if self._failed > len(self._failures) else "")
-                + (". Make the topics with `headrace topics create`." if self._is_topic_gone else "")
+                + (f". {MAKE_TOPICS}" if self._is_topic_gone else "")
             )
 
 

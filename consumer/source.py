@@ -34,6 +34,7 @@ from consumer.offsets import (
 )
 from consumer.partitions import Lookout
 from consumer.reading_client import MENDED_BY_THE_CLIENT, consumer_of, partitions_of
+from consumer.topics import MAKE_TOPICS, TOPIC_GONE
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -74,10 +75,6 @@ class CommitFailed(SourceError):
 _NOTICE_SECONDS: Final = 0.5
 # Asked in a thread; but a close waits for the answer.
 _PARTITIONS_SECONDS: Final = 2.0
-_CREATE: Final = "Make the topics with `headrace topics create`."
-_TOPIC_GONE: Final = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
-)
 # The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
 _LOOK_UP_SECONDS: Final = 2.0
 
@@ -163,7 +160,7 @@ class Source:
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Write next offsets to the group, for lag tools and people; back when they are written, or CommitFailed."""
-        wanted = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        wanted = self._places(offsets)
         if not wanted:
             return
         try:
@@ -176,7 +173,7 @@ class Source:
 
     def commit_soon(self, offsets: Mapping[int, int]) -> None:
         """The same without waiting: for show. Where it fails the log says so, once until it is well again."""
-        wanted = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        wanted = self._places(offsets)
         if wanted:
             try:
                 self._consumer.commit(offsets=wanted, asynchronous=True)
@@ -197,6 +194,9 @@ class Source:
         self._lookout.close()
         self._consumer.close()
 
+    def _places(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+
     def _follow(self, partitions: Collection[int]) -> None:
         """Read partitions that were added from their first record on: all that they hold is news."""
         try:
@@ -208,12 +208,12 @@ class Source:
             return  # the next look finds them again
         self._next.update(added)
         self._ends.update(added)
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, 0) for partition in added])
+        self._consumer.incremental_assign(self._places(added))
         _log.info("%s has new partitions, read from now on: %s", self._topic, ", ".join(map(str, added)))
 
     def _read_on(self) -> None:
         """Let the client fetch from our next offsets; what it held of the past is dropped."""
-        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+        self._consumer.assign(self._places(self._next))
 
     def _in_order(self, batch: list[Message]) -> list[Record]:
         """The records of a batch, once it is sure that none is missing before or between them."""
@@ -265,8 +265,8 @@ class Source:
     def _judge(self, error: KafkaError, partition: int) -> SourceError | None:
         """What an error that the client will not mend means for us; None where reading goes on."""
         where = f"{self._topic}[{partition}]"
-        if error.code() in _TOPIC_GONE:
-            return TopicMissing(f"{where} on {self._address} is gone: {error.str()}. {_CREATE}")
+        if error.code() in TOPIC_GONE:
+            return TopicMissing(f"{where} on {self._address} is gone: {error.str()}. {MAKE_TOPICS}")
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._next:
             return self._judge_position(partition)
         return ReadFailed(f"reading {where} from {self._address} failed: {error.name()}: {error.str()}")
@@ -304,8 +304,8 @@ class Source:
     def _partitions(self, answer_seconds: float | None = None) -> list[int]:
         metadata = self._ask(lambda seconds: self._consumer.list_topics(self._topic, timeout=seconds), answer_seconds)
         topic = metadata.topics[self._topic]
-        if topic.error is not None and topic.error.code() in _TOPIC_GONE:
-            raise TopicMissing(f"topic {self._topic} does not exist on {self._address}. {_CREATE}")
+        if topic.error is not None and topic.error.code() in TOPIC_GONE:
+            raise TopicMissing(f"topic {self._topic} does not exist on {self._address}. {MAKE_TOPICS}")
         if topic.error is not None:
             raise ReadFailed(f"topic {self._topic} on {self._address}: {topic.error.name()}: {topic.error.str()}")
         return sorted(topic.partitions)
@@ -366,7 +366,7 @@ class Source:
                 f"reading {self._topic} from {self._address} failed: {error.name()}: {error.str()}"
             )
         else:
-            self._topic_in_doubt = self._topic_in_doubt or error.code() in _TOPIC_GONE
+            self._topic_in_doubt = self._topic_in_doubt or error.code() in TOPIC_GONE
             self._note(error)
 
     def _note(self, error: KafkaError) -> None:

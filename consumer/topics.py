@@ -25,6 +25,12 @@ EVENT_BYTES: Final = 1024 * 1024 + 12
 DEAD_LETTER_HEADROOM_BYTES: Final = 64 * 1024
 """A dead letter is the original and further headers; it must fit wherever the original did."""
 DEAD_LETTER_DAYS: Final = 90
+TOPIC_GONE: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
+"""What a client says of a topic that is not there."""
+MAKE_TOPICS: Final = "Make the topics with `headrace topics create`."
+"""What a person can do then."""
 
 _FOREVER: Final = "-1"
 _ANY: Final = str(2**63 - 1)
@@ -171,7 +177,7 @@ def require(
     missing = [name for name in names if name not in present]
     if missing:
         what = f"topic {missing[0]} does" if len(missing) == 1 else f"topics {', '.join(missing)} do"
-        raise TopicsMissing(f"{what} not exist on {bootstrap_servers}. Make the topics with `headrace topics create`.")
+        raise TopicsMissing(f"{what} not exist on {bootstrap_servers}. {MAKE_TOPICS}")
 
 
 def _with_headroom(plans: Sequence[TopicPlan], there: Mapping[str, Mapping[str, str]]) -> list[TopicPlan]:

@@ -111,7 +111,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),
     # Stages that stand on the stage before, and halves of one thing.
-    ("consumer.source", ("consumer.offsets", "consumer.partitions", "consumer.reading_client")),
+    ("consumer.source", ("consumer.offsets", "consumer.partitions", "consumer.reading_client", "consumer.topics")),
     ("consumer.journal", ("consumer.source", "consumer.records", "consumer.durable")),
     ("consumer.catalogue", ("consumer.journal", "consumer.source", "producer.events", "model.entries",
                             "model.packing")),
@@ -128,7 +128,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.lists", ("producer.events", "consumer.refreshes", "consumer.last_lists", "consumer.kernels.lists")),
     ("consumer.last_lists", ("consumer.kernels.lists",)),
     ("consumer.refreshes", ("consumer.records",)),
-    ("consumer.publish", ("producer.events",)),
+    ("consumer.publish", ("producer.events", "consumer.topics")),
     ("consumer.quality", ("model.evaluation",)),
     ("consumer.config", ("consumer.environment",)),
     ("consumer.*", ()),  # leaves
