@@ -1,4 +1,4 @@
-"""A copy of arrays with a row a user, made a few rows at a time while steps go on moving rows.
+"""A copy of arrays with a row a user, or an item, made a few rows at a time while steps go on moving rows.
 
 It is how the memory of a running machine is moved to another one (Clark et al., "Live Migration of Virtual Machines",
 NSDI 2005): first all rows are copied, then, round after round, those that moved meanwhile, until they are so few that
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.growth import grown
 
 PIECE_BYTES: Final = 4 << 20
-"""What is copied at a time: about a millisecond."""
+"""What is copied at a time: about a millisecond, and two more the first time, when its memory is new."""
 MOST_ROUNDS: Final = 10
 """So many rounds at most, should more rows move than a piece has."""
 
@@ -27,16 +27,45 @@ class UnknownMove(RuntimeError):
     """A row is not as it was copied, and nobody said that it moved: the copy is of no use."""
 
 
-class Precopy:
-    """One copy after the other; `begin`, `advance` until it says that it is done, `finish`.
+class CopyMemory:
+    """Memory for copies that are made again and again: to get fresh pages takes longer than to fill them.
 
-    Its memory is kept from one copy to the next, since to get fresh pages takes as long as to fill them: as much again
-    as the arrays have.
+    A copy holds until the next of the same name.
     """
 
-    def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """The array as it is now."""
+        if not array.ndim:
+            return array.copy()
+        self.make_room(name, array)
+        room = self._arrays[name][: len(array)]
+        room[...] = array
+        return room
+
+    def make_room(self, name: str, array: NDArray[Any]) -> bool:
+        """Room for a copy of all its rows; whether rows that were copied before still stand in it."""
+        held = self._arrays.get(name)
+        fits = held is not None and held.dtype == array.dtype and held.shape[1:] == array.shape[1:]
+        if held is None or not fits:
+            held = np.empty((0, *array.shape[1:]), dtype=array.dtype)
+        self._arrays[name] = grown(held, len(array), fill=None)
+        return fits
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Rows for which there is room, at least."""
+        return self._arrays[name]
+
+
+class Precopy:
+    """One copy after the other; `begin`, `advance` until it says that it is done, `finish`."""
+
+    def __init__(self, memory: CopyMemory, piece_bytes: int = PIECE_BYTES) -> None:
+        """`memory` is where the copies lie, under the names of their arrays."""
+        self._memory = memory
         self._piece_bytes = piece_bytes
-        self._copies: dict[str, NDArray[Any]] = {}
         self._left: Ints | slice | None = None
         """Rows that this round has still to copy; None: no copy is being made."""
         self._moved: list[Ints] = []
@@ -54,28 +83,39 @@ class Precopy:
         self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
         self._make_room(arrays)
 
-    def note(self, rows: Ints) -> None:
-        """These rows moved."""
-        if self._left is not None:
+    def note(self, rows: Ints | None) -> None:
+        """These rows moved; None: any of them may have."""
+        if self._left is None:
+            return
+        if rows is None:
+            self._left, self._moved = slice(0, self._rows), []
+            self._round += 1
+        else:
             self._moved.append(rows)
             # A round has to be shorter than the one before it, however many rows a step moves.
             self._piece_rows = max(self._piece_rows, 4 * len(rows))
 
     def advance(self, arrays: Arrays) -> bool:
-        """Copy the next piece of the arrays as they are now; whether `finish` has little to do."""
+        """Copy the next piece of the arrays as they are now; whether `finish` has little to do.
+
+        May be called again where it has: then it goes on copying what moved, so that it stays little.
+        """
         if self._left is None:
             raise RuntimeError("begin comes before advance")
-        self._make_room(arrays)
+        if not self._make_room(arrays):
+            self.begin(arrays)
         now, self._left = _split(self._left, self._piece_rows)
         self._copy(arrays, now)
         if _size(self._left):
-            return False
+            return self._round > MOST_ROUNDS
         moved = self._take_moved()
-        self._round += 1
-        if len(moved) <= self._piece_rows or self._round > MOST_ROUNDS:
+        if len(moved) <= self._piece_rows:
+            self._round = 1
+        if len(moved) <= self._piece_rows or self._round >= MOST_ROUNDS:
             self._moved.append(moved)
             return True
         self._left = moved
+        self._round += 1
         return False
 
     def finish(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -85,13 +125,14 @@ class Precopy:
         """
         if self._left is None:
             raise RuntimeError("begin comes before finish")
+        if not self._make_room(arrays):
+            self.begin(arrays)
         rows = len(next(iter(arrays.values()), ()))
-        self._make_room(arrays)
         self._copy(arrays, self._left)
         self._copy(arrays, slice(self._rows, rows))
         self._copy(arrays, self._take_moved())
         self._left = None
-        copies = {name: self._copies[name][:rows] for name in arrays}
+        copies = {name: self._memory[name][:rows] for name in arrays}
         for name, array in arrays.items():
             if array.ndim == 1 and not np.array_equal(copies[name], array, equal_nan=array.dtype.kind == "f"):
                 row = int(np.flatnonzero(copies[name] != array)[0])
@@ -110,14 +151,12 @@ class Precopy:
 
     def _copy(self, arrays: Arrays, rows: Ints | slice) -> None:
         for name, array in arrays.items():
-            self._copies[name][rows] = array[rows]
+            self._memory[name][rows] = array[rows]
 
-    def _make_room(self, arrays: Arrays) -> None:
-        for name, array in arrays.items():
-            copy = self._copies.get(name)
-            if copy is None or copy.dtype != array.dtype or copy.shape[1:] != array.shape[1:]:
-                copy = np.empty((0, *array.shape[1:]), dtype=array.dtype)
-            self._copies[name] = grown(copy, len(array))
+    def _make_room(self, arrays: Arrays) -> bool:
+        """Whether what was copied so far is still there: rows that were given another shape are not."""
+        stands = [self._memory.make_room(name, array) for name, array in arrays.items()]
+        return all(stands)
 
 
 def _size(rows: Ints | slice) -> int:

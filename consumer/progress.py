@@ -3,7 +3,7 @@
 Knows the order of effects at a save: what was published is acknowledged, then the checkpoint is durable, then the
 group's offsets are committed (for lag tools and people: nobody waits for it, and nothing hangs on it).
 
-While the worker runs the loop's thread only copies the state, and what grows with the users a piece at a time
+While the worker runs the loop's thread only copies the state, and what grows with users and items a piece at a time
 (`consumer.precopy`). Another thread digests the copy and writes it to the disk, where it gets its name, and by that
 becomes a checkpoint, once all that was published before the copy was made is acknowledged. Between two steps the loop
 asks whether anything is to be done (`due`), and has it done (`advance`).
@@ -27,7 +27,7 @@ from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manife
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
 from consumer.last_lists import LastLists
-from consumer.precopy import Precopy
+from consumer.precopy import CopyMemory, Precopy
 from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes
 from consumer.source import Source
@@ -126,7 +126,9 @@ class Progress:
         self._clock = clock
         self._executor = executor
         self._journal_writer = journal_writer
-        self._precopy = Precopy()
+        self._memory = CopyMemory()
+        """Where copies lie from save to save, each written over by the next."""
+        self._precopies = {name: Precopy(self._memory) for name in learner.growing_arrays()}
         self._under_way: _Save | None = None
         self._begun_at = self._saved_at = clock()
         self.save_seconds = 0.0
@@ -186,9 +188,10 @@ class Progress:
         """Whether the next step has lists. What waits for its list is not in a checkpoint: none may begin then."""
         return self._refreshes is None or self._refreshes.decide(more_wait=more_wait, at_once=self.due())
 
-    def note_moved(self, user_rows: NDArray[np.int64]) -> None:
-        """A step had events of the users of these rows, or forgot them."""
-        self._precopy.note(user_rows)
+    def note_moved(self, moved_rows: Mapping[str, NDArray[np.int64] | None]) -> None:
+        """A step moved these rows: see `Learner.moved_rows`."""
+        for name, precopy in self._precopies.items():
+            precopy.note(moved_rows[name])
 
     def seconds_since_save(self) -> float:
         """Since the newest checkpoint was durable, or since the start."""
@@ -196,7 +199,7 @@ class Progress:
 
     def due(self) -> bool:
         """Whether a save is to begin now, or the one under way waits for the loop's thread."""
-        if self._precopy.is_under_way:
+        if self._is_copying:
             return True
         if self._under_way is None:
             return self._clock() - self._begun_at >= self._every_seconds
@@ -211,7 +214,7 @@ class Progress:
         started = self._clock()
         if self._under_way is not None:
             is_done = self._go_on(self._under_way)
-        elif self._precopy.is_under_way:
+        elif self._is_copying:
             is_done = self._copy_on(publisher)
         else:
             self.pause_seconds = 0.0
@@ -226,7 +229,8 @@ class Progress:
         OSError where the disk refuses; nothing was committed then.
         """
         begun_at = self._clock()
-        self._precopy.drop()
+        for precopy in self._precopies.values():
+            precopy.drop()
         publisher.flush(self._flush_seconds)
         while self._under_way is not None:
             self._go_on(self._under_way)
@@ -249,15 +253,27 @@ class Progress:
         if self._is_saved():
             self._saved_at = now
             return True
-        self._precopy.begin(self._learner.user_arrays())
+        arrays = self._learner.growing_arrays()
+        for name, precopy in self._precopies.items():
+            precopy.begin(arrays[name])
         return self._copy_on(publisher)
 
+    @property
+    def _is_copying(self) -> bool:
+        return any(precopy.is_under_way for precopy in self._precopies.values())
+
     def _copy_on(self, publisher: Publisher) -> bool:
-        """Copy a piece of what users have; with the last one all the rest, and hand it over."""
-        if self._precopy.advance(self._learner.user_arrays()):
-            # Whatever is sent from now on is of steps that are not in the copy.
-            copy, mark = self._copy(self._precopy.finish(self._learner.user_arrays())), publisher.mark()
-            self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
+        """Copy a piece of what grows; with the last one all the rest, and hand it over."""
+        arrays = self._learner.growing_arrays()
+        is_little_left = [precopy.advance(arrays[name]) for name, precopy in self._precopies.items()]
+        if not all(is_little_left):
+            return False
+        copied: dict[str, NDArray[Any]] = {}
+        for name, precopy in self._precopies.items():
+            copied.update(precopy.finish(arrays[name]))
+        # Whatever is sent from now on is of steps that are not in the copy.
+        copy, mark = self._copy(copied), publisher.mark()
+        self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
         return False
 
     def _is_saved(self) -> bool:
@@ -266,16 +282,22 @@ class Progress:
 
     def _copy(self, copied: Mapping[str, NDArray[Any]] | None = None) -> _Copy:
         """All that a checkpoint holds, out of reach of the steps to come. `copied`: what is so already."""
+        copied = copied or {}
+
+        def copy(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            return copied[name] if name in copied else self._memory.copy(name, array)
+
         others: dict[str, Tensor] = {}
-        for name, holder in self._holders.items():
+        for holder_name, holder in self._holders.items():
             if holder is not self._seen_ids:
-                others.update({f"{name}.{part}": torch.tensor(array) for part, array in holder.state().items()})
+                arrays = {f"{holder_name}.{part}": array for part, array in holder.state().items()}
+                others.update({name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()})
         return _Copy(
             step=self._source.step,
             model_version=self._learner.version,
             offsets={self._topic: self._source.next_offsets()},
             counts=self.counts,
-            model=self._learner.state(copied),
+            model=self._learner.state(copy),
             others=others,
             event_ids=self._seen_ids.frozen(),
         )

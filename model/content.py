@@ -304,7 +304,7 @@ class Content:
     # --- keeping ---
 
     def state(self) -> dict[str, Tensor]:
-        """Vectors are not part of it: they follow from the table and the features."""
+        """Views, where that is what is kept. Vectors are not part of it: they follow from table and features."""
         size = len(self.ids)
         arrays: dict[str, NDArray[np.generic]] = {
             "available": self.available_X[:size],
@@ -315,11 +315,12 @@ class Content:
             **{f"ids.{name}": array for name, array in self.ids.state().items()},
             **{f"entries.{name}": array for name, array in self.entries.state().items()},
         }
-        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-        state["table"] = self.table.values.cpu().clone()
-        state["gathered"] = self._gathered_ID.cpu().clone()
-        state.update({f"table.{name}": value.cpu().clone() for name, value in self._optimizer.state().items()})
-        return state
+        return {
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            "table": self.table.values,
+            "gathered": self._gathered_ID,
+            **{f"table.{name}": value for name, value in self._optimizer.state().items()},
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         arrays = {name: value.numpy() for name, value in state.items()}

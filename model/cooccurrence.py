@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from model.growth import grown
 from model.kernels.cooccurrence import SLOT, Reading, Together, Wanted, pairs_of, room_for, score_then_count
 from model.kernels.leaving import take_out_of_pairs
+from model.kernels.ragged import end_to_end
 from model.leaving import TakenOut
 from model.live import Found
 from model.windows import Windows
@@ -221,11 +222,11 @@ class Cooccurrence:
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """The pairs laid end to end, and how many each item has."""
-        is_pair_IN = self._is_pair()
+        lengths_I = self.pairs.length_I[: self.items]
         return {
-            "neighbours": self.pairs.neighbours_IN[: self.items][is_pair_IN],
-            "strengths": self.pairs.strengths_IN[: self.items][is_pair_IN],
-            "lengths": self.pairs.length_I[: self.items],
+            "neighbours": self._packed(self.pairs.neighbours_IN, lengths_I),
+            "strengths": self._packed(self.pairs.strengths_IN.view(np.int32), lengths_I).view(np.float32),
+            "lengths": lengths_I,
         }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
@@ -242,6 +243,12 @@ class Cooccurrence:
         self.pairs.neighbours_IN[: self.items][is_pair_IN] = state["neighbours"]
         self.pairs.strengths_IN[: self.items][is_pair_IN] = state["strengths"]
         self._work_out_anew()
+
+    def _packed(self, rows_IN: Rows, lengths_I: NDArray[np.int32]) -> NDArray[np.int32]:
+        packed = np.empty(int(lengths_I.sum(dtype=np.int64)), dtype=np.int32)
+        starts_I = np.arange(self.items) * self.settings.neighbours
+        end_to_end(rows_IN.reshape(-1), starts_I, lengths_I.astype(np.int64), packed)
+        return packed
 
     def _is_pair(self) -> NDArray[np.bool_]:
         return np.arange(self.settings.neighbours) < self.pairs.length_I[: self.items, None]

@@ -103,8 +103,11 @@ def room_for(rows: int, capacity: int) -> int:
     return capacity if rows <= capacity else max(rows, capacity + capacity // 2, 64)
 
 
-def grown(array: NDArray[Scalar], rows: int, fill: float = 0) -> NDArray[Scalar]:
-    """The array with room for at least `rows` rows, the new ones filled; the same object while they fit."""
+def grown(array: NDArray[Scalar], rows: int, fill: float | None = 0) -> NDArray[Scalar]:
+    """The array with room for at least `rows` rows, the new ones filled; the same object while they fit.
+
+    `fill` None: what the new ones hold is not said, and they take memory where they are written to.
+    """
     if rows <= len(array):
         return array
     row_bytes = max(array.itemsize * int(np.prod(array.shape[1:])), 1)
@@ -116,7 +119,8 @@ def grown(array: NDArray[Scalar], rows: int, fill: float = 0) -> NDArray[Scalar]
         if larger is None:
             larger = np.empty((capacity, *array.shape[1:]), dtype=array.dtype)
         larger[: len(array)] = array
-    larger[len(array) :] = fill
+    if fill is not None:
+        larger[len(array) :] = fill
     return larger
 
 

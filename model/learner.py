@@ -6,6 +6,7 @@ batch (`model.ranking`). No Kafka, no clock: the only time is the events' own.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ from model.rating_choice import make_rating_model
 from model.said_of_users import SaidOfUsers
 from model.scores import all_scores, cold_scores, parts_on_device
 from model.settings import LearnerSettings
-from model.state import refuse_other_settings, settings_as_bytes, under
+from model.state import Copier, fresh, refuse_other_settings, settings_as_bytes, under
 from model.step import Piece, Step, joined
 from model.user_content import Said
 from model.vocabulary import Vocabulary
@@ -130,6 +131,7 @@ class Learner:
         if not len(batch):
             return joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
+        before = self.ranking.moved.end
         parts: list[Piece] = []
         forgotten: list[tuple[str, int]] = []
         start = 0
@@ -148,7 +150,8 @@ class Learner:
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
         learned = self.letting_go.evict(joined(parts, self.version, forgotten))
-        return self.letting_go.let_items_leave(learned, batch)
+        learned = self.letting_go.let_items_leave(learned, batch)
+        return replace(learned, moved_I=self.ranking.moved.since(before))
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -338,45 +341,58 @@ class Learner:
         is_ranked_B: Flags = self.users.hash_R[users_B] < share * 2**32
         return is_ranked_B
 
-    def moved_rows(self, step: Step) -> NDArray[np.int64]:
-        """The rows of the users that a step had events of, forgot, gave back, or took items from that leave."""
-        gone = [row for _, row in step.forgotten if row >= 0]
-        return np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U, step.cleaned_U))
+    def moved_rows(self, step: Step) -> dict[str, NDArray[np.int64] | None]:
+        """Which rows of `growing_arrays` a step moved; None: any of them.
 
-    def user_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The large arrays with a row a user, by their names in `state`: views of what is learned, not copies.
-
-        Nothing moves a row but a step that has events of its user, forgets the user, gives the row back or takes out
-        of it what leaves (`moved_rows`).
+        Those of the users that it had events of, forgot, gave back, or took items from that leave; and of items.
         """
+        gone = [row for _, row in step.forgotten if row >= 0]
+        users_U = np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U, step.cleaned_U))
+        return {"user": users_U, "item": step.moved_I}
+
+    def growing_arrays(self) -> dict[str, dict[str, NDArray[np.generic]]]:
+        """The large arrays of a CPU with a row a user, and those with a row an item, by their names in `state`.
+
+        Views of what is learned, not copies. Nothing moves a row but steps, which say so (`moved_rows`).
+        """
+        return {"user": self._user_arrays(), "item": self._item_arrays()}
+
+    def _item_arrays(self) -> dict[str, NDArray[np.generic]]:
+        tables = (self.ranking.items, self.ranking.parameters.biases) if self.device.type == "cpu" else ()
+        return {
+            **{f"ranking.{table.name}": table.values.numpy() for table in tables},
+            **{f"ratings.item_{name}": array for name, array in self.ratings.items.state().items()},
+            **{f"live.counts.{name}": array for name, array in self.live.counts.state().items()},
+        }
+
+    def _user_arrays(self) -> dict[str, NDArray[np.generic]]:
         return {
             **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
             **{f"ratings.user_{name}": array for name, array in self.ratings.users.state().items()},
+            **{f"ratings.median_{name}": array for name, array in self.ratings.median.users.state().items()},
+            **{f"means.{name}": array for name, array in self.means.state().items()},
         }
 
-    def state(self, copied: Mapping[str, NDArray[np.generic]] | None = None) -> dict[str, Tensor]:
+    def state(self, copy: Copier = fresh) -> dict[str, Tensor]:
         """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts.
 
-        `copied`: arrays of it that need not be copied any more; see `user_arrays`.
+        `copy(name, array)` has each array made one that nothing moves.
         """
-        copied = copied or {}
         arrays: dict[str, NDArray[np.generic]] = {
             "settings": settings_as_bytes(self.settings.that_bind(self.ranking.items.values.dtype)),
             "version": np.array([self.version]),
         }
         for part, holder in self._holders().items():
             arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
-        state = {
-            name: torch.from_numpy(copied[name] if name in copied else np.array(array))
-            for name, array in arrays.items()
-        }
-        ranking = self.ranking.parameters.state()
-        state.update({f"ranking.{name}": value.cpu().clone() for name, value in ranking.items()})
+        tensors = {f"ranking.{name}": value for name, value in self.ranking.parameters.state().items()}
         if self.ranking.content is not None:
-            state.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
-        state.update({f"{USER_CONTENT}{name}": value for name, value in self.said.state().items()})
-        state.update({name: torch.from_numpy(array) for name, array in self.letting_go.state().items()})
-        return state
+            tensors.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
+        tensors.update({f"{USER_CONTENT}{name}": value for name, value in self.said.state().items()})
+        tensors.update({name: torch.from_numpy(array) for name, array in self.letting_go.state().items()})
+        return {
+            **{name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()},
+            **{name: _on_cpu(name, value, copy) for name, value in tensors.items()},
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a saved state; ValueError, and nothing loaded, where it does not fit the settings.
@@ -414,6 +430,10 @@ class Learner:
     def _new_content(self) -> Content:
         dtype, moved = self.ranking.items.values.dtype, self.ranking.moved
         return Content(self.settings.width, self.settings.content, device=self.device, dtype=dtype, moved=moved)
+
+
+def _on_cpu(name: str, value: Tensor, copy: Copier) -> Tensor:
+    return torch.from_numpy(copy(name, value.detach().numpy())) if value.device.type == "cpu" else value.cpu()
 
 
 def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:

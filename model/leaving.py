@@ -36,7 +36,7 @@ class TakenOut(NamedTuple):
     """The row to go on with."""
     is_done: bool
     changed_U: Ints = NOBODY
-    """Users whose rows of `Learner.user_arrays` moved."""
+    """Users of whose rows in `Learner.growing_arrays` some moved."""
 
 
 class NamesItems(Protocol):

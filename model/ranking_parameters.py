@@ -157,7 +157,7 @@ class RankingParameters:
     # --- keeping ---
 
     def state(self) -> dict[str, Tensor]:
-        """Of all but content, whose state is its own."""
+        """Of all but content, whose state is its own. Views, where that is what is kept."""
         tables = {table.name: table.values for table in (self.items, self.biases)}
         for name, optimizer in self.optimizers.items():
             tables.update({f"{name}.{part}": value for part, value in optimizer.state().items()})
@@ -165,7 +165,7 @@ class RankingParameters:
         tables.update({f"encoder.{name}": value for name, value in self.encoder.state().items()})
         if self.cooccurrence is not None:
             pairs = self.cooccurrence.state()
-            tables.update({f"pairs.{name}": torch.from_numpy(np.array(value)) for name, value in pairs.items()})
+            tables.update({f"pairs.{name}": torch.from_numpy(value) for name, value in pairs.items()})
         return tables
 
     def load(self, state: dict[str, Tensor]) -> None:

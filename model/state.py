@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Part = TypeVar("Part")
+Copier = Callable[[str, NDArray[Any]], NDArray[Any]]
+"""Makes an array of a state, of this name there, one that nothing moves: with the same values, in memory of its own."""
+
+
+def fresh(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """A copy in new memory."""
+    del name
+    return np.array(array)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:

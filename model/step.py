@@ -65,6 +65,8 @@ class Step:
     """The same of items; the next new ones get their rows."""
     cleaned_U: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
     """Rows of users that had something of items that leave, and have it no more."""
+    moved_I: NDArray[np.int64] | None = field(default_factory=lambda: NOBODY)
+    """Rows of items whose parameters or counts it may have moved, in any order, some repeatedly; None: of any item."""
     swept: Swept | None = None
     """Users whose last lists are not to name items that leave either."""
 

@@ -265,6 +265,7 @@ class UserContent:
     # --- keeping ---
 
     def state(self) -> dict[str, Tensor]:
+        """Views, where that is what is kept."""
         size = len(self.ids)
         arrays: dict[str, NDArray[np.generic]] = {
             "at": self._at_XS[:size],
@@ -272,10 +273,11 @@ class UserContent:
             **{f"ids.{name}": array for name, array in self.ids.state().items()},
             **{f"entries.{name}": array for name, array in self.entries.state().items()},
         }
-        state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-        state["table"] = self.table.values.cpu().clone()
-        state.update({f"table.{name}": value.cpu().clone() for name, value in self.optimizer.state().items()})
-        return state
+        return {
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            "table": self.table.values,
+            **{f"table.{name}": value for name, value in self.optimizer.state().items()},
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Replaces everything by what `state` returned; ValueError where it was made with another number of texts."""

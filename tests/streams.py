@@ -96,6 +96,23 @@ def joined(steps, name):
     return np.concatenate([getattr(step, name) for step in steps])
 
 
+def grown_arrays(learner):
+    """Copies of all that grows, by what its rows are of."""
+    return {
+        kind: {name: np.array(array) for name, array in arrays.items()}
+        for kind, arrays in learner.growing_arrays().items()
+    }
+
+
+def assert_nothing_else_moved(learner, before, step):
+    """What a step says it moved, it moved, and no other row of `before`, which is what there was then."""
+    for kind, moved in learner.moved_rows(step).items():
+        for name, array in learner.growing_arrays()[kind].items():
+            stayed = np.setdiff1d(np.arange(len(before[kind][name])), np.arange(len(array)) if moved is None else moved)
+            held, now = before[kind][name], array[:, : before[kind][name].shape[1]] if array.ndim > 1 else array
+            np.testing.assert_array_equal(now[stayed], held[stayed], err_msg=name)
+
+
 def touched(learner, step):
     """The ids of the users that a step touched."""
     return {learner.users.name(row) for row in step.touched_users().tolist()}

@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
-from streams import OPTIMIZERS, click, joined, random_stream, run, small_learner
+from streams import (
+    OPTIMIZERS,
+    assert_nothing_else_moved,
+    click,
+    grown_arrays,
+    joined,
+    random_stream,
+    run,
+    small_learner,
+)
 
 from model import growth
+from model.entries import ItemContent
 from model.interactions import Forget, Interaction
 from model.ranking import RankingRates
 from model.state import state_digest
@@ -117,23 +127,63 @@ def test_a_state_that_lacks_a_part_is_refused(name):
         small_learner().load(state)
 
 
-def test_a_state_with_copies_of_what_users_have_is_the_state():
+def test_what_a_state_has_is_copied_by_whoever_asks_for_it():
     learner = small_learner()
     learner.test_then_learn([click("u", "a"), click("v", "b"), Interaction("u", "b", 2, 1.0, 4.0)])
-    copies = {name: array.copy() for name, array in learner.user_arrays().items()}
+    copies = {}
 
-    state = learner.state(copies)
+    def copy(name, array):
+        copies[name] = np.array(array)
+        return copies[name]
+
+    state = learner.state(copy)
 
     assert state_digest(state) == state_digest(learner.state())
-    assert len(copies) >= 8
-    assert all(len(array) == len(learner.users) for array in copies.values())
-    assert all(state[name].data_ptr() == array.ctypes.data for name, array in copies.items())
+    assert state.keys() == copies.keys()
+    assert all(np.shares_memory(state[name].numpy(), array) for name, array in copies.items() if array.size)
+    for kind, rows in (("user", len(learner.users)), ("item", len(learner.items))):
+        growing = learner.growing_arrays()[kind]
+        assert len(growing) >= 8
+        assert all(len(array) == rows for array in growing.values())
+        assert all(np.array_equal(copies[name], array, equal_nan=True) for name, array in growing.items())
+
+
+def test_a_state_is_not_moved_by_what_is_learned_afterwards():
+    learner = small_learner()
+    learner.describe({"a": ItemContent(title="about rivers")})
+    learner.describe_users({"u": ItemContent(title="likes rivers")})
+    learner.test_then_learn([click("u", "a"), click("v", "b"), Interaction("u", "b", 2, 1.0, 4.0)])
+    state = learner.state()
+    digest = state_digest(state)
+
+    learner.test_then_learn([click("u", "b"), Interaction("v", "a", 2, 1.0, 1.0)])
+
+    assert state_digest(state) == digest != state_digest(learner.state())
+
+
+@pytest.mark.parametrize("rating_model", ["neighbours", "factors"])
+@pytest.mark.parametrize("full_softmax_items", [10, 4096], ids=["sampled", "full"])
+def test_a_step_moves_no_row_but_those_that_it_names(full_softmax_items, rating_model):
+    rates = RankingRates(full_softmax_items=full_softmax_items, negatives=2)
+    learner = small_learner(ranking=rates, rating_model=rating_model)
+    learner.test_then_learn([Interaction(f"u{n}", f"i{n}", n, 1.0, 3.0) for n in range(200)])
+    stayed = 0
+    for start in range(0, 90, 6):
+        before = grown_arrays(learner)
+        step = learner.test_then_learn(
+            [Interaction(f"u{n}", f"i{n * n % 31}", 200 + n, 1.0, n % 5 + 1.0) for n in range(start, start + 6)]
+        )
+        assert_nothing_else_moved(learner, before, step)
+        moved = learner.moved_rows(step)["item"]
+        stayed += 0 if moved is None else len(np.setdiff1d(np.arange(200), moved))
+
+    assert (stayed > 100) == (full_softmax_items == 10)
 
 
 def test_only_rows_of_a_steps_users_move_in_what_users_have():
     learner = small_learner()
     learner.test_then_learn([Interaction(f"u{n}", f"i{n % 3}", n, 1.0, 3.0) for n in range(30)])
-    before = {name: array.copy() for name, array in learner.user_arrays().items()}
+    before = grown_arrays(learner)
 
     step = learner.test_then_learn(
         [
@@ -145,8 +195,6 @@ def test_only_rows_of_a_steps_users_move_in_what_users_have():
         ]
     )
 
-    moved = learner.moved_rows(step)
+    moved = learner.moved_rows(step)["user"]
     assert sorted(moved.tolist()) == sorted([*learner.users.rows(["u1", "u7", "stranger"]).tolist(), 4])
-    still = np.setdiff1d(np.arange(30), moved)
-    for name, array in learner.user_arrays().items():
-        np.testing.assert_array_equal(array[still], before[name][still], err_msg=name)
+    assert_nothing_else_moved(learner, before, step)

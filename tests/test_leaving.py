@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from streams import STILL, click, random_stream, run, small_learner, still
+from streams import STILL, assert_nothing_else_moved, click, grown_arrays, random_stream, run, small_learner, still
 
 from consumer.last_lists import LastLists
 from model import factors, leaving, ratings, tables
@@ -310,19 +310,19 @@ def test_an_item_that_the_catalogue_removed_may_lose_its_place_there_when_it_is_
     assert len(learner.ranking.content.state()["removed"]) == 1
 
 
-def test_rows_that_lose_an_item_are_among_those_that_moved():
-    learner, lost = small_learner(max_items=KEPT), 0
+def test_rows_that_lose_an_item_and_rows_of_lost_items_are_among_those_that_moved():
+    rates = RankingRates(full_softmax_items=0, negatives=2)
+    learner, lost, gone = small_learner(max_items=KEPT, ranking=rates), 0, 0
     stream = feed(800)
     for start in range(0, len(stream), 4):
-        before = {name: np.array(array) for name, array in learner.user_arrays().items()}
+        before = grown_arrays(learner)
         step = learner.test_then_learn(stream[start : start + 4])
         lost += len(step.cleaned_U)
-        moved = learner.moved_rows(step)
-        for name, array in learner.user_arrays().items():
-            stayed = np.setdiff1d(np.arange(len(before[name])), moved)
-            np.testing.assert_array_equal(array[stayed], before[name][stayed])
+        gone += len(step.evicted_I)
+        assert_nothing_else_moved(learner, before, step)
 
     assert lost > 20
+    assert gone > 20
 
 
 def test_a_limit_that_is_lowered_is_reached_and_one_that_is_taken_away_keeps_every_item():

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from streams import STILL, click, joined, random_stream, run, small_learner, still, touched
+from streams import (
+    STILL,
+    assert_nothing_else_moved,
+    click,
+    grown_arrays,
+    joined,
+    random_stream,
+    run,
+    small_learner,
+    still,
+    touched,
+)
 
 from model.interactions import Forget, Interaction
 from model.ranking import RankingRates
@@ -137,15 +148,12 @@ def test_a_limit_that_is_lowered_is_reached_step_by_step_and_one_that_is_taken_a
 def test_rows_that_were_given_back_are_among_those_that_moved():
     learner = small_learner(max_users=3)
     run(learner, [click(f"u{n}", "i1", n) for n in range(3)], 1)
-    before = {name: np.array(array) for name, array in learner.user_arrays().items()}
+    before = grown_arrays(learner)
 
     step = learner.test_then_learn([click("u7", "i2", 9)])
 
     assert len(step.evicted_U) == 1
-    moved = set(learner.moved_rows(step).tolist())
-    for name, array in learner.user_arrays().items():
-        stayed = [row for row in range(3) if row not in moved]
-        np.testing.assert_array_equal(array[stayed], before[name][stayed])
+    assert_nothing_else_moved(learner, before, step)
 
 
 def test_forgetting_a_stranger_is_no_error_and_changes_nothing():

@@ -1,9 +1,11 @@
 """A copy that is made while rows move is, in the end, what the rows are then."""
 
+import resource
+
 import numpy as np
 import pytest
 
-from consumer.precopy import MOST_ROUNDS, Precopy, UnknownMove
+from consumer.precopy import MOST_ROUNDS, CopyMemory, Precopy, UnknownMove
 
 
 def arrays_of(rows, seed=0):
@@ -43,7 +45,7 @@ ROW_BYTES = 5 * 4 + 6 * 8 + 8
 @pytest.fixture
 def precopy():
     """Ten rows a piece."""
-    return Precopy(10 * ROW_BYTES)
+    return Precopy(CopyMemory(), 10 * ROW_BYTES)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9, 10, 11, 95])
@@ -108,6 +110,31 @@ def test_a_second_copy_takes_the_place_of_the_first_and_needs_no_new_memory(prec
     assert all(np.shares_memory(first[name], second[name]) for name in arrays)
 
 
+def test_rows_that_are_given_another_shape_meanwhile_are_copied_anew(precopy):
+    arrays = arrays_of(95)
+    widths = iter([6, 8])
+
+    def between():
+        if (width := next(widths, None)) is not None:
+            arrays["wide"] = np.pad(arrays["wide"], ((0, 0), (0, width - arrays["wide"].shape[1])))
+
+    copies, pieces = copied(precopy, arrays, between)
+
+    assert_copied(copies, arrays)
+    assert pieces > 10
+
+
+def test_rows_that_are_given_another_shape_before_the_last_of_them_are_copied_are_copied_anew_at_once(precopy):
+    arrays = arrays_of(30)
+    precopy.begin(arrays)
+    while not precopy.advance(arrays):
+        pass
+
+    arrays["wide"] = arrays["wide"].astype(np.float64)
+
+    assert_copied(precopy.finish(arrays), arrays)
+
+
 def test_steps_that_move_more_rows_than_a_piece_has_come_to_an_end(precopy):
     rng, arrays = np.random.default_rng(0), arrays_of(1000)
 
@@ -145,6 +172,87 @@ def test_a_copy_that_was_dropped_is_begun_anew(precopy):
 
     assert not precopy.is_under_way
     assert_copied(copied(precopy, arrays)[0], arrays)
+
+
+def test_where_any_row_may_have_moved_all_are_copied_again(precopy):
+    arrays = arrays_of(100)
+    precopy.begin(arrays)
+    for _ in range(5):
+        precopy.advance(arrays)
+
+    move(arrays, np.arange(100))
+    precopy.note(None)
+    pieces = 1
+    while not precopy.advance(arrays):
+        pieces += 1
+
+    assert_copied(precopy.finish(arrays), arrays)
+    assert pieces == 10
+
+
+def test_where_any_row_may_move_at_every_step_it_comes_to_an_end(precopy):
+    arrays = arrays_of(1000)
+
+    def between():
+        move(arrays, np.arange(1000))
+        precopy.note(None)
+
+    copies, pieces = copied(precopy, arrays, between)
+
+    assert_copied(copies, arrays)
+    assert pieces <= MOST_ROUNDS + 1
+
+
+def test_a_copy_that_waits_for_another_goes_on_following_what_moves(precopy):
+    rng, arrays = np.random.default_rng(0), arrays_of(300)
+    copied(precopy, arrays)
+    precopy.begin(arrays)
+    done = 0
+    for _ in range(500):
+        done += precopy.advance(arrays)
+        assert not done or sum(map(len, precopy._moved)) <= 2 * 10, "little is left for the end, however late it comes"
+        rows = np.unique(rng.integers(0, 300, 2))
+        move(arrays, rows)
+        precopy.note(rows)
+
+    assert done > 300
+    assert_copied(precopy.finish(arrays), arrays)
+
+
+@pytest.mark.parametrize("rows", [0, 3, 1 << 19])
+def test_a_copy_lies_where_the_one_before_it_of_that_name_did(rows):
+    memory, array = CopyMemory(), np.arange(rows, dtype=np.float32)
+    first = memory.copy("a", array)
+    values = first.copy()
+    array += 1
+
+    other, second = memory.copy("b", array), memory.copy("a", array)
+
+    np.testing.assert_array_equal(values + 1, second, strict=True)
+    np.testing.assert_array_equal(first, second)
+    assert not rows or np.shares_memory(first, second)
+    assert not np.shares_memory(other, second)
+    assert not np.shares_memory(array, second)
+
+
+@pytest.mark.parametrize(
+    "other", [np.ones((5, 2)), np.ones((2, 3)), np.ones((4, 2), dtype=np.int8), np.array(3.0), np.ones((9, 2))[::2]]
+)
+def test_a_copy_has_the_shape_and_the_type_of_what_is_copied_whatever_was_there_before(other):
+    memory = CopyMemory()
+    memory.copy("a", np.zeros((4, 2)))
+
+    np.testing.assert_array_equal(memory.copy("a", other), other, strict=True)
+
+
+def test_room_for_a_copy_takes_memory_only_where_it_is_written_to():
+    rows = np.zeros((1 << 27, 8))  # 8 GiB, of which nothing is touched either
+    memory = CopyMemory()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    memory.make_room("a", rows)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
 
 
 @pytest.mark.parametrize("call", ["advance", "finish"])

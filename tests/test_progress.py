@@ -140,7 +140,8 @@ def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_
         topic.append(0, click(f"new {round_number}", "i1"), Rating(user_id="u1", item_id="i2", rating=4, timestamp=1))
         topic.append(0, *[Forget(user_id=f"new {round_number - 2}", timestamp=1)] * (round_number % 3))
     worker = start(topic, every_seconds=30, executor=Held())
-    worker.progress._precopy = Precopy(piece_bytes=1)
+    for name in worker.progress._precopies:
+        worker.progress._precopies[name] = Precopy(worker.progress._memory, piece_bytes=1)
     worker.run_steps(1, batch_size=200)
     worker.run_steps(6, batch_size=3)
     worker.clock.seconds += 30
@@ -248,9 +249,9 @@ def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, top
     worker.clock.seconds += 30
     state = worker.learner.state
 
-    def slow_state(copied):
+    def slow_state(copy):
         worker.clock.seconds += 0.5
-        return state(copied)
+        return state(copy)
 
     worker.learner.state = slow_state
     worker.run_steps(0)
