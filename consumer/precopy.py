@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.growth import grown
+from model.growth import grown, lies_in_reservation, populate
 
 PIECE_BYTES: Final = 4 << 20
-"""What is copied at a time: about a millisecond, and two more the first time, when its memory is new."""
+"""What is copied at a time: about a millisecond."""
 MOST_ROUNDS: Final = 10
 """So many rounds at most, should more rows move than a piece has."""
 
@@ -35,6 +35,18 @@ class CopyMemory:
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._empty: set[str] = set()
+        """Those that may have rows without memory."""
+
+    @property
+    def has_empty(self) -> bool:
+        """Whether `populate` has anything to do."""
+        return bool(self._empty)
+
+    def populate(self) -> None:
+        """Get memory for all there is room for: in another thread than that which copies and need not wait for it."""
+        while self._empty:
+            populate(self._arrays[self._empty.pop()])
 
     def copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """The array as it is now."""
@@ -51,7 +63,9 @@ class CopyMemory:
         fits = held is not None and held.dtype == array.dtype and held.shape[1:] == array.shape[1:]
         if held is None or not fits:
             held = np.empty((0, *array.shape[1:]), dtype=array.dtype)
-        self._arrays[name] = grown(held, len(array), fill=None)
+        room = self._arrays[name] = grown(held, len(array), fill=None)
+        if room is not held and lies_in_reservation(room):
+            self._empty.add(name)
         return fits
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -98,7 +112,7 @@ class Precopy:
     def advance(self, arrays: Arrays) -> bool:
         """Copy the next piece of the arrays as they are now; whether `finish` has little to do.
 
-        May be called again where it has: then it goes on copying what moved, so that it stays little.
+        Called again where it has, it goes on copying what moved, so that it stays little.
         """
         if self._left is None:
             raise RuntimeError("begin comes before advance")
@@ -134,8 +148,8 @@ class Precopy:
         self._left = None
         copies = {name: self._memory[name][:rows] for name in arrays}
         for name, array in arrays.items():
-            if array.ndim == 1 and not np.array_equal(copies[name], array, equal_nan=array.dtype.kind == "f"):
-                row = int(np.flatnonzero(copies[name] != array)[0])
+            if array.ndim == 1 and not np.array_equal(_bits(copies[name]), _bits(array)):
+                row = int(np.flatnonzero(_bits(copies[name]) != _bits(array))[0])
                 raise UnknownMove(
                     f"row {row} of {name} moved while it was copied, and nobody said so; nothing is saved"
                 )
@@ -157,6 +171,11 @@ class Precopy:
         """Whether what was copied so far is still there: rows that were given another shape are not."""
         stands = [self._memory.make_room(name, array) for name, array in arrays.items()]
         return all(stands)
+
+
+def _bits(array: NDArray[Any]) -> NDArray[Any]:
+    """What is compared of numbers: a NaN is itself, and integers are compared in a fraction of the time."""
+    return array.view(f"u{array.itemsize}")
 
 
 def _size(rows: Ints | slice) -> int:

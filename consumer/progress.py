@@ -129,6 +129,8 @@ class Progress:
         self._memory = CopyMemory()
         """Where copies lie from save to save, each written over by the next."""
         self._precopies = {name: Precopy(self._memory) for name in learner.growing_arrays()}
+        self._populating: Future[None] | None = None
+        """Where room for copies is to have memory first: to get it takes longer than to copy."""
         self._under_way: _Save | None = None
         self._begun_at = self._saved_at = clock()
         self.save_seconds = 0.0
@@ -199,6 +201,8 @@ class Progress:
 
     def due(self) -> bool:
         """Whether a save is to begin now, or the one under way waits for the loop's thread."""
+        if self._populating is not None:
+            return self._populating.done()
         if self._is_copying:
             return True
         if self._under_way is None:
@@ -229,6 +233,7 @@ class Progress:
         OSError where the disk refuses; nothing was committed then.
         """
         begun_at = self._clock()
+        self._populating = None
         for precopy in self._precopies.values():
             precopy.drop()
         publisher.flush(self._flush_seconds)
@@ -253,21 +258,27 @@ class Progress:
         if self._is_saved():
             self._saved_at = now
             return True
-        arrays = self._learner.growing_arrays()
-        for name, precopy in self._precopies.items():
-            precopy.begin(arrays[name])
+        for arrays in self._learner.growing_arrays().values():
+            for name, array in arrays.items():
+                self._memory.make_room(name, array)
+        if self._memory.has_empty:
+            self._populating = self._executor.submit(self._memory.populate)
+            return False
         return self._copy_on(publisher)
 
     @property
     def _is_copying(self) -> bool:
-        return any(precopy.is_under_way for precopy in self._precopies.values())
+        return self._populating is not None or any(precopy.is_under_way for precopy in self._precopies.values())
 
     def _copy_on(self, publisher: Publisher) -> bool:
         """Copy a piece of what grows; with the last one all the rest, and hand it over."""
+        self._populating = None
         arrays = self._learner.growing_arrays()
-        is_little_left = [precopy.advance(arrays[name]) for name, precopy in self._precopies.items()]
-        if not all(is_little_left):
-            return False
+        for name, precopy in self._precopies.items():
+            if not precopy.is_under_way:
+                precopy.begin(arrays[name])
+            if not precopy.advance(arrays[name]):
+                return False
         copied: dict[str, NDArray[Any]] = {}
         for name, precopy in self._precopies.items():
             copied.update(precopy.finish(arrays[name]))

@@ -39,6 +39,8 @@ LINE_BYTES = 64
 _MAP_NORESERVE = 0x4000
 _MADV_COLLAPSE = 25
 """Of Linux 6.1 and later; Python has no name for it."""
+_MADV_POPULATE_WRITE = 23
+"""Of Linux 5.14 and later; nor for this one."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -93,9 +95,28 @@ def collapse_next() -> bool:
         return False
     reservation = found()  # kept until the system is done with it
     if reservation is not None:
-        madvise = ctypes.CDLL(None).madvise  # mmap's own lets no other thread run
-        madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE_BYTES), ctypes.c_int(_MADV_COLLAPSE))
+        _madvise(address, HUGE_PAGE_BYTES, _MADV_COLLAPSE)
     return True
+
+
+def lies_in_reservation(array: NDArray[np.generic]) -> bool:
+    """Whether its rows may lie in memory that the system gives only as they are written to."""
+    return isinstance(array.base, _Reservation)
+
+
+def populate(array: NDArray[np.generic]) -> None:
+    """Have the system give memory for such rows now; what they hold stays. May be called in any thread: others run
+    meanwhile. Where the system cannot do it, nothing happens.
+    """
+    if lies_in_reservation(array) and array.nbytes:
+        first = int(array.ctypes.data)
+        before = first % PAGE_BYTES
+        _madvise(first - before, before + array.nbytes, _MADV_POPULATE_WRITE)
+
+
+def _madvise(address: int, size: int, advice: int) -> None:
+    madvise = ctypes.CDLL(None).madvise  # mmap's own lets no other thread run
+    madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_int(advice))
 
 
 def room_for(rows: int, capacity: int) -> int:

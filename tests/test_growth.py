@@ -20,7 +20,9 @@ from model.growth import (
     collapse_next,
     growable,
     grown,
+    lies_in_reservation,
     normal_rows,
+    populate,
     room_for,
     zeros,
 )
@@ -123,6 +125,18 @@ def test_a_copy_of_a_large_array_stands_for_itself():
     grown(twin, len(twin) + 1)[0] = 99
 
     assert array[0].tolist() == [0, 1]
+
+
+def test_rows_may_have_their_memory_before_they_are_written_to_and_keep_what_they_hold():
+    array = grown(np.arange(1 << 20), 1 << 21, fill=None)
+
+    populate(array)
+    populate(np.arange(3))  # not its business
+
+    assert lies_in_reservation(array)
+    assert not lies_in_reservation(np.arange(1 << 20))
+    assert np.array_equal(array[: 1 << 20], np.arange(1 << 20))
+    assert not array[1 << 20 :].any()
 
 
 def test_where_no_address_space_can_be_reserved_arrays_are_copied_to_half_as_much_again(monkeypatch):

@@ -253,6 +253,31 @@ def test_room_for_a_copy_takes_memory_only_where_it_is_written_to():
     memory.make_room("a", rows)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
+    assert memory.has_empty
+
+
+def test_room_that_has_its_memory_holds_what_was_copied_there_and_takes_no_more_as_it_is_written_to():
+    rows = np.random.default_rng(0).standard_normal((1 << 18, 8))
+    memory = CopyMemory()
+    copied = memory.copy("a", rows[:100_000])
+    memory.make_room("a", rows)
+
+    memory.populate()
+
+    np.testing.assert_array_equal(copied, rows[:100_000])
+    assert not memory.has_empty
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    copied = memory.copy("a", rows)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500, "16 MiB are 4,096 small pages"
+    np.testing.assert_array_equal(copied, rows)
+
+
+def test_small_copies_need_no_memory_beforehand():
+    memory = CopyMemory()
+
+    memory.copy("a", np.zeros(100))
+
+    assert not memory.has_empty
 
 
 @pytest.mark.parametrize("call", ["advance", "finish"])

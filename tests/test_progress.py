@@ -7,7 +7,7 @@ from stream_fakes import Topic, click
 from worker_fakes import Held, InTurn
 
 from consumer.checkpoint import Counts, read_manifest
-from consumer.precopy import Precopy
+from consumer.precopy import CopyMemory, Precopy
 from consumer.publish import DeliveryFailed
 from model.state import state_digest
 from producer.events import Forget, Rating
@@ -130,6 +130,43 @@ def test_steps_go_on_while_a_save_is_under_way_and_what_is_saved_is_as_it_was_at
     assert tensors["lists.codes"].tolist() == lists["codes"].tolist() != worker.last_lists.state()["codes"].tolist()
     assert worker.progress.saved == manifest
     assert worker.observer.saves == 1
+
+
+def test_room_for_the_copy_gets_its_memory_beside_the_loop_before_anything_is_copied(start, topic, monkeypatch):
+    monkeypatch.setattr(CopyMemory, "has_empty", property(lambda _: True))
+    worker = start(topic, every_seconds=30, executor=Held())
+    monkeypatch.setattr(CopyMemory, "populate", lambda _: worker.effects.append("populate"))
+    worker.run_steps(1)
+    worker.clock.seconds += 30
+    worker.run_steps(1)
+    before = worker.effects.copy()
+    worker.run_steps(1)  # not waited for
+
+    worker.executor.do_next()
+    worker.run_steps(1)
+    for _ in range(2):
+        worker.executor.do_next()
+        worker.run_steps(0)
+
+    assert not {"populate", "mark"} & set(before)
+    assert [effect for effect in worker.effects if effect in ("populate", "mark", "keep")] == [
+        "populate",
+        "mark",
+        "keep",
+    ]
+    assert worker.store.newest()[0].step == 4
+
+
+def test_a_last_save_waits_for_no_memory(start, topic, monkeypatch):
+    monkeypatch.setattr(CopyMemory, "has_empty", property(lambda _: True))
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.run_steps(1)
+    worker.clock.seconds += 30
+    worker.run_steps(1)
+
+    worker.progress.save(worker.publisher)
+
+    assert worker.store.newest()[0].step == 2
 
 
 def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_of_one_moment(start):
