@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.stream import EVENTS_TOPIC, Stream
+from benchmarks.stream import Stream
 from consumer.decode import Decoder
 from consumer.records import Taken
 from consumer.source import Record
@@ -45,7 +45,7 @@ def _consume(bootstrap_servers: str, stream: Stream, *, decode: bool) -> dict[st
             **FETCHING,
         }
     )
-    partitions = [TopicPartition(EVENTS_TOPIC, partition, 0) for partition in range(stream.partitions)]
+    partitions = [TopicPartition(stream.topic, partition, 0) for partition in range(stream.partitions)]
     consumer.assign(partitions)
     done = first = len(consumer.consume(1, SILENCE_SECONDS))
     rejected = 0

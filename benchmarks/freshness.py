@@ -7,7 +7,7 @@ everything is connected, are left out on both sides.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, Final
 
@@ -16,13 +16,13 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from benchmarks.phases import Phase, catch_up, run_phase, waits
 from benchmarks.processes import Process
 from benchmarks.sending import send_steadily
-from benchmarks.stream import EVENTS_TOPIC, Stream
+from benchmarks.stream import Stream
 
-RELAYED_TOPIC: Final = "relayed"
 SKIPPED_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 15.0
 ASKED_AT_ONCE: Final = 1000
-LOW_LATENCY: Final = {"fetch.wait.max.ms": 1, "fetch.queue.backoff.ms": 1}
+LOW_LATENCY: Final[Mapping[str, object]] = {"fetch.wait.max.ms": 1, "fetch.queue.backoff.ms": 1}
+"""Of a client of the in-process broker, which answers a fetch only when its time is over."""
 
 
 def quantiles(seconds: list[float], rate: float, missing: int = 0) -> dict[str, float]:
@@ -75,11 +75,16 @@ def measure_saturation(
         return {**working.result(), "sent_per_second": sent["events_per_second"]}
 
 
-def measure_hops(bootstrap_servers: str, stream: Stream, rate: float) -> dict[str, Any]:
-    """Latency of one bare hop (sender to relay) and of two (sender to reader), at `rate` events a second."""
+def measure_hops(
+    bootstrap_servers: str, stream: Stream, rate: float, properties: Mapping[str, object] = LOW_LATENCY
+) -> dict[str, Any]:
+    """Latency of one bare hop (sender to relay) and of two (sender to reader), at `rate` events a second.
+
+    `properties`: of the two consumers.
+    """
     with Process() as sending, Process() as relaying, Process() as reading:
-        one = relaying.start(relay, bootstrap_servers, stream)
-        two = reading.start(read, bootstrap_servers, stream)
+        one = relaying.start(relay, bootstrap_servers, stream, properties)
+        two = reading.start(read, bootstrap_servers, stream, properties)
         sent = sending.run(send_steadily, bootstrap_servers, stream, rate)
         return {
             "one_hop": quantiles(one.result(), rate),
@@ -88,7 +93,7 @@ def measure_hops(bootstrap_servers: str, stream: Stream, rate: float) -> dict[st
         }
 
 
-def relay(bootstrap_servers: str, stream: Stream) -> list[float]:
+def relay(bootstrap_servers: str, stream: Stream, properties: Mapping[str, object]) -> list[float]:
     """Pass every event on, with the timestamp it came with; how long each was on its way here."""
     producer = Producer(
         {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "acks": "all", "enable.idempotence": True}
@@ -97,31 +102,35 @@ def relay(bootstrap_servers: str, stream: Stream) -> list[float]:
 
     def pass_on(message: Message, now_seconds: float) -> None:
         sent_ms = message.timestamp()[1]
-        producer.produce(RELAYED_TOPIC, message.value(), message.key(), timestamp=sent_ms)
+        producer.produce(stream.relayed_topic, message.value(), message.key(), timestamp=sent_ms)
         producer.poll(0)
         waited.append(now_seconds - sent_ms / 1000)
 
-    _read(bootstrap_servers, EVENTS_TOPIC, stream, pass_on)
+    _read(_consumer(bootstrap_servers, stream.topic, stream, properties), stream, pass_on)
     producer.flush(SILENCE_SECONDS)
     return waited
 
 
-def read(bootstrap_servers: str, stream: Stream) -> list[float]:
+def read(bootstrap_servers: str, stream: Stream, properties: Mapping[str, object]) -> list[float]:
     """How long each relayed event was on its way in all."""
     waited: list[float] = []
     _read(
-        bootstrap_servers,
-        RELAYED_TOPIC,
+        _consumer(bootstrap_servers, stream.relayed_topic, stream, properties),
         stream,
         lambda message, now_seconds: waited.append(now_seconds - message.timestamp()[1] / 1000),
     )
     return waited
 
 
-def _read(bootstrap_servers: str, topic: str, stream: Stream, take: Callable[[Message, float], None]) -> None:
-    """Hand out as many messages as the stream has, from the first on, each with the time at which it was here."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": f"hop {topic}", **LOW_LATENCY})
+def _consumer(bootstrap_servers: str, topic: str, stream: Stream, properties: Mapping[str, object]) -> Consumer:
+    """Of every partition, from the first record on."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": f"{topic}.hop", **properties})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(stream.partitions)])
+    return consumer
+
+
+def _read(consumer: Consumer, stream: Stream, take: Callable[[Message, float], None]) -> None:
+    """Hand out as many messages as the stream has, each with the time at which it was here."""
     done, silent_since = 0, time.monotonic()
     while done < stream.events:
         messages = consumer.consume(1, 0.5)
@@ -129,10 +138,10 @@ def _read(bootstrap_servers: str, topic: str, stream: Stream, take: Callable[[Me
         now_seconds = time.time()
         for message in messages:
             if (error := message.error()) is not None:
-                raise RuntimeError(f"reading {topic}: {error.str()}")
+                raise RuntimeError(f"reading {message.topic()}: {error.str()}")
             take(message, now_seconds)
         done += len(messages)
         silent_since = time.monotonic() if messages else silent_since
         if time.monotonic() - silent_since > SILENCE_SECONDS:
-            raise RuntimeError(f"{done} of {stream.events} events came over {topic}, then nothing")
+            raise RuntimeError(f"{done} of {stream.events} events came, then nothing")
     consumer.close()

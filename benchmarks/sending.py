@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from benchmarks.stream import EVENTS_TOPIC, Stream, encoded
+from benchmarks.stream import Stream, encoded
 
 FLUSH_SECONDS: Final = 120.0
 BY_KEY: Final = -1
@@ -26,12 +26,12 @@ def preload(bootstrap_servers: str, stream: Stream) -> dict[str, Any]:
     step would hold the few users of one partition, and few lists: a live step holds users of all of them.
     """
     started = time.perf_counter()
-    sender = _Sender(bootstrap_servers, BULK)
+    sender = _Sender(bootstrap_servers, stream.topic, BULK)
     for records in encoded(stream):
         for at, (key, value) in enumerate(records):
             sender.send(key, value, at % stream.partitions)
     sender.finish(stream.events)
-    kept = _records_on(bootstrap_servers, stream.partitions)
+    kept = _records_on(bootstrap_servers, stream)
     if kept != stream.events:
         raise NotSent(f"{stream.events} events were sent and the broker kept {kept}: a partition holds 5 MiB")
     return {"events": stream.events, "seconds": round(time.perf_counter() - started, 3)}
@@ -40,7 +40,7 @@ def preload(bootstrap_servers: str, stream: Stream) -> dict[str, Any]:
 def send_steadily(bootstrap_servers: str, stream: Stream, rate: float) -> dict[str, Any]:
     """Send the stream at `rate` events a second, each when it is due; says the rate that came of it."""
     batches = list(encoded(stream))  # encoded beforehand: the clock is for sending
-    sender = _Sender(bootstrap_servers, STEADY)
+    sender = _Sender(bootstrap_servers, stream.topic, STEADY)
     started = time.perf_counter()
     sent = 0
     for key, value in (record for records in batches for record in records):
@@ -55,17 +55,18 @@ def send_steadily(bootstrap_servers: str, stream: Stream, rate: float) -> dict[s
 
 
 class _Sender:
-    def __init__(self, bootstrap_servers: str, properties: dict[str, object]) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, properties: dict[str, object]) -> None:
+        self._topic = topic
         self._failures: list[str] = []
         self._delivered = 0
         common = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random", "log_level": 2}
         self.producer = Producer({"bootstrap.servers": bootstrap_servers, **common, **properties})
-        self.producer.list_topics(EVENTS_TOPIC, timeout=30)  # the first event should not wait for the connection
+        self.producer.list_topics(topic, timeout=30)  # the first event should not wait for the connection
 
     def send(self, key: bytes, value: bytes, partition: int = BY_KEY) -> None:
         while True:
             try:
-                self.producer.produce(EVENTS_TOPIC, value, key, partition, on_delivery=self._answered)
+                self.producer.produce(self._topic, value, key, partition, on_delivery=self._answered)
                 return
             except BufferError:
                 self.producer.poll(0.1)
@@ -83,11 +84,12 @@ class _Sender:
             self._failures.append(error.str())
 
 
-def _records_on(bootstrap_servers: str, partitions: int) -> int:
+def _records_on(bootstrap_servers: str, stream: Stream) -> int:
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "counting", "log_level": 2})
     try:
         extents = [
-            consumer.get_watermark_offsets(TopicPartition(EVENTS_TOPIC, p), timeout=30) for p in range(partitions)
+            consumer.get_watermark_offsets(TopicPartition(stream.topic, partition), timeout=30)
+            for partition in range(stream.partitions)
         ]
         return sum(end - first for first, end in extents)
     finally:

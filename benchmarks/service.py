@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.introduction import introduce
 from benchmarks.phases import Phase
-from benchmarks.stream import EVENTS_TOPIC, Stream
+from benchmarks.stream import Stream
 from consumer import loop
 from consumer.broker import CLIENT_PROPERTIES
 from consumer.config import Settings, load
@@ -45,7 +45,7 @@ class Service:
     def __init__(self, bootstrap_servers: str, stream: Stream, settings: dict[str, object]) -> None:
         self._closing = ExitStack()
         folder = self._closing.enter_context(TemporaryDirectory(prefix="headrace-speed-"))
-        self.settings = worker_settings(bootstrap_servers, Path(folder), settings)
+        self.settings = worker_settings(bootstrap_servers, stream.topic, Path(folder), settings)
         self.worker = self._closing.enter_context(Worker(self.settings))
         introduce(self.worker.learner, stream)
         gc.freeze()  # as `Worker.run` does
@@ -153,7 +153,7 @@ class Service:
         self.freshness.extend(seconds_E.tolist())
 
 
-def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, object]) -> Settings:
+def worker_settings(bootstrap_servers: str, topic: str, folder: Path, given: dict[str, object]) -> Settings:
     """The defaults of `headrace run`, save for what a benchmark has to give; the environment is not looked at.
 
     No list is put off: rates are those of a list for every touched user at every step.
@@ -161,7 +161,7 @@ def worker_settings(bootstrap_servers: str, folder: Path, given: dict[str, objec
     fixed = {
         "bootstrap_servers": bootstrap_servers,
         "librdkafka": CLIENT_PROPERTIES,
-        "events_topic": EVENTS_TOPIC,
+        "events_topic": topic,
         "checkpoint_dir": folder,
         "max_staleness_seconds": 0.0,  # every touched user gets a list at every step
     }

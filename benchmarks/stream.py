@@ -37,6 +37,13 @@ class Stream:
     user_exponent: float = 0.7
     item_exponent: float = 0.8
     rated_share: float = 0.5
+    topic: str = EVENTS_TOPIC
+    """Where its events go."""
+
+    @property
+    def relayed_topic(self) -> str:
+        """Where a relay passes its events on to."""
+        return f"{self.topic}.relayed"
 
     def __post_init__(self) -> None:
         for name, number, most in (

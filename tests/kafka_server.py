@@ -2,6 +2,8 @@
 
 It can be killed with -9 and started again on the same log directory and the same port, which is what
 the crash tests need. It ends with the process that started it, in whichever way that ends.
+
+    python tests/kafka_server.py        starts one, says where, and ends it at the first line or end of its input
 """
 
 import contextlib
@@ -12,6 +14,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,3 +200,19 @@ def _free_ports(count: int) -> list[int]:
         for listener in sockets:
             listener.bind(("127.0.0.1", 0))
         return [listener.getsockname()[1] for listener in sockets]
+
+
+def main() -> None:
+    try:
+        server = KafkaServer(Path(tempfile.mkdtemp(prefix="headrace-kafka-")))
+        server.start()
+    except KafkaUnavailable as error:
+        sys.exit(str(error))
+    print(server.bootstrap_servers, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.stdin.readline()
+    server.close()
+
+
+if __name__ == "__main__":
+    main()
