@@ -149,9 +149,9 @@ class Learner:
                     part.users_B[part.users_B == row] = NO_ROW
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        learned = self.letting_go.evict(joined(parts, self.version, forgotten))
-        learned = self.letting_go.let_items_leave(learned, batch)
-        return replace(learned, moved_I=self.ranking.moved.since(before))
+        learned = self.letting_go.evict(joined(parts, self.version, forgotten, self.ranking.moved.since(before)))
+        left = self.letting_go.let_items_leave(learned, batch)
+        return left if left is learned else replace(left, moved_I=self.ranking.moved.since(before))
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.

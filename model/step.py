@@ -97,7 +97,12 @@ class Piece(NamedTuple):
     refused: str | None
 
 
-def joined(parts: list[Piece], version: int, forgotten: list[tuple[str, int]]) -> Step:
+def joined(
+    parts: list[Piece],
+    version: int,
+    forgotten: list[tuple[str, int]],
+    moved_I: NDArray[np.int64] | None = NOBODY,
+) -> Step:
     """The step that these pieces, in stream order, make together."""
     whole = parts[0] if len(parts) == 1 else _end_to_end(parts)
     return Step(
@@ -117,6 +122,7 @@ def joined(parts: list[Piece], version: int, forgotten: list[tuple[str, int]]) -
         alarms=whole.alarms,
         pace=whole.pace,
         refused=whole.refused,
+        moved_I=moved_I,
     )
 
 
