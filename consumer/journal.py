@@ -71,6 +71,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._descriptor: int | None = None
+        self._next: tuple[Path, int] | None = None
+        """A segment that is there and not written to yet, and its descriptor."""
         self._highest: dict[Path, int] = {}
         """Last step of each segment of this folder, 0 where it has none."""
 
@@ -101,22 +103,39 @@ class Journal:
     def start_segment(self, oldest_step: int) -> None:
         """Write to a new segment from now on; drop the oldest ones, as long as no step after `oldest_step` is there."""
         self.close()
+        self.prepare_segment(oldest_step)
+        self.switch_segment()
+
+    def prepare_segment(self, oldest_step: int) -> None:
+        """Have a new segment ready for `switch_segment`, and drop old ones as `start_segment` does.
+
+        It takes as long as the disk does. Another thread may append to the present segment meanwhile.
+        """
         durable.make_folder(self.folder)
         segments = list(self._segments())
         for segment in segments:
             if segment not in self._highest:
                 self._highest[segment] = max((entry.step for entry in _entries(segment)), default=0)
-        self._path = self.folder / f"{max(map(_number, segments), default=0) + 1:09d}.log"
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        path = self.folder / f"{max(map(_number, segments), default=0) + 1:09d}.log"
+        self._close_next()
+        self._next = path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         durable.sync_folder(self.folder)
-        self._highest[self._path] = 0
+        self._highest[path] = 0
         # In order: a segment may say that what an older one says of the same steps does not count any more.
         needed = False
         for segment in segments:
-            needed = needed or self._highest[segment] > oldest_step
-            if not needed or not self._highest[segment]:
+            is_written_to = self._descriptor is not None and segment == self._path
+            needed = needed or is_written_to or self._highest[segment] > oldest_step
+            if not needed or not (is_written_to or self._highest[segment]):
                 segment.unlink()
                 del self._highest[segment]
+
+    def switch_segment(self) -> None:
+        """Write to the segment that is ready from now on. Waits for nothing."""
+        if self._next is None:
+            raise RuntimeError("prepare_segment comes before switch_segment")
+        self._close_written()
+        (self._path, self._descriptor), self._next = self._next, None
 
     def append(self, step: int, runs: Sequence[Run], changes: Sequence[Change] = (), *, has_lists: bool = True) -> None:
         """Remember a step; on disk when this returns."""
@@ -132,10 +151,19 @@ class Journal:
         self._highest[self._path] = step
 
     def close(self) -> None:
-        """Let go of the file. Closing twice does nothing."""
+        """Let go of the files. Closing twice does nothing."""
+        self._close_written()
+        self._close_next()
+
+    def _close_written(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _close_next(self) -> None:
+        if self._next is not None:
+            os.close(self._next[1])
+            self._next = None
 
     def clear(self) -> None:
         """Forget every step: for a start that leaves what was learned behind."""

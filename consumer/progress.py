@@ -242,7 +242,7 @@ class Progress:
         if self._is_saved():
             self._begun_at = self._saved_at = self._clock()
         else:
-            self._finish(self._store.keep(self._prepare(self._copy())), begun_at)
+            self._finish(self._keep(self._prepare(self._copy())), begun_at)
             self._begun_at, self.pause_seconds = self._saved_at, self.save_seconds
         assert self.saved is not None
         return self.saved
@@ -336,7 +336,7 @@ class Progress:
         """Take the next step of a save, waiting where it is not there yet; whether that was its end."""
         try:
             if save.keeping is None:
-                save.keeping = self._executor.submit(self._store.keep, save.preparing.result())
+                save.keeping = self._executor.submit(self._keep, save.preparing.result())
                 return save.keeping.done() and self._go_on(save)
             saved = save.keeping.result()
         except BaseException:
@@ -346,10 +346,16 @@ class Progress:
         self._finish(saved, save.begun_at)
         return True
 
+    def _keep(self, prepared: Prepared) -> Manifest:
+        """The checkpoint gets its name, then the journal a file for what comes after it: each waits for the disk."""
+        saved = self._store.keep(prepared)
+        self._journal.prepare_segment(self._store.oldest_step())
+        return saved
+
     def _finish(self, saved: Manifest, begun_at: float) -> None:
         """The checkpoint is durable: what came before it is not needed any more, and the group may know."""
         self._tell(saved)
-        self._journal.start_segment(self._store.oldest_step())
+        self._journal.switch_segment()
         self._topic_source.commit_soon(saved.offsets[self._topic])
         self._saved_at = self._clock()
         self.save_seconds = self._saved_at - begun_at

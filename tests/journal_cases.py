@@ -21,8 +21,13 @@ def journals_in(folder: Path) -> Iterator[Callable[[], Journal]]:
 
 
 def started(journal, *steps, oldest_step=0):
-    """Let the journal begin a segment with these steps, each of one record whose offset is the step's number."""
+    """Let the journal begin a segment with these steps (`append`)."""
     journal.start_segment(oldest_step)
+    append(journal, *steps)
+    return journal
+
+
+def append(journal, *steps):
+    """Steps of one record each, whose offset is the step's number."""
     for step in steps:
         journal.append(step, [Run(0, step, step + 1)])
-    return journal

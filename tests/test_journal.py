@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
-from journal_cases import journals_in, started
+from journal_cases import append, journals_in, started
 from structlog.testing import capture_logs
 
 from consumer.journal import Entry, Run
@@ -236,6 +236,59 @@ def test_a_segment_that_says_an_older_one_does_not_count_stays_as_long_as_that_o
     went_back.start_segment(3)
 
     assert journals().steps_after(3) == []
+
+
+def test_steps_go_to_the_present_segment_until_the_journal_switches_to_the_one_that_is_ready(journals):
+    journal = started(journals(), 1, 2)
+    journal.prepare_segment(0)
+    append(journal, 3)
+    journal.switch_segment()
+    append(journal, 4)
+
+    first, second = segments(journal)
+    assert [(journal.folder / name).read_bytes().count(b"\n") for name in (first, second)] == [3, 1]
+    assert numbers(journals().steps_after(0)) == [1, 2, 3, 4]
+
+
+def test_the_segment_that_is_written_to_stays_when_the_next_is_prepared_and_goes_when_it_is_past(journals):
+    journal = started(journals())
+    journal.prepare_segment(0)
+    assert len(segments(journal)) == 2, "also without a step"
+    journal.switch_segment()
+    append(journal, 1)
+    journal.prepare_segment(5)
+    assert len(segments(journal)) == 2, "the first one is gone"
+    journal.switch_segment()
+
+    journal.prepare_segment(5)
+
+    assert numbers(journals().steps_after(0)) == []
+    assert len(segments(journal)) == 2
+
+
+def test_a_segment_that_was_prepared_and_never_written_to_is_no_loss_and_is_dropped(journals):
+    journal = started(journals(), 1)
+    journal.prepare_segment(0)
+    journal.prepare_segment(0)  # of a second save, where the first one failed behind it
+    append(journal, 2)
+    journal.close()
+
+    again = started(journals(), 3)
+
+    assert numbers(journals().steps_after(0)) == [1, 2, 3]
+    assert len(segments(again)) == 2
+
+
+def test_a_journal_switches_to_no_segment_that_is_not_ready(journals):
+    journal = started(journals(), 1)
+
+    with pytest.raises(RuntimeError, match="prepare_segment comes before"):
+        journal.switch_segment()
+
+    journal.prepare_segment(0)
+    journal.switch_segment()
+    with pytest.raises(RuntimeError, match="prepare_segment comes before"):
+        journal.switch_segment()
 
 
 def test_the_layout_of_a_line_is_a_checksum_and_json(journals):
