@@ -7,7 +7,7 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
                 records       what one take brought, as columns
     decode      decode        bytes -> events as columns, and rejects (kernels/parse: the plain ones, compiled;
                               reasons: why a payload was refused)
-                duplicates    events that came before
+                duplicates    events that came before (kernels/recent: how they are found)
                 actions       what an event means to the model
     learn       (model)       model.learner: rank each event, then learn
     top-k       (model)       model.topk: lists for the touched users

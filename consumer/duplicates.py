@@ -6,14 +6,15 @@ before it falls out of the window: so no id is kept as it came. Knows nothing of
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.kernels.recent import note_newest
 from model.packing import check_lengths
 
 if TYPE_CHECKING:
@@ -35,32 +36,23 @@ class RecentEventIds:
 
     def split(self, events: Events) -> tuple[Events, Events]:
         """The fresh events and the duplicates, each in order; remembers the ids of both, also within this batch."""
-        with_id = np.flatnonzero(events.event_ids.length_B >= 0).tolist()
-        if not with_id:
+        with_id_N = np.flatnonzero(events.event_ids.length_B >= 0)
+        if not len(with_id_N):
             return events, events[:0]
-        repeats_E, ids = np.zeros(len(events), dtype=np.bool_), events.event_ids
-        for place in with_id:
-            partition = int(events.taken.partition_R[events.place_E[place]])
-            repeats_E[place] = self._window(partition).repeats(_hash(ids.utf8(place)))
+        hashes_N2 = _rows(b"".join(_hash(events.event_ids.utf8(place)) for place in with_id_N.tolist()))
+        of_partition: defaultdict[int, list[int]] = defaultdict(list)
+        for n, partition in enumerate(events.taken.partition_R[events.place_E[with_id_N]].tolist()):
+            of_partition[partition].append(n)
+        repeats_E = np.zeros(len(events), dtype=np.bool_)
+        for partition, which in of_partition.items():
+            repeats_E[with_id_N[which]] = self._window(partition).note(hashes_N2[which])
         if not repeats_E.any():
             return events, events[repeats_E]
         return events[~repeats_E], events[repeats_E]
 
-    def frozen(self) -> Callable[[], dict[str, NDArray[Any]]]:
-        """What gives `state` as it would be now, at any later time and in any thread: it takes 100 ns an id."""
-        hashes = {partition: tuple(window.hashes) for partition, window in sorted(self._windows.items())}
-
-        def packed() -> dict[str, NDArray[Any]]:
-            return {
-                f"{partition}.hashes": np.frombuffer(bytearray(b"".join(of_partition)), dtype=np.uint8)
-                for partition, of_partition in hashes.items()
-            }
-
-        return packed
-
     def state(self) -> dict[str, NDArray[Any]]:
         """One array a partition p, `p.hashes` uint8: HASH_BYTES an id, oldest first. Empty where no event had an id."""
-        return self.frozen()()
+        return {f"{partition}.hashes": window.hashes() for partition, window in sorted(self._windows.items())}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replaces everything remembered by what `state` returned. ValueError when the arrays make no sense.
@@ -83,46 +75,51 @@ class RecentEventIds:
 
 
 class _Window:
-    """The newest ids of one partition by their hashes, in order, and how often each stands among them."""
+    """The newest ids of one partition by their hashes."""
 
-    __slots__ = ("_capacity", "_count", "hashes")
+    def __init__(self, capacity: int, hashes: bytes = b"") -> None:
+        self._ring_C2 = np.zeros((capacity, 2), dtype=np.int64)
+        self._slots = np.zeros(2 << capacity.bit_length(), dtype=np.int32)
+        self._noted_1 = np.zeros(1, dtype=np.int64)
+        self.note(_rows(hashes))
 
-    def __init__(self, capacity: int, hashes: Iterable[bytes] = ()) -> None:
-        self.hashes: deque[bytes] = deque()
-        self._count: dict[bytes, int] = {}
-        self._capacity = capacity
-        for one in hashes:
-            self.repeats(one)
+    def note(self, hashes_N2: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each is among the newest; it is the newest of them afterwards."""
+        repeats_N = np.empty(len(hashes_N2), dtype=np.bool_)
+        note_newest(hashes_N2, self._ring_C2, self._slots, self._noted_1, repeats_N)
+        return repeats_N
 
-    def repeats(self, newest: bytes) -> bool:
-        """Whether the id is among the newest; it is the newest of them afterwards."""
-        hashes, count = self.hashes, self._count
-        times = count.get(newest, 0)
-        count[newest] = times + 1
-        hashes.append(newest)
-        if len(hashes) > self._capacity:
-            oldest = hashes.popleft()
-            if count[oldest] == 1:
-                del count[oldest]
-            else:
-                count[oldest] -= 1
-        return times > 0
+    def hashes(self) -> NDArray[np.uint8]:
+        """End to end, oldest first."""
+        noted, capacity = int(self._noted_1[0]), len(self._ring_C2)
+        oldest = noted % capacity if noted > capacity else 0
+        in_order = np.concatenate((self._ring_C2[oldest:noted], self._ring_C2[:oldest]))
+        return in_order.reshape(-1).view(np.uint8)
+
+
+def warm_up() -> None:
+    """Compile what a step needs, before the first one waits for it."""
+    _Window(1)
 
 
 def _hash(event_id: bytes) -> bytes:
     return blake2b(event_id, digest_size=HASH_BYTES).digest()
 
 
-def _hashes_of(partition: str, state: Mapping[str, NDArray[Any]]) -> list[bytes]:
+def _rows(hashes: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(bytearray(hashes), dtype=np.int64).reshape(-1, 2)  # writable: other kernels otherwise
+
+
+def _hashes_of(partition: str, state: Mapping[str, NDArray[Any]]) -> bytes:
     what, parts = f"event ids of partition {partition}", {name for name in state if name.startswith(f"{partition}.")}
     if parts == {f"{partition}.hashes"}:
         hashes = state[f"{partition}.hashes"].astype(np.uint8, copy=False).tobytes()
         if len(hashes) % HASH_BYTES:
             raise ValueError(f"{what}: expected {HASH_BYTES} bytes each, got {len(hashes)} in all")
-        return [hashes[start : start + HASH_BYTES] for start in range(0, len(hashes), HASH_BYTES)]
+        return hashes
     if parts == {f"{partition}.bytes", f"{partition}.lengths"}:
         packed, lengths = state[f"{partition}.bytes"], state[f"{partition}.lengths"]
         ends, text = check_lengths(what, packed, lengths), packed.astype(np.uint8, copy=False).tobytes()
         starts = (ends - lengths).tolist()
-        return [_hash(text[start:end]) for start, end in zip(starts, ends.tolist(), strict=True)]
+        return b"".join(_hash(text[start:end]) for start, end in zip(starts, ends.tolist(), strict=True))
     raise ValueError(f"{what}: expected an array {partition}.hashes, got {', '.join(sorted(parts))}")

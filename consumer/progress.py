@@ -58,7 +58,6 @@ class _Copy:
     counts: Counts
     model: dict[str, Tensor]
     others: dict[str, Tensor]
-    event_ids: Callable[[], dict[str, NDArray[Any]]]
 
 
 @dataclass
@@ -112,7 +111,6 @@ class Progress:
         self._store = store
         self._journal = journal
         self._learner = learner
-        self._seen_ids = seen_ids
         self._holders: dict[str, HoldsArrays] = {
             "ids": seen_ids,
             "lists": last_lists,
@@ -300,9 +298,8 @@ class Progress:
 
         others: dict[str, Tensor] = {}
         for holder_name, holder in self._holders.items():
-            if holder is not self._seen_ids:
-                arrays = {f"{holder_name}.{part}": array for part, array in holder.state().items()}
-                others.update({name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()})
+            arrays = {f"{holder_name}.{part}": array for part, array in holder.state().items()}
+            others.update({name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()})
         return _Copy(
             step=self._source.step,
             model_version=self._learner.version,
@@ -310,12 +307,10 @@ class Progress:
             counts=self.counts,
             model=self._learner.state(copy),
             others=others,
-            event_ids=self._seen_ids.frozen(),
         )
 
     def _prepare(self, copy: _Copy) -> Prepared:
         """Digest and write the copy: seconds, in which other threads run."""
-        event_ids = {f"ids.{part}": torch.from_numpy(array) for part, array in copy.event_ids().items()}
         return self._store.prepare(
             Snapshot(
                 step=copy.step,
@@ -324,11 +319,7 @@ class Progress:
                 counts=copy.counts,
                 settings=self._settings,
                 state_sha256=state_digest(copy.model),
-                tensors={
-                    **{f"model.{name}": value for name, value in copy.model.items()},
-                    **copy.others,
-                    **event_ids,
-                },
+                tensors={**{f"model.{name}": value for name, value in copy.model.items()}, **copy.others},
             )
         )
 

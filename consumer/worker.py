@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 import torch
 
-from consumer import lists, topics
+from consumer import duplicates, lists, topics
 from consumer.actions import Interpreter
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
@@ -73,6 +73,7 @@ class Worker:
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
         self._look_up()
+        duplicates.warm_up()
         lists.warm_up()
         self.learner = make_learner(settings)
         self.metrics.set_build_info(

@@ -119,7 +119,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.checkpoint", ("consumer.durable", "model.state")),  # how bytes get onto a disk
     ("consumer.refusals", ("consumer.checkpoint", "model.state")),  # what stands between a checkpoint and a start
     ("consumer.precopy", ("model.growth",)),  # how arrays grow is decided once
-    ("consumer.duplicates", ("model.packing",)),  # how ids are laid out in a checkpoint
+    # How ids are laid out in a checkpoint, and how they are found again.
+    ("consumer.duplicates", ("consumer.kernels.recent", "model.packing")),
     ("consumer.kernels.*", ("model.kernels.compiled",)),  # how a kernel is compiled is decided once
     ("consumer.decode", ("producer.events", "consumer.reasons", "consumer.records", "consumer.kernels.parse",
                          "model.ids")),
