@@ -19,6 +19,9 @@ PIECE_BYTES: Final = 4 << 20
 MOST_ROUNDS: Final = 10
 """So many rounds at most, should more rows move than a piece has."""
 
+MOST_TIMES: Final = 8
+"""A piece grows to so many times its size at most, where steps move many rows."""
+
 Arrays = Mapping[str, NDArray[Any]]
 Ints = NDArray[np.int64]
 
@@ -94,7 +97,7 @@ class Precopy:
         self._rows = len(next(iter(arrays.values()), ()))
         self._left, self._moved, self._round = slice(0, self._rows), [], 1
         row_bytes = sum(array[:1].nbytes for array in arrays.values())
-        self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
+        self._first_piece_rows = self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
         self._make_room(arrays)
 
     def note(self, rows: Ints | None) -> None:
@@ -106,8 +109,8 @@ class Precopy:
             self._round += 1
         else:
             self._moved.append(rows)
-            # A round has to be shorter than the one before it, however many rows a step moves.
-            self._piece_rows = max(self._piece_rows, 4 * len(rows))
+            # A round has to be shorter than the one before it, where a step moves many rows too.
+            self._piece_rows = max(self._piece_rows, min(4 * len(rows), MOST_TIMES * self._first_piece_rows))
 
     def advance(self, arrays: Arrays) -> bool:
         """Copy the next piece of the arrays as they are now; whether `finish` has little to do.

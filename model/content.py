@@ -141,7 +141,9 @@ class Content:
             return
         self.row_I = grown(self.row_I, self.items, fill=NONE)
         self.hidden_I = grown(self.hidden_I, self.items)
-        for item in (*np.unique(again_N[again_N < known]).tolist(), *range(known, self.items)):
+        is_in_use_N = items.length_R[known : self.items] >= 0  # some left before there was a catalogue
+        new_N = known + np.flatnonzero(is_in_use_N)
+        for item in (*np.unique(again_N[again_N < known]).tolist(), *new_N.tolist()):
             row = self.ids.row(items.name(item))
             if row is not None and self.item_X[row] == NONE:
                 self._link(row, item, born_cold=True)

@@ -41,6 +41,8 @@ _MADV_COLLAPSE = 25
 """Of Linux 6.1 and later; Python has no name for it."""
 _MADV_POPULATE_WRITE = 23
 """Of Linux 5.14 and later; nor for this one."""
+POPULATED_AT_ONCE = 1 << 21
+"""Bytes: until a call comes back no other thread can map or unmap memory, as large arrays do that come and go."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -110,8 +112,9 @@ def populate(array: NDArray[np.generic]) -> None:
     """
     if lies_in_reservation(array) and array.nbytes:
         first = int(array.ctypes.data)
-        before = first % PAGE_BYTES
-        _madvise(first - before, before + array.nbytes, _MADV_POPULATE_WRITE)
+        past = first + array.nbytes
+        for start in range(first - first % PAGE_BYTES, past, POPULATED_AT_ONCE):
+            _madvise(start, min(POPULATED_AT_ONCE, past - start), _MADV_POPULATE_WRITE)
 
 
 def _madvise(address: int, size: int, advice: int) -> None:

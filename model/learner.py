@@ -131,7 +131,8 @@ class Learner:
         if not len(batch):
             return joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
-        before = self.ranking.moved.end
+        changed = self.ranking.parameters.changed
+        before = changed.end
         parts: list[Piece] = []
         forgotten: list[tuple[str, int]] = []
         start = 0
@@ -149,9 +150,9 @@ class Learner:
                     part.users_B[part.users_B == row] = NO_ROW
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
-        learned = self.letting_go.evict(joined(parts, self.version, forgotten, self.ranking.moved.since(before)))
+        learned = self.letting_go.evict(joined(parts, self.version, forgotten, changed.since(before)))
         left = self.letting_go.let_items_leave(learned, batch)
-        return left if left is learned else replace(left, moved_I=self.ranking.moved.since(before))
+        return left if left is learned else replace(left, moved_I=changed.since(before))
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.
@@ -289,7 +290,7 @@ class Learner:
         pace = self.drift.pace
         self.ranking.parameters.set_pace(pace)
         turn = self.ranking.rank_then_learn(ranked, features, weights_B, self.version, ranks=ranked_B)
-        self.ranking.moved.add(items_B)  # counts moved; not before, the step reads them as they were before it
+        self.ranking.parameters.note_changed(items_B)  # not before: the step reads counts as they were before it
         self.live.seen.trim(users_B)
         losses_B = _unweighted(turn.losses_B, np.where(found.known_B, weights_B, 0.0))
         popularity_losses_B = popularity_losses(enters_B, found.counts_B, found.total, found.items)

@@ -61,6 +61,8 @@ class RankingParameters:
         """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.moved = MovedRows()
         """Items whose vector, bias or count moved."""
+        self.changed = MovedRows()
+        """Those of them whose parameters or count changed: the others only have other contents."""
         self.items = Table("items", width, spread=spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
         ones_L = torch.ones(LENGTH_BUCKETS, device=device, dtype=dtype)
@@ -104,9 +106,14 @@ class RankingParameters:
             self.optimizers[table.name].reset(rows_N)
         if self.cooccurrence is not None:
             self.cooccurrence.let_go(items_N)
-        self.moved.add(items_N)
+        self.note_changed(items_N)
 
     # --- how they move ---
+
+    def note_changed(self, items_N: NDArray[np.int64] | None) -> None:
+        """Parameters or counts of these items changed; None: of any."""
+        self.moved.add(items_N)
+        self.changed.add(items_N)
 
     def set_pace(self, pace: float) -> None:
         """From now on items and biases move at `pace` times their rate."""
@@ -142,7 +149,7 @@ class RankingParameters:
                 f"changed. Lower the learning rate (now {self._rate}) or the weights of actions"
             )
             return Stepped(loss, why, np.where(np.isfinite(each_B), each_B, np.nan))
-        self.moved.add(rows_T)
+        self.note_changed(rows_T)
         rows = None if rows_T is None else torch.from_numpy(rows_T).to(self._device, non_blocking=True)
         if self.content is not None:
             self.content.learn(rows, gradient, batch.found.count_I, len(batch.items_B))

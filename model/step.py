@@ -66,7 +66,7 @@ class Step:
     cleaned_U: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
     """Rows of users that had something of items that leave, and have it no more."""
     moved_I: NDArray[np.int64] | None = field(default_factory=lambda: NOBODY)
-    """Rows of items whose parameters or counts it may have moved, in any order, some repeatedly; None: of any item."""
+    """Rows of items whose parameters or counts it may have changed, in any order, some repeatedly; None: any may be."""
     swept: Swept | None = None
     """Users whose last lists are not to name items that leave either."""
 

@@ -139,6 +139,20 @@ def test_rows_may_have_their_memory_before_they_are_written_to_and_keep_what_the
     assert not array[1 << 20 :].any()
 
 
+def test_memory_is_asked_for_in_pieces_since_nobody_can_map_any_meanwhile(monkeypatch):
+    array = grown(np.zeros((0, 3)), 500_000, fill=None)
+    asked = []
+    monkeypatch.setattr(growth, "_madvise", lambda *given: asked.append(given[:2]))
+
+    populate(array)
+
+    first, past = array.ctypes.data, array.ctypes.data + array.nbytes
+    assert all(address % PAGE_BYTES == 0 and size <= HUGE_PAGE_BYTES for address, size in asked)
+    assert [address + size for address, size in asked[:-1]] == [address for address, _ in asked[1:]]
+    assert first - PAGE_BYTES < asked[0][0] <= first
+    assert sum(asked[-1]) == past
+
+
 def test_where_no_address_space_can_be_reserved_arrays_are_copied_to_half_as_much_again(monkeypatch):
     class Refused:
         def __init__(self, *_, **__):

@@ -173,7 +173,7 @@ def test_a_step_moves_no_row_but_those_that_it_names(full_softmax_items, rating_
         step = learner.test_then_learn(
             [Interaction(f"u{n}", f"i{n * n % 31}", 200 + n, 1.0, n % 5 + 1.0) for n in range(start, start + 6)]
         )
-        assert_nothing_else_moved(learner, before, step)
+        assert_nothing_else_moved(learner, before, learner.moved_rows(step))
         moved = learner.moved_rows(step)["item"]
         stayed += 0 if moved is None else len(np.setdiff1d(np.arange(200), moved))
 
@@ -197,4 +197,4 @@ def test_only_rows_of_a_steps_users_move_in_what_users_have():
 
     moved = learner.moved_rows(step)["user"]
     assert sorted(moved.tolist()) == sorted([*learner.users.rows(["u1", "u7", "stranger"]).tolist(), 4])
-    assert_nothing_else_moved(learner, before, step)
+    assert_nothing_else_moved(learner, before, learner.moved_rows(step))

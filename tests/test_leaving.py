@@ -310,6 +310,21 @@ def test_an_item_that_the_catalogue_removed_may_lose_its_place_there_when_it_is_
     assert len(learner.ranking.content.state()["removed"]) == 1
 
 
+def test_a_catalogue_that_comes_after_items_have_left_names_those_that_are_there():
+    learner = small_learner(max_items=4)
+    for n in range(60):
+        step = learner.test_then_learn([click(f"u{n % 3}", f"i{n}", n)])
+        if len(step.evicted_I):
+            break
+
+    learner.describe({f"i{m}": ItemContent(title="a river") for m in range(n + 1)})
+    learner.test_then_learn([click("u1", "i0", 99), click("u1", f"i{n}", 99)])
+
+    content = learner.ranking.content
+    for name in ("i0", f"i{n}"):
+        assert content.row_I[learner.items.row(name)] == content.ids.row(name)
+
+
 def test_rows_that_lose_an_item_and_rows_of_lost_items_are_among_those_that_moved():
     rates = RankingRates(full_softmax_items=0, negatives=2)
     learner, lost, gone = small_learner(max_items=KEPT, ranking=rates), 0, 0
@@ -319,7 +334,7 @@ def test_rows_that_lose_an_item_and_rows_of_lost_items_are_among_those_that_move
         step = learner.test_then_learn(stream[start : start + 4])
         lost += len(step.cleaned_U)
         gone += len(step.evicted_I)
-        assert_nothing_else_moved(learner, before, step)
+        assert_nothing_else_moved(learner, before, learner.moved_rows(step))
 
     assert lost > 20
     assert gone > 20

@@ -153,7 +153,7 @@ def test_rows_that_were_given_back_are_among_those_that_moved():
     step = learner.test_then_learn([click("u7", "i2", 9)])
 
     assert len(step.evicted_U) == 1
-    assert_nothing_else_moved(learner, before, step)
+    assert_nothing_else_moved(learner, before, learner.moved_rows(step))
 
 
 def test_forgetting_a_stranger_is_no_error_and_changes_nothing():

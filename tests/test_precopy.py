@@ -5,7 +5,7 @@ import resource
 import numpy as np
 import pytest
 
-from consumer.precopy import MOST_ROUNDS, CopyMemory, Precopy, UnknownMove
+from consumer.precopy import MOST_ROUNDS, MOST_TIMES, CopyMemory, Precopy, UnknownMove
 
 
 def arrays_of(rows, seed=0):
@@ -147,6 +147,17 @@ def test_steps_that_move_more_rows_than_a_piece_has_come_to_an_end(precopy):
 
     assert_copied(copies, arrays)
     assert pieces < 40 + MOST_ROUNDS
+
+
+def test_a_piece_stays_one_however_many_rows_a_step_moves(precopy):
+    arrays = arrays_of(1000)
+    precopy.begin(arrays)
+    precopy.note(np.arange(1000))
+    precopy.advance(arrays)
+
+    precopy.advance(arrays)
+
+    assert precopy._left.start <= 2 * 10 * MOST_TIMES
 
 
 def test_a_row_that_moved_in_secret_is_noticed(precopy):
