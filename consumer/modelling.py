@@ -1,6 +1,7 @@
 """From the settings to a learner: the one place that knows both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +42,21 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
 def warm_up(settings: Settings, look_up: Callable[[], None] = lambda: None) -> None:
     """Compile the kernels and wake torch up on a learner that is thrown away, so that the first event need not wait.
 
-    `look_up` is called before each compilation, and else every now and then: what it raises ends this. Processes that
-    start together compile one after the other: the next finds the kernels on disk, where numba's index of them is not
-    made for two who write at once.
+    `look_up` is called before each compilation, and else every now and then: what it raises ends this.
+    """
+    with compiling(look_up):
+        _warm_up(settings, look_up)
+
+
+@contextmanager
+def compiling(look_up: Callable[[], None]) -> Iterator[None]:
+    """Call `look_up` before each compilation, and while another process compiles: what it raises leaves the block.
+
+    Processes that start together compile one after the other: the next finds the kernels on disk, where numba's index
+    of them is not made for two who write at once. A turn within a turn would wait for itself.
     """
     with in_turn(Path(kept_in()), look_up), before_each_compilation(look_up):
-        _warm_up(settings, look_up)
+        yield
 
 
 def _warm_up(settings: Settings, look_up: Callable[[], None]) -> None:

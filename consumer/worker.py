@@ -28,7 +28,7 @@ from consumer.large_pages import LargePages
 from consumer.last_lists import LastLists
 from consumer.lists import ListWriter
 from consumer.loop import Parts, run
-from consumer.modelling import make_learner, warm_up
+from consumer.modelling import compiling, make_learner, warm_up
 from consumer.observation import Observation
 from consumer.offsets import Reset
 from consumer.progress import Progress
@@ -72,9 +72,10 @@ class Worker:
         self._stopping = stopping
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
+        with compiling(self._look_up):
+            duplicates.warm_up()
+            lists.warm_up()
         self._look_up()
-        duplicates.warm_up()
-        lists.warm_up()
         self.learner = make_learner(settings)
         self.metrics.set_build_info(
             version=importlib.metadata.version("headrace"), torch=torch.__version__, device=str(self.learner.device)

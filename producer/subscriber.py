@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -24,24 +24,46 @@ RECOMMENDATIONS_TOPIC: Final = "recs.recommendations.v1"
 
 DEFAULTS: Final[Mapping[str, str | int | bool]] = {
     "client.id": "headrace-subscriber",
+    # connection trouble comes to `_on_error`, which says it once; on standard error or in the log it would flood
+    "log_level": 2,
     "group.id": "headrace-subscriber",  # librdkafka wants one; with assign() no group is joined and nothing committed
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",
-    # a list should be here a few milliseconds after it was written, on an idle topic too
-    "fetch.wait.max.ms": 5,
+    # a broker answers a fetch at once when there is something, so this delays no list; much less keeps an idle
+    # subscriber and its broker busy with empty answers
+    "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 * 1024,
 }
 """librdkafka properties of every Subscriber; the ones passed to it come on top."""
 
 BROKER_TIMEOUT_SECONDS: Final = 10.0
+"""How long an answer is waited for before reading begins."""
+_ASK_SECONDS: Final = 1.0
+"""The wait is cut into these: the client's questions let no signal through. Later on there is only one of them."""
 NEW_PARTITIONS_SECONDS: Final = 30.0
 """How often the topic is asked for partitions that were added."""
 NO_PARTITIONS_SECONDS: Final = 1.0
 """The same while the topic does not exist."""
 
+_PAUSE_SECONDS: Final = 0.1
+# While nobody answers, and while a partition that is new, or moves, has no leader that all know of.
+_PASSING: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+
 _logger = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 
 class Forgotten(NamedTuple):
@@ -70,7 +92,11 @@ class Subscriber:
 
     A topic that does not exist is waited for, and that is logged. Held in memory for each user seen: the epoch and the
     version of the newest message, nothing else. Raises ConnectionError where no broker answers, and ValueError for a
-    property that librdkafka refuses.
+    property that librdkafka refuses. `stopping` is asked while the first answers are waited for: once true, it is a
+    ConnectionError too. Later a broker that is away is waited for, which is said once.
+
+    Where no list comes for long it asks for one ten times a second, and each comes as soon as the broker has it. The
+    in-process broker answers only when that time is over: give it `consumer.broker.CLIENT_PROPERTIES`.
     """
 
     def __init__(
@@ -82,12 +108,14 @@ class Subscriber:
         from_beginning: bool = False,
         librdkafka: Mapping[str, str | int | float | bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.topic = topic
         self.malformed = 0
         """Records skipped because they are no recommendation lists."""
         self._users = None if users is None else frozenset(users)
         self._clock = clock
+        self._stopping = stopping
         self._newest: dict[str, _Version] = {}
         self._decoder = msgspec.json.Decoder(Recommendations)
         self._closed = False
@@ -95,19 +123,26 @@ class Subscriber:
         self._next_look = 0.0
         self._address = bootstrap_servers
         self._last_complaint: str | None = None
+        self._trouble: str | None = None
+        self._is_trouble_said = False
         properties = {**DEFAULTS, **(librdkafka or {}), "bootstrap.servers": bootstrap_servers}
         try:
-            self._consumer = Consumer(properties, logger=_logger)
+            self._consumer = Consumer({**properties, "error_cb": self._on_error}, logger=_logger)
         except KafkaException as error:
             raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
         try:
-            self._follow_new_partitions(from_beginning=from_beginning)
+            self._follow_new_partitions(from_beginning=from_beginning, timeout_seconds=BROKER_TIMEOUT_SECONDS)
         except KafkaException as error:
-            self._consumer.close()
-            raise ConnectionError(f"no answer about {topic} from {bootstrap_servers}: {error.args[0].str()}") from error
+            self.close()
+            reason = self._trouble or error.args[0].str()
+            raise ConnectionError(f"no answer about {topic} from {bootstrap_servers}: {reason}") from error
+        except BaseException:
+            self.close()
+            raise
 
     def poll(self, timeout_seconds: float) -> Recommendations | Forgotten | None:
-        """The next message that is news, or None when none came within the time.
+        """The next message that is news, or None when none came within the time: a second more, where now and then new
+        partitions are asked for and no broker answers.
 
         Raises KafkaException where the topic can no longer be read.
         """
@@ -148,6 +183,7 @@ class Subscriber:
         if error is not None:
             _raise_unless_passing(error)
             return None
+        self._trouble, self._is_trouble_said = None, False
         try:
             user_id = _user_id(message)
             if self._users is not None and user_id not in self._users:
@@ -188,20 +224,42 @@ class Subscriber:
         if self._clock() < self._next_look:
             return
         try:
-            self._follow_new_partitions(from_beginning=True)  # a new partition holds nothing but news
+            # A new partition holds nothing but news.
+            self._follow_new_partitions(from_beginning=True, timeout_seconds=_ASK_SECONDS)
         except KafkaException as error:
-            _logger.warning("could not ask for new partitions of %s: %s", self.topic, error)
-            self._next_look = self._clock() + NEW_PARTITIONS_SECONDS
+            # What the client says of brokers that are away is told by `_on_error`.
+            _logger.debug("could not ask for new partitions of %s: %s", self.topic, error)
+            self._look_again_later()
 
-    def _follow_new_partitions(self, *, from_beginning: bool) -> None:
-        metadata = self._consumer.list_topics(self.topic, timeout=BROKER_TIMEOUT_SECONDS).topics[self.topic]
-        self._complain_once(metadata.error)
-        new = sorted(set(metadata.partitions) - self._partitions)
+    def _follow_new_partitions(self, *, from_beginning: bool, timeout_seconds: float) -> None:
+        metadata = self._ask(lambda seconds: self._consumer.list_topics(self.topic, timeout=seconds), timeout_seconds)
+        self._trouble, self._is_trouble_said = None, False
+        topic = metadata.topics[self.topic]
+        self._complain_once(topic.error)
+        new = sorted(set(topic.partitions) - self._partitions)
         if new:
             self._consumer.incremental_assign([self._start_of(partition, from_beginning) for partition in new])
             self._partitions.update(new)
+        self._look_again_later()
+
+    def _look_again_later(self) -> None:
         wait_seconds = NEW_PARTITIONS_SECONDS if self._partitions else NO_PARTITIONS_SECONDS
         self._next_look = self._clock() + wait_seconds
+
+    def _ask(self, question: Callable[[float], _Answer], timeout_seconds: float) -> _Answer:
+        """The answer to a question that takes a time limit; KafkaException where none came within the time."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return question(max(0.01, min(_ASK_SECONDS, left)))
+            except KafkaException as error:
+                if not self._partitions:
+                    self._consumer.poll(0)  # lets the client tell why; it could bring a list otherwise
+                is_over = left <= _ASK_SECONDS or self._stopping()
+                if is_over or error.args[0].code() not in _PASSING:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     def _complain_once(self, error: KafkaError | None) -> None:
         """Say what is wrong with the topic, and when it is there; the same thing is not said again."""
@@ -216,15 +274,28 @@ class Subscriber:
         self._last_complaint = complaint
 
     def _start_of(self, partition: int, from_beginning: bool) -> TopicPartition:
-        if from_beginning:
-            return TopicPartition(self.topic, partition, OFFSET_BEGINNING)
-        # OFFSET_END would be looked up in the background, later than now
-        end = self._consumer.get_watermark_offsets(
-            TopicPartition(self.topic, partition), timeout=BROKER_TIMEOUT_SECONDS, cached=False
+        place = TopicPartition(self.topic, partition, OFFSET_BEGINNING)
+        if not from_beginning:  # OFFSET_END would be looked up in the background, later than now
+            place.offset = self._ask(lambda seconds: self._end_of(partition, seconds), BROKER_TIMEOUT_SECONDS)
+        return place
+
+    def _end_of(self, partition: int, timeout_seconds: float) -> int:
+        """One past its newest record, now."""
+        extent = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), timeout=timeout_seconds, cached=False
         )
-        if end is None:
+        if extent is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return TopicPartition(self.topic, partition, end[1])
+        return extent[1]
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called by the client, inside its calls, many times a second while it tries to connect."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._trouble = error.str().partition(" (after ")[0]
+        elif not self._is_trouble_said:
+            self._is_trouble_said = True
+            reason = self._trouble or error.str()
+            _logger.warning("no broker at %s answers, still trying: %s", self._address, reason)
 
 
 def _raise_unless_passing(error: KafkaError) -> None:

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +37,7 @@ KEYS = {
 
 
 @contextmanager
-def demo_process(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def demo_process(folder: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A demo on the synthetic stream that keeps its temporary files in `folder`; killed if it is still there after."""
     process = subprocess.Popen(
         [sys.executable, "-m", "consumer", "demo", "--dataset=synthetic", "--device=cpu", "--json", *options],
@@ -44,7 +46,7 @@ def demo_process(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=surroundings(TMPDIR=str(folder), PYTHONUNBUFFERED="1"),
+        env=surroundings(TMPDIR=str(folder), PYTHONUNBUFFERED="1", **variables),
     )
     try:
         yield process
@@ -103,6 +105,27 @@ def test_ctrl_c_ends_the_demo_with_what_was_done_so_far_and_a_busy_port_does_not
     assert 200 <= answer["events"] < 100_000
     assert f"{answer['events']:,}: {answer['learned']:,} learned" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_it_compiles_ends_the_demo_with_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    folder, kernels = tmp_path / "temporary", tmp_path / "kernels"  # nothing is compiled yet
+    folder.mkdir()
+    with demo_process(folder, "--metrics-port=0", NUMBA_CACHE_DIR=str(kernels)) as process:
+        deadline = time.monotonic() + START_SECONDS
+        while not any(kernels.rglob("*.nbc")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=START_SECONDS)
+
+    answer = json.loads(output.splitlines()[-1])
+    assert process.returncode == 0, errors
+    assert output.splitlines()[2:-1] == ["Told to stop before the first event."]
+    assert "looking for the topics" not in errors  # what comes after the kernels
+    assert set(answer) == KEYS
+    assert (answer["events"], answer["learned"], answer["checkpoint"], answer["hr@10"]) == (0, 0, 0, None)
+    assert list(folder.iterdir()) == []
 
 
 def wait_until_learned(address: str, count: int) -> None:
@@ -178,7 +201,7 @@ def test_the_demo_keeps_steps_small_and_ranks_everybody_whatever_the_settings_sa
 ) -> None:
     made: list[Settings] = []
     worker = demo.Worker
-    monkeypatch.setattr(demo, "Worker", lambda settings: made.append(settings) or worker(settings))
+    monkeypatch.setattr(demo, "Worker", lambda settings, **given: made.append(settings) or worker(settings, **given))
     given = load(
         {"device": "cpu", "metrics_port": 0, "batch_size": 512, "quality_share": 0, "librdkafka": {"client.id": "x"}},
         environment={},
@@ -198,7 +221,7 @@ def test_what_is_known_of_items_and_users_is_there_before_the_first_event(
 ) -> None:
     made: list[Worker] = []
     worker = demo.Worker
-    monkeypatch.setattr(demo, "Worker", lambda settings: made.append(worker(settings)) or made[-1])
+    monkeypatch.setattr(demo, "Worker", lambda *given, **more: made.append(worker(*given, **more)) or made[-1])
     items = [Item(item_id=f"i{n}", timestamp=0, title=f"Film number {n}") for n in range(40)]
     users = [User(user_id=f"u{n}", timestamp=0, categories=["a person"]) for n in range(5)]
     data = Dataset("small", list(tastes(200)), {}, items, users)
@@ -221,6 +244,34 @@ def test_events_that_did_not_arrive_fail_the_demo(settings: Settings, monkeypatc
 
     with pytest.raises(RuntimeError, match="3 events did not reach the in-process broker"):
         demo.run(settings, limit=50)
+
+
+def test_told_to_stop_while_it_starts_the_demo_leaves_no_thread_no_folder_and_no_broker(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Settings] = []
+    worker = demo.Worker
+
+    def interrupted(settings: Settings, **given: Any) -> Worker:
+        made.append(settings)
+        signal.raise_signal(signal.SIGINT)
+        return worker(settings, **given)
+
+    monkeypatch.setattr(demo, "Worker", interrupted)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    threads, handler = set(threading.enumerate()), signal.getsignal(signal.SIGINT)
+
+    answer = demo.run(settings)
+
+    [used] = made
+    host, port = used.bootstrap_servers.split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+    assert set(answer) == KEYS
+    assert capsys.readouterr().out.splitlines()[2:] == ["Told to stop before the first event."]
+    assert list(tmp_path.iterdir()) == []
+    assert set(threading.enumerate()) <= threads
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("part", ["_Sender", "_Reader"])

@@ -1,15 +1,17 @@
 """Subscriber: only news, for the users asked for, from every partition, whatever else lies on the topic."""
 
+import json
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import NewPartitions
 from conftest import Broker, Kafka
 
-from consumer.broker import FETCH, InProcessBroker
+from consumer.broker import FETCH, LIST_OFFSETS, InProcessBroker
 from producer.events import EPOCH_HEADER, Recommendations, ScoredItem, SourceEvent, encode
 from producer.subscriber import NEW_PARTITIONS_SECONDS, Forgotten, Subscriber
 
@@ -277,16 +279,32 @@ def test_a_stream_of_old_lists_does_not_make_poll_wait_longer(in_memory: InProce
     assert after - before < 20
 
 
-def test_a_new_list_comes_within_milliseconds_on_an_idle_topic(in_memory: InProcessBroker, writer: Writer) -> None:
+def test_a_new_list_comes_within_milliseconds_on_an_idle_topic(broker: Broker, unique: Callable[[str], str]) -> None:
+    topic = broker.create_topic(unique(TOPIC), 2)
+    writer = Writer(broker.bootstrap_servers, topic)
     delays = []
-    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC) as subscriber:
+    with Subscriber(broker.bootstrap_servers, topic=topic, librdkafka=broker.librdkafka) as subscriber:
         for version in range(1, 30):
             writer.list_("u1", version)  # returns when it was acknowledged
             written = time.monotonic()
             assert subscriber.poll(10) == recommendations("u1", version)
             delays.append(time.monotonic() - written)
 
-    assert sorted(delays)[len(delays) // 2] < 0.1  # librdkafka's own settings: about 0.5 here
+    assert sorted(delays)[len(delays) // 2] < 0.05  # where a fetch waits out its time: 0.1
+
+
+def test_an_idle_subscriber_asks_its_broker_ten_times_a_second(broker: Broker, unique: Callable[[str], str]) -> None:
+    topic = broker.create_topic(unique(TOPIC), 8)
+    told: list[dict[str, Any]] = []
+    statistics: dict[str, Any] = {"statistics.interval.ms": 500, "stats_cb": lambda text: told.append(json.loads(text))}
+
+    with Subscriber(broker.bootstrap_servers, topic=topic, librdkafka=statistics) as subscriber:
+        while len(told) < 4:
+            assert subscriber.poll(0.1) is None
+
+    fetches = [sum(one["req"].get("Fetch", 0) for one in each["brokers"].values()) for each in told]
+    seconds = (told[-1]["ts"] - told[0]["ts"]) / 1e6
+    assert 0 < fetches[-1] - fetches[0] <= 10 * seconds + 2
 
 
 def test_iterating_ends_when_it_is_closed(in_memory: InProcessBroker, writer: Writer) -> None:
@@ -322,6 +340,62 @@ def test_no_broker_is_a_connection_error_that_names_it(monkeypatch: pytest.Monke
 
     with pytest.raises(ConnectionError, match=r"no answer about lists from 127\.0\.0\.1:1"):
         Subscriber("127.0.0.1:1", topic=TOPIC, librdkafka={"log_level": 0})
+
+
+def test_told_to_stop_while_no_broker_answers_it_asks_no_second_time(
+    closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = noted_questions(monkeypatch)
+
+    with pytest.raises(ConnectionError, match=f"no answer about lists from {closed_port}: .*Connection refused"):
+        Subscriber(closed_port, topic=TOPIC, stopping=lambda: len(asked) == 1)
+
+    assert asked == [1.0]  # a signal waits for no more than this
+
+
+def test_a_broker_that_is_away_is_asked_for_a_second_at_a_time_and_that_is_said_once(
+    in_memory: InProcessBroker, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = noted_questions(monkeypatch)
+    now = 0.0
+    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC, clock=lambda: now) as subscriber:
+        in_memory.disconnect()
+        for _ in range(2):
+            now += NEW_PARTITIONS_SECONDS + 1
+            assert subscriber.poll(0) is None  # asks for new partitions
+        said = [record.getMessage() for record in caplog.records]
+        in_memory.reconnect()
+        writer.list_("u1", 1)
+
+        assert subscriber.poll(20) == recommendations("u1", 1)
+
+    assert asked[1:] == [pytest.approx(1.0, abs=0.1)] * 2
+    assert len(said) == 1
+    assert said[0].startswith(f"no broker at {in_memory.bootstrap_servers} answers, still trying: ")
+
+
+def test_a_partition_that_has_no_leader_yet_is_asked_about_again(in_memory: InProcessBroker, writer: Writer) -> None:
+    writer.list_("u1", 1)
+    not_leader_for_partition = 6
+    in_memory.fail_next_requests(LIST_OFFSETS, [not_leader_for_partition] * 3)
+
+    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC) as subscriber:
+        writer.list_("u1", 2)
+
+        assert subscriber.poll(10) == recommendations("u1", 2)
+
+
+def noted_questions(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds for which each question after the topic is to wait, from now on."""
+    asked: list[float] = []
+
+    class Noting(Consumer):
+        def list_topics(self, topic: str, timeout: float) -> Any:
+            asked.append(timeout)
+            return super().list_topics(topic, timeout=timeout)
+
+    monkeypatch.setattr("producer.subscriber.Consumer", Noting)
+    return asked
 
 
 def test_a_passing_error_is_survived(in_memory: InProcessBroker, writer: Writer) -> None:

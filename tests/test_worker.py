@@ -14,13 +14,14 @@ from columns import events_of
 from conftest import InProcess
 from worker_site import Site, tastes
 
-from consumer import durable
+from consumer import durable, lists
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, FolderInUse
 from consumer.environment import SettingsError
 from consumer.observation import Observation
 from consumer.signals import Stopped
 from consumer.topics import TopicsMissing
 from consumer.worker import Worker
+from model.kernels.compiled import IS_COMPILED, compiled
 from producer.client import EventProducer
 from producer.events import Click, Rating
 
@@ -87,6 +88,29 @@ def test_told_to_stop_before_it_began_a_start_touches_nothing(site: Site) -> Non
         Worker(site.settings, stopping=lambda: True)
 
     assert not site.settings.checkpoint_dir.exists()
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="numba is not installed")
+def test_told_to_stop_while_the_kernels_of_lists_are_compiled_a_start_compiles_no_further_one(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kernels"))
+    began = []
+
+    @compiled
+    def kernel(number: float) -> float:
+        return 2 * number
+
+    def warm_up() -> None:
+        began.append(None)
+        kernel(1.0)
+
+    monkeypatch.setattr(lists, "warm_up", warm_up)
+
+    with pytest.raises(Stopped):
+        Worker(site.settings, stopping=lambda: bool(began))
+
+    assert kernel.signatures == []
 
 
 def test_a_wrong_setting_of_the_model_stops_the_start_before_the_folder_is_touched(site: Site) -> None:

@@ -15,11 +15,13 @@ from threading import Event, Thread
 from typing import Any, Self
 
 from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
-from consumer.checkpoint import read_checkpoint
+from consumer.checkpoint import Counts, read_checkpoint
 from consumer.config import Settings
 from consumer.health import CannotListen, Health
+from consumer.observation import Observation
+from consumer.quality import Figures
 from consumer.screen import Screen, as_share, in_ms
-from consumer.signals import stop_signals
+from consumer.signals import Stopped, stop_signals
 from consumer.tally import Tally
 from consumer.worker import Worker
 from producer.client import EventProducer
@@ -47,7 +49,8 @@ def run(
     """Runs to the end of the data set, or until it is told to stop, and returns the summary of what was done.
 
     `rate` is events a second, EVENTS_PER_SECOND where None. Progress is shown on standard output. Everything lives in
-    a fresh temporary folder and on loopback. DatasetUnavailable says what to do without the data.
+    a fresh temporary folder and on loopback. Told to stop before the first event it says so, and all counts are 0.
+    DatasetUnavailable says what to do without the data.
     """
     screen_stream = sys.stdout
     print(f"Loading {dataset} ...", file=screen_stream, flush=True)
@@ -56,6 +59,7 @@ def run(
     names = (settings.events_topic, settings.items_topic, settings.users_topic, settings.recommendations_topic)
     topics = dict.fromkeys(names, PARTITIONS)
     with ExitStack() as stack:
+        stopping = stack.enter_context(stop_signals())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))
         broker = stack.enter_context(InProcessBroker({**topics, settings.dead_letter_topic: 1}))
         settings = settings.model_copy(
@@ -69,11 +73,15 @@ def run(
         )
         print("Starting the in-process broker and the worker ...", file=screen_stream, flush=True)
         _send_catalogue(settings, data)
-        stopping = stack.enter_context(stop_signals())
-        worker = stack.enter_context(Worker(settings))
-        tally = Tally(total, worker.observation.quality)
-        worker.observation.batch_listeners.append(tally.batch_done)
-        worker.observation.freshness_listeners.append(tally.lists_settled)
+        observation = Observation.of(settings)
+        tally = Tally(total, observation.quality)
+        observation.batch_listeners.append(tally.batch_done)
+        observation.freshness_listeners.append(tally.lists_settled)
+        try:
+            worker = stack.enter_context(Worker(settings, observation=observation, stopping=stopping.is_set))
+        except Stopped:
+            print("Told to stop before the first event.", file=screen_stream, flush=True)
+            return _result(Counts(), tally, observation.quality.total(), seconds=0.0, step=0)
         health = stack.enter_context(_health(settings, worker))
         screen = Screen(tally, data.titles, stream=screen_stream, live=screen_stream.isatty())
         stack.callback(screen.close)
@@ -91,7 +99,9 @@ def run(
         screen.close()
         verified, _ = read_checkpoint(next(iter(worker.store.paths())))
         assert verified.state_sha256 == manifest.state_sha256
-        result = _result(worker, tally, seconds, verified.step)
+        result = _result(
+            worker.progress.counts, tally, observation.quality.total(), seconds=seconds, step=verified.step
+        )
         screen.summary(_facts(result))
         screen.say(WHAT_NEXT)
     return result
@@ -119,8 +129,9 @@ What to try next:
 """
 
 
-def _result(worker: Worker, tally: Tally, seconds: float, step: int) -> dict[str, Any]:
-    counts, figures, freshness = worker.progress.counts, worker.observation.quality.total(), tally.freshness()
+def _result(counts: Counts, tally: Tally, figures: Figures, *, seconds: float, step: int) -> dict[str, Any]:
+    """The answer; what nothing was observed of is NaN."""
+    freshness = tally.freshness()
     return {
         "events": tally.done,
         "learned": counts.learned,
@@ -129,7 +140,7 @@ def _result(worker: Worker, tally: Tally, seconds: float, step: int) -> dict[str
         "recommendations": tally.published,
         "unchanged": tally.unchanged,
         "seconds": round(seconds, 3),
-        "events_per_second": round(tally.done / seconds, 1),
+        "events_per_second": round(tally.done / seconds, 1) if seconds else 0.0,
         "freshness_seconds": {"p50": round(freshness.p50, 6), "p99": round(freshness.p99, 6)},
         "hr@10": round(figures.hit_ratio, 6),
         "ndcg@10": round(figures.ndcg, 6),
@@ -252,7 +263,10 @@ class _Reader(_Background):
 
     def _work(self) -> None:
         with Subscriber(
-            self._settings.bootstrap_servers, topic=self._settings.recommendations_topic, from_beginning=True
+            self._settings.bootstrap_servers,
+            topic=self._settings.recommendations_topic,
+            from_beginning=True,
+            librdkafka=CLIENT_PROPERTIES,
         ) as subscriber:
             while not self._stopping.is_set():
                 news = subscriber.poll(0.05)

@@ -41,6 +41,7 @@ def run(
             users=None if user_id is None else [user_id],
             from_beginning=from_beginning,
             librdkafka=settings.librdkafka,
+            stopping=stopping.is_set,
         ) as subscriber,
     ):
         while not stopping.is_set() and (limit is None or changes.lists + changes.forgotten < limit):
