@@ -4,6 +4,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+UNSYNCED_BYTES: Final = 8 << 20
+"""No more of a file is written before it is put on the disk. Whoever syncs another file meanwhile may have to wait for
+all of it (ext4 does), and the worker's journal is synced at every step: in one go a checkpoint kept it for 0.1 s.
+"""
 
 
 @contextmanager
@@ -27,8 +33,15 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     with naming(path):
         try:
+            unsynced = 0
             for part in parts:
-                write_all(descriptor, part)
+                for start in range(0, len(part), UNSYNCED_BYTES):
+                    piece = memoryview(part)[start : start + UNSYNCED_BYTES]
+                    write_all(descriptor, piece)
+                    unsynced += len(piece)
+                    if unsynced >= UNSYNCED_BYTES:
+                        os.fdatasync(descriptor)
+                        unsynced = 0
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

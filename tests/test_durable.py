@@ -45,6 +45,34 @@ def test_a_name_in_a_folder_that_was_not_synced_is_lost_by_the_disk_of_these_tes
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_little_of_a_large_file_is_ever_off_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "UNSYNCED_BYTES", 100)
+    unsynced, most = 0, []
+    write, fdatasync = os.write, os.fdatasync
+
+    def counted(descriptor, data):
+        nonlocal unsynced
+        written = write(descriptor, data)
+        unsynced += written
+        most.append(unsynced)
+        return written
+
+    def synced(descriptor):
+        nonlocal unsynced
+        fdatasync(descriptor)
+        unsynced = 0
+
+    monkeypatch.setattr(os, "write", counted)
+    monkeypatch.setattr(os, "fdatasync", synced)
+    parts = [b"a" * 30, memoryview(b"b" * 1234), b"", b"c" * 99, b"d" * 100]
+
+    durable.write_parts(tmp_path / "a", parts)
+
+    assert (tmp_path / "a").read_bytes() == b"".join(parts)
+    assert 100 <= max(most) < 2 * 100
+    assert len(most) > 14
+
+
 def test_writing_a_file_replaces_what_was_there(tmp_path):
     durable.write_file(tmp_path / "a", b"longer")
 
