@@ -60,15 +60,14 @@ def measure_service(
     }
 
 
-def measure_saturation(
-    worker: Process, bootstrap_servers: str, stream: Stream, rate: float, drain_seconds: float
-) -> dict[str, Any]:
+def measure_saturation(worker: Process, bootstrap_servers: str, stream: Stream, rate: float) -> dict[str, Any]:
     """What the worker that is open in this process gets done while more is sent than it can do: `rate`.
 
-    On a backlog it gets more done: sender and broker have no part in it, and here they share the cores.
+    It ends when sending does. On the backlog that is left it gets more done: sender and broker have no part in that,
+    and here they share the cores.
     """
     worker.run(catch_up)
-    phase = Phase(f"offered {rate:g}/s", stream.events / rate + drain_seconds, stream.events, lists=True)
+    phase = Phase(f"offered {rate:g}/s", stream.events / rate, stream.events, lists=True)
     with Process() as sending:
         working = worker.start(run_phase, phase)
         sent = sending.run(send_steadily, bootstrap_servers, stream, rate)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the worker does, and for how long: until `events` are learned or `seconds` are over."""
+    """What the worker does, and for how long: until `events` are learned, or `seconds` after the first step."""
 
     name: str
     seconds: float

@@ -29,6 +29,9 @@ from consumer.metrics import Stage
 from consumer.worker import FLUSH_SECONDS, Worker
 from model.topk import Lists, TopK
 
+FIRST_SECONDS = 30.0
+"""Longest wait for the first event of a phase; the phase's time begins with its step."""
+
 
 class NoLists(TopK):
     """Stands where top-k does: nobody's list is made."""
@@ -72,7 +75,9 @@ class Service:
         ended: list[float] = []
 
         def stopping() -> bool:
-            if self.events - events < phase.events and time.perf_counter() - started < phase.seconds:
+            now = time.perf_counter()
+            is_over = now - started > FIRST_SECONDS if self._first is None else now - self._first[0] > phase.seconds
+            if self.events - events < phase.events and not is_over:
                 return False
             if not ended:
                 worker.parts.publisher.flush(FLUSH_SECONDS)  # what is not acknowledged is not done
