@@ -22,8 +22,8 @@ def produce(
 ) -> None:
     """Write the values and wait for the broker to have them."""
     named = {name.replace("_", "."): value for name, value in properties.items()}
-    # One request at a time: a new topic may refuse the first batches, and what is sent again would come behind others.
-    properties = {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "max.in.flight.requests.per.connection": 1}
+    # A new topic may refuse the first batches: what is sent again must not come behind others.
+    properties = {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "enable.idempotence": True}
     producer = Producer({**properties, **named})
     failed: list[object] = []
     for value in values:
