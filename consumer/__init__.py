@@ -16,7 +16,7 @@ The flow, one stage a file; `loop` calls them in this order and is what a newcom
                 publish       to the topics; a failed delivery raises
     observe     observation   -> metrics (Prometheus), quality (live figures), health (/livez /readyz /metrics)
     keep        progress      -> checkpoint: one atomic unit on disk, with the offsets inside; written while steps go on
-                precopy       what users have, copied a piece at a time between steps
+                precopy       what users and items have, copied a piece at a time between steps
                 refusals      why a saved state cannot be gone on with, in the words of the settings
 
 `worker` puts the parts together from `config`; `commands/` holds one file a command, `cli` parses and nothing more.

@@ -8,7 +8,7 @@ from typing import Final
 
 UNSYNCED_BYTES: Final = 8 << 20
 """No more of a file is written before it is put on the disk. Whoever syncs another file meanwhile may have to wait for
-all of it (ext4 does), and the worker's journal is synced at every step: in one go a checkpoint kept it for 0.1 s.
+all of it (ext4 does), as the worker's journal, which is synced at every step.
 """
 
 

@@ -151,8 +151,8 @@ class Learner:
                 forgotten.append((user_id, NO_ROW if row is None else row))
             start = stop + 1
         learned = self.letting_go.evict(joined(parts, self.version, forgotten, changed.since(before)))
-        left = self.letting_go.let_items_leave(learned, batch)
-        return left if left is learned else replace(left, moved_I=changed.since(before))
+        with_leavers = self.letting_go.let_items_leave(learned, batch)
+        return with_leavers if with_leavers is learned else replace(with_leavers, moved_I=changed.since(before))
 
     def describe(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what the catalogue says of items now; None: nothing any more, and the item leaves the lists.

@@ -29,6 +29,7 @@ class RatingModel(ABC):
     users: Columns
     """What is held of each user, but for what the median needs."""
     items: Columns
+    """What is held of each item."""
 
     def __init__(self, lowest: float, highest: float) -> None:
         self.lowest = lowest
