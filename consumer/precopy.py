@@ -6,7 +6,7 @@ the rest is copied between two steps. A step moves a few hundred rows and a piec
 do. Whoever moves a row has to say so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -174,6 +174,46 @@ class Precopy:
         """Whether what was copied so far is still there: rows that were given another shape are not."""
         stands = [self._memory.make_room(name, array) for name, array in arrays.items()]
         return all(stands)
+
+
+class Precopies:
+    """Copies of several groups of arrays, each with rows of its own, that are of one moment in the end.
+
+    A group is begun when those before it have little left, so that few of its rows are copied twice: the largest first.
+    """
+
+    def __init__(self, memory: CopyMemory, groups: Iterable[str], piece_bytes: int = PIECE_BYTES) -> None:
+        self._copies = {group: Precopy(memory, piece_bytes) for group in groups}
+
+    @property
+    def is_under_way(self) -> bool:
+        return any(copy.is_under_way for copy in self._copies.values())
+
+    def note(self, moved: Mapping[str, Ints | None]) -> None:
+        """These rows of each group moved; None: any of them may have."""
+        for group, copy in self._copies.items():
+            copy.note(moved[group])
+
+    def advance(self, arrays: Mapping[str, Arrays]) -> bool:
+        """Copy the next piece, of the first at the beginning; whether `finish` has little to do."""
+        for group, copy in self._copies.items():
+            if not copy.is_under_way:
+                copy.begin(arrays[group])
+            if not copy.advance(arrays[group]):
+                return False
+        return True
+
+    def finish(self, arrays: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
+        """The copies of all groups as they are now. Raises what `Precopy.finish` raises."""
+        copied: dict[str, NDArray[Any]] = {}
+        for group, copy in self._copies.items():
+            copied.update(copy.finish(arrays[group]))
+        return copied
+
+    def drop(self) -> None:
+        """Leave the copies that are being made."""
+        for copy in self._copies.values():
+            copy.drop()
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manife
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
 from consumer.last_lists import LastLists
-from consumer.precopy import CopyMemory, Precopy
+from consumer.precopy import CopyMemory, Precopies
 from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes
 from consumer.source import Source
@@ -126,7 +126,7 @@ class Progress:
         self._journal_writer = journal_writer
         self._memory = CopyMemory()
         """Where copies lie from save to save, each written over by the next."""
-        self._precopies = {name: Precopy(self._memory) for name in learner.growing_arrays()}
+        self._precopies = Precopies(self._memory, learner.growing_arrays())
         self._populating: Future[None] | None = None
         """Where room for copies is to have memory first: to get it takes longer than to copy."""
         self._under_way: _Save | None = None
@@ -190,8 +190,7 @@ class Progress:
 
     def note_moved(self, moved_rows: Mapping[str, NDArray[np.int64] | None]) -> None:
         """A step moved these rows: see `Learner.moved_rows`."""
-        for name, precopy in self._precopies.items():
-            precopy.note(moved_rows[name])
+        self._precopies.note(moved_rows)
 
     def seconds_since_save(self) -> float:
         """Since the newest checkpoint was durable, or since the start."""
@@ -232,8 +231,7 @@ class Progress:
         """
         begun_at = self._clock()
         self._populating = None
-        for precopy in self._precopies.values():
-            precopy.drop()
+        self._precopies.drop()
         publisher.flush(self._flush_seconds)
         while self._under_way is not None:
             self._go_on(self._under_way)
@@ -266,22 +264,16 @@ class Progress:
 
     @property
     def _is_copying(self) -> bool:
-        return self._populating is not None or any(precopy.is_under_way for precopy in self._precopies.values())
+        return self._populating is not None or self._precopies.is_under_way
 
     def _copy_on(self, publisher: Publisher) -> bool:
         """Copy a piece of what grows; with the last one all the rest, and hand it over."""
         self._populating = None
         arrays = self._learner.growing_arrays()
-        for name, precopy in self._precopies.items():
-            if not precopy.is_under_way:
-                precopy.begin(arrays[name])
-            if not precopy.advance(arrays[name]):
-                return False
-        copied: dict[str, NDArray[Any]] = {}
-        for name, precopy in self._precopies.items():
-            copied.update(precopy.finish(arrays[name]))
+        if not self._precopies.advance(arrays):
+            return False
         # Whatever is sent from now on is of steps that are not in the copy.
-        copy, mark = self._copy(copied), publisher.mark()
+        copy, mark = self._copy(self._precopies.finish(arrays)), publisher.mark()
         self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
         return False
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from streams import assert_nothing_else_moved, grown_arrays, random_stream, small_learner
 
-from consumer.precopy import CopyMemory, Precopy
+from consumer.precopy import CopyMemory, Precopies
 from model import growth, leaving
 from model.drift import DriftSettings
 from model.encoders.choice import ENCODERS
@@ -26,13 +26,9 @@ class Copying:
 
     def __init__(self, learner, piece_bytes):
         self.learner, self.memory = learner, CopyMemory()
-        self.precopies = {kind: Precopy(self.memory, piece_bytes) for kind in learner.growing_arrays()}
+        self.precopies = Precopies(self.memory, learner.growing_arrays(), piece_bytes)
         self.made = 0
         self._held = None
-
-    def note(self, moved):
-        for kind, precopy in self.precopies.items():
-            precopy.note(moved[kind])
 
     def go_on(self, draw):
         if self._held is not None:
@@ -42,16 +38,11 @@ class Copying:
                 return
             self._held = None
         arrays = self.learner.growing_arrays()
-        for kind, precopy in self.precopies.items():
-            if not precopy.is_under_way:
-                precopy.begin(arrays[kind])
-            if not precopy.advance(arrays[kind]):
-                return
+        if not self.precopies.advance(arrays):
+            return
         if draw.random() < 0.3:  # it may have to wait
             return
-        copied = {}
-        for kind, precopy in self.precopies.items():
-            copied.update(precopy.finish(arrays[kind]))
+        copied = self.precopies.finish(arrays)
         state = self.learner.state(
             lambda name, array: copied[name] if name in copied else self.memory.copy(name, array)
         )
@@ -130,7 +121,7 @@ def test_a_copy_made_beside_a_stream_of_all_kinds_is_the_state_of_one_moment(
             step = learner.test_then_learn(stream[place : place + size])
         moved = learner.moved_rows(step)
         assert_nothing_else_moved(learner, before, moved)
-        copying.note(moved)
+        copying.precopies.note(moved)
         copying.go_on(draw)
         place, evicted, gone = place + size, evicted + len(step.evicted_U), gone + len(step.evicted_I)
 

@@ -7,7 +7,7 @@ from stream_fakes import Topic, click
 from worker_fakes import Held, InTurn
 
 from consumer.checkpoint import Counts, read_manifest
-from consumer.precopy import CopyMemory, Precopy
+from consumer.precopy import CopyMemory, Precopies
 from consumer.publish import DeliveryFailed
 from model.state import state_digest
 from producer.events import Forget, Rating
@@ -177,8 +177,7 @@ def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_
         topic.append(0, click(f"new {round_number}", "i1"), Rating(user_id="u1", item_id="i2", rating=4, timestamp=1))
         topic.append(0, *[Forget(user_id=f"new {round_number - 2}", timestamp=1)] * (round_number % 3))
     worker = start(topic, every_seconds=30, executor=Held())
-    for name in worker.progress._precopies:
-        worker.progress._precopies[name] = Precopy(worker.progress._memory, piece_bytes=1)
+    worker.progress._precopies = Precopies(worker.progress._memory, worker.learner.growing_arrays(), piece_bytes=1)
     worker.run_steps(1, batch_size=200)
     worker.run_steps(6, batch_size=3)
     worker.clock.seconds += 30
