@@ -66,6 +66,9 @@ def without(fields, name):
     return json.dumps({key: value for key, value in fields.items() if key != name}).encode()
 
 
+# --- what is taken in ---
+
+
 def test_a_click_on_the_wire_becomes_a_click():
     payload = (
         b'{"type":"click","user_id":"u1","item_id":"i9","timestamp":1732430000123,"action":"buy","value":3,'
@@ -140,6 +143,9 @@ def test_events_are_counted_by_type():
 
     assert accepted.counts() == {"click": 2, "rating": 1}
     assert TYPE_NAMES == ("click", "rating", "impression", "forget")
+
+
+# --- what is no event at all ---
 
 
 @pytest.mark.parametrize(
@@ -265,6 +271,9 @@ def test_a_missing_or_strange_type_is_an_unknown_type(payload, came):
     )
 
 
+# --- bounds of ids, ratings and numbers ---
+
+
 @pytest.mark.parametrize("field", ["user_id", "item_id", "event_id"])
 def test_an_id_of_256_characters_is_accepted_and_one_more_is_too_long(field):
     longest = Record(json_of(CLICK, **{field: "\U0001f40d" * 256}))
@@ -338,6 +347,9 @@ def test_the_scale_is_the_settings():
     assert rejects[0].detail == "$.rating: expected a number from 1 to 10, got 0.5"
 
 
+# --- times, and how long a value may be ---
+
+
 @pytest.mark.parametrize("timestamp", [b"-1", b"-" + b"9" * 30, b"-" + b"9" * 6000])
 def test_a_negative_time_is_out_of_range(timestamp):
     payload = json_of(CLICK).replace(str(NOW).encode(), timestamp)
@@ -398,6 +410,9 @@ def test_text_beyond_ascii_is_accepted():
     accepted, _ = decode([Record(payload)])
 
     assert accepted[0].event.text == "café 日本 🎬"
+
+
+# --- rejects, and what holds of any payload ---
 
 
 @pytest.mark.parametrize(
