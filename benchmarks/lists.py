@@ -1,11 +1,13 @@
 """Users refreshed a second: their top-k lists made anew, at 10 k, 50 k and 1 M items, in both modes of `model.topk`.
 
     python -m benchmarks.lists [--items 10000,50000,1000000] [--modes exact,fast] [--encoder recency] [--seconds 10]
+                               [--threads 2]
 
 Each learner has met every user and item and then learned a stream (`benchmarks.stream`), because counts are what the
 scan lives on; each step of the stream goes on while lists are timed, so that following moved items is part of the
 time. Prints a JSON line for each catalogue and mode. Recall is that of the lists of the timed steps against exact
-ones of the same step, made outside the time.
+ones of the same step, made outside the time. With `--threads` each step's lists are made by one thread and by so many,
+by turns, and `of_one_thread` is how much sooner the latter had them.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.introduction import introduce, steps_of
 from benchmarks.stream import Stream
@@ -46,6 +49,7 @@ class Given:
     """Time for steps with lists, learning and comparing in it."""
     compared: int = 64
     """Lists of a step that are compared with exact ones."""
+    threads: int = 1
 
 
 def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[str, dict[str, Any]]:
@@ -60,9 +64,11 @@ def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[s
     batches = steps_of(stream, given.batch)
     for _ in range(given.events // given.batch):
         learner.test_then_learn(next(batches))
-    top_ks = {mode: TopK(learner, given.k, mode=mode) for mode in modes}
+    top_ks = {mode: TopK(learner, given.k, mode=mode, threads=given.threads) for mode in modes}
+    alone = {mode: TopK(learner, given.k, mode=mode) for mode in modes} if given.threads > 1 else {}
     judge = TopK(learner, given.k)
     spent: dict[Mode, list[float]] = {mode: [] for mode in modes}
+    waited: dict[Mode, list[tuple[float, float]]] = {mode: [] for mode in modes}
     kept = dict.fromkeys(modes, 0)
     users = listed = steps = 0
     ends = time.perf_counter() + given.seconds
@@ -71,10 +77,14 @@ def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[s
         users_U = step.touched_users()
         judged = judge(users_U[: given.compared])
         for mode, top_k in top_ks.items():
-            started = time.process_time()  # of this thread's work: other work of the machine is not ours
+            started = time.process_time()  # of this process: other work of the machine is not ours
             lists = top_k(users_U)
             spent[mode].append(time.process_time() - started)
             kept[mode] += _common(judged, lists)
+        for mode, one_thread in alone.items():
+            in_turn = (one_thread, top_ks[mode]) if steps % 2 else (top_ks[mode], one_thread)
+            seconds = {one: _seconds(one, users_U) for one in in_turn}
+            waited[mode].append((seconds[one_thread], seconds[top_ks[mode]]))
         steps += 1
         users += len(users_U)
         listed += int(judged.lengths_U.sum())
@@ -89,12 +99,19 @@ def measure(given: Given, modes: tuple[Mode, ...] = ("exact", "fast")) -> dict[s
             "recall": round(kept[mode] / max(listed, 1), 5),
             "recall_by_itself": round(top_k.recall.value, 5),
             "slack": top_k.recall.slack if mode == "fast" else 1.0,
+            **({"of_one_thread": round(float(np.divide(*np.median(waited[mode], 0))), 3)} if alone else {}),
             "lists": users,
             "steps": steps,
             "settings": asdict(given),
         }
         for mode, top_k in top_ks.items()
     }
+
+
+def _seconds(top_k: TopK, users_U: NDArray[np.int64]) -> float:
+    started = time.perf_counter()
+    top_k(users_U)
+    return time.perf_counter() - started
 
 
 def _common(exact: Lists, lists: Lists) -> int:
@@ -114,8 +131,9 @@ def main() -> None:
     parser.add_argument("--encoder", default="recency")
     parser.add_argument("--events", type=int, default=Given(1).events, help="learned before lists are timed")
     parser.add_argument("--seconds", type=float, default=Given(1).seconds, help="for each catalogue")
+    parser.add_argument("--threads", type=int, default=1, help="that make lists at the same time")
     asked = parser.parse_args()
-    given = Given(1, encoder=asked.encoder, events=asked.events, seconds=asked.seconds)
+    given = Given(1, encoder=asked.encoder, events=asked.events, seconds=asked.seconds, threads=asked.threads)
     for items in asked.items.split(","):
         for figures in measure(replace(given, items=int(items)), tuple(asked.modes.split(","))).values():
             print(json.dumps(figures), flush=True)

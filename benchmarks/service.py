@@ -26,6 +26,7 @@ from consumer.config import Settings, load
 from consumer.lists import Written
 from consumer.loop import Batch
 from consumer.metrics import Stage
+from consumer.modelling import make_top_k
 from consumer.worker import FLUSH_SECONDS, Worker
 from model.topk import Lists, TopK
 
@@ -118,14 +119,7 @@ class Service:
     def _top_k(self, phase: Phase) -> TopK:
         if not phase.lists:
             return NoLists(self.worker.learner, 0)
-        settings = self.settings
-        return TopK(
-            self.worker.learner,
-            settings.k,
-            cold_items=settings.cold_items,
-            mode=phase.topk or settings.topk,
-            least_recall=settings.topk_recall,
-        )
+        return make_top_k(self.settings, self.worker.learner, mode=phase.topk)
 
     def catch_up(self) -> int:
         """Learn what is left on the topic, without lists; how many events that were."""

@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     """How lists are made on a CPU: exact, or by looser bounds whose recall is measured all the time."""
     topk_recall: Annotated[float, Field(ge=0, le=1)] = 0.99
     """Least share of the exact lists' items in fast ones; below it lists are exact until it is back."""
+    topk_threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """Most threads that make lists at the same time on a CPU; 0: one for each processor, four at most."""
     max_event_bytes: Count = 1_000_000
     """Longest accepted value of a record; librdkafka's own message.max.bytes by default."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0

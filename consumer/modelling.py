@@ -1,5 +1,6 @@
 """From the settings to a learner: the one place that knows both."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +25,10 @@ from model.learner import Learner
 from model.ranking import RankingRates
 from model.ratings import RatingRates
 from model.settings import LearnerSettings
-from model.topk import TopK
+from model.topk import Mode, TopK
+
+MOST_THREADS = 4
+"""For lists, where nobody asked for a number: each has its own room to work in, and the loop waits for the last."""
 
 
 def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_before: bool = False) -> Learner:
@@ -37,6 +41,23 @@ def make_learner(settings: Settings, *, allow_repeats: bool = False, strictly_be
         learner_settings(settings, allow_repeats=allow_repeats, strictly_before=strictly_before),
         device=choose_device(settings.device),
     )
+
+
+def make_top_k(settings: Settings, learner: Learner, *, mode: Mode | None = None) -> TopK:
+    """What makes the learner's lists as the settings ask for it; `mode`: another one than they say."""
+    return TopK(
+        learner,
+        settings.k,
+        cold_items=settings.cold_items,
+        mode=mode or settings.topk,
+        least_recall=settings.topk_recall,
+        threads=settings.topk_threads or min(_processors(), MOST_THREADS),
+    )
+
+
+def _processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def warm_up(settings: Settings, look_up: Callable[[], None] = lambda: None) -> None:

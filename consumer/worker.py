@@ -28,7 +28,7 @@ from consumer.large_pages import LargePages
 from consumer.last_lists import LastLists
 from consumer.lists import ListWriter
 from consumer.loop import Parts, run
-from consumer.modelling import compiling, make_learner, warm_up
+from consumer.modelling import compiling, make_learner, make_top_k, warm_up
 from consumer.observation import Observation
 from consumer.offsets import Reset
 from consumer.progress import Progress
@@ -39,7 +39,6 @@ from consumer.signals import Stopped
 from consumer.source import Source, TopicMissing
 from model.growth import collapse_next
 from model.state import OtherSettings
-from model.topk import TopK
 
 FLUSH_SECONDS = 60.0
 """Longest wait for the broker's acknowledgements before a checkpoint; the client itself gives up later."""
@@ -83,13 +82,7 @@ class Worker:
         self.store = CheckpointStore(settings.checkpoint_dir, settings.checkpoints_kept, first_epoch=int(now_seconds()))
         seen_ids, last_lists = RecentEventIds(), LastLists()
         refreshes = Refreshes(settings.max_staleness_seconds, clock)
-        top_k = TopK(
-            self.learner,
-            settings.k,
-            cold_items=settings.cold_items,
-            mode=settings.topk,
-            least_recall=settings.topk_recall,
-        )
+        top_k = make_top_k(settings, self.learner)
         count = self.metrics.count_catalogue_rows
         self.catalogue = Catalogues(
             Catalogue(self.learner.describe, rows=ROWS[ITEMS], count=count),

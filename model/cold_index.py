@@ -18,6 +18,7 @@ from model.item_index import Best, ItemIndex, Items
 from model.kernels.cooccurrence import NOT_TOGETHER
 from model.kernels.merge import may_enter
 from model.kernels.scan import Askers
+from model.side_by_side import SideBySide
 
 NO_COUNT = math.log(0.5)
 """Log count of an item without an event."""
@@ -34,7 +35,9 @@ class ColdIndex:
     _cold: int
     """How many may be listed."""
 
-    def __init__(self) -> None:
+    def __init__(self, side_by_side: SideBySide | None = None) -> None:
+        """`side_by_side` as of `ItemIndex`."""
+        self._side_by_side = side_by_side
         self._content: Content | None = None
         self._updated = -1
         self._forget()
@@ -109,6 +112,6 @@ class ColdIndex:
         return numbers[is_numbered]
 
     def _forget(self) -> None:
-        self._index, self._size, self._cold = ItemIndex(), 0, 0
+        self._index, self._size, self._cold = ItemIndex(self._side_by_side), 0, 0
         self._row_C, self._hidden_C = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         self._vectors_CD = np.zeros((0, 0), dtype=np.float32)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.growth import grown
-from model.kernels.cooccurrence import NOT_TOGETHER
+from model.kernels.cooccurrence import NOT_TOGETHER, Room, Together, room_beside
 from model.kernels.item_order import BLOCK, GROUP, HIGHEST_COUNT, Bounds, ItemOrder, follow, take_bounds
-from model.kernels.scan import DENSE_USER, FEW, Askers, Scratch, scan, sift
+from model.kernels.scan import DENSE_USER, FEW, SHARE, Askers, Scratch, scan, sift
+from model.side_by_side import SideBySide
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -52,13 +53,51 @@ class Best(NamedTuple):
     """The slack that would have kept each listed item; no rows where it was not asked for."""
 
 
+class _Workplace:
+    """What one thread works in."""
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self._room: Room | None = None
+        self.make_room(0)
+
+    def make_room(self, items: int) -> None:
+        """Forget all items, and have room for so many."""
+        self._mark_I, self._extra_I = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        self._with_extra_I = np.zeros(0, dtype=np.int32)
+        self.grow(items)
+
+    def grow(self, items: int) -> None:
+        self._mark_I, self._extra_I = grown(self._mark_I, items), grown(self._extra_I, items)
+        self._with_extra_I = grown(self._with_extra_I, items)
+
+    def scratch(self, k: int) -> Scratch:
+        return Scratch(self._mark_I, self._extra_I, self._with_extra_I, np.empty(k, dtype=np.int64))
+
+    def marks(self, askers: Askers) -> int:
+        """Behind it marks are free for these users."""
+        mark = self._mark
+        self._mark += 3 * len(askers.users_UD)
+        return mark
+
+    def beside(self, together: Together) -> Together:
+        """The same, to be read while another thread works in its room."""
+        if not len(together.windows_UW):
+            return together
+        if self._room is None or len(self._room.ones_I) != len(together.room.ones_I):
+            self._room = room_beside(together.room)
+        return together._replace(room=self._room)
+
+
 class ItemIndex:
     """Finds the best items of users by `model.kernels.scan`; has to be told which items moved."""
 
-    def __init__(self) -> None:
+    def __init__(self, side_by_side: SideBySide | None = None) -> None:
+        """`side_by_side`: the threads that make lists; None: this one alone."""
         self.size = 0
         """Items that have a place: the known ones."""
-        self._mark = 0
+        self._side_by_side = side_by_side or SideBySide()
+        self._workplaces = [_Workplace() for _ in range(self._side_by_side.threads)]
         self._make_room(0)
 
     def update(self, items: Items, moved_R: Ints | None) -> None:
@@ -113,7 +152,10 @@ class ItemIndex:
             found.lengths_U[:] = 0
             return found
         bars_U = np.full(users, -np.inf, dtype=np.float32) if least_U is None else least_U.copy()
-        self._scan(askers, slack, True, found, bars_U)
+        taken_1 = np.zeros(1, dtype=np.int64)
+        self._side_by_side(
+            lambda thread: self._scan(thread, askers, slack, True, found, bars_U, taken_1), users // SHARE
+        )
         dense_U = np.flatnonzero(found.lengths_U == DENSE_USER)
         if len(dense_U):
             self._by_products(askers, dense_U, found, bars_U)
@@ -136,8 +178,19 @@ class ItemIndex:
         self._make_room(len(items.count_I))
         self.update(items, rows_P.astype(np.int64))
 
-    def _scan(self, askers: Askers, slack: float, looks_further: bool, found: Best, bars_U: Floats) -> None:
-        k = found.rows_UK.shape[1]
+    def _scan(
+        self,
+        thread: int,
+        askers: Askers,
+        slack: float,
+        looks_further: bool,
+        found: Best,
+        bars_U: Floats,
+        taken_1: Ints,
+    ) -> None:
+        workplace = self._workplaces[thread]
+        if thread:
+            askers = askers._replace(together=workplace.beside(askers.together))
         scan(
             askers,
             self._items.vectors_ID.numpy(),
@@ -145,8 +198,8 @@ class ItemIndex:
             self.size,
             self._blocks,
             self._groups,
-            self._scratch(k),
-            self._marks(askers),
+            workplace.scratch(found.rows_UK.shape[1]),
+            workplace.marks(askers),
             slack,
             looks_further,
             found.rows_UK,
@@ -154,29 +207,38 @@ class ItemIndex:
             found.lengths_U,
             bars_U,
             found.needed_UK,
+            taken_1,
         )
 
     def _by_products(self, askers: Askers, dense_U: Ints, found: Best, bars_U: Floats) -> None:
         """The lists of users for whom bounds say little."""
-        items = self._items.vectors_ID
-        size = max(16, PRODUCTS_AT_ONCE // len(items))
-        largest = self.longest()
-        room = len(items) + ENTRIES_AT_ONCE
-        first = 0
-        while first < len(dense_U):
-            users_U = dense_U[first : first + size]
+        size = max(16, PRODUCTS_AT_ONCE // len(self._items.vectors_ID))
+        firsts = range(0, len(dense_U), size)
+        left = iter(firsts)  # of which each thread takes the next, until there are none
+
+        def work(thread: int) -> None:
+            for first in left:
+                self._by_product(thread, askers, dense_U[first : first + size], found, bars_U)
+
+        self._side_by_side(work, len(firsts))
+
+    def _by_product(self, thread: int, askers: Askers, users_U: Ints, found: Best, bars_U: Floats) -> None:
+        items, workplace, k = self._items.vectors_ID, self._workplaces[thread], found.rows_UK.shape[1]
+        if thread:
+            askers = askers._replace(together=workplace.beside(askers.together))
+        largest, room = self.longest(), len(items) + ENTRIES_AT_ONCE
+        while len(users_U):
             some = of_users(askers, users_U)
             products_UI = (torch.from_numpy(some.users_UD) @ items.T).numpy()
             starts_U, rows_E = np.zeros(len(users_U) + 1, dtype=np.int64), np.empty(room, dtype=np.int32)
             extras_E = np.empty(room, dtype=np.float32)
-            k, mark = found.rows_UK.shape[1], self._marks(some)
             done = sift(
                 products_UI,
                 some,
                 self._order,
                 largest,
-                self._scratch(k),
-                mark,
+                workplace.scratch(k),
+                workplace.marks(some),
                 k,
                 bars_U[users_U],
                 starts_U,
@@ -197,19 +259,11 @@ class ItemIndex:
                 weights_U=np.ones(done, dtype=np.float32),
                 together=NOT_TOGETHER,
             )
-            self._scan(some, 1.0, False, lists, bars_U[here])
+            self._scan(thread, some, 1.0, False, lists, bars_U[here], np.zeros(1, dtype=np.int64))
             found.rows_UK[here], found.scores_UK[here], found.lengths_U[here] = lists[:3]
             if len(found.needed_UK):
                 found.needed_UK[here] = lists.needed_UK
-            first += done
-
-    def _marks(self, askers: Askers) -> int:
-        mark = self._mark
-        self._mark += 3 * len(askers.users_UD)
-        return mark
-
-    def _scratch(self, k: int) -> Scratch:
-        return Scratch(self._mark_I, self._extra_I, self._with_extra_I, np.empty(k, dtype=np.int64))
+            users_U = users_U[done:]
 
     def _make_room(self, items: int) -> None:
         """Forget all items, and have room for so many."""
@@ -224,7 +278,8 @@ class ItemIndex:
         )
         self._blocks = self._groups = Bounds(low, low, low, low)
         self._stale_Q = np.zeros(0, dtype=np.bool_)
-        self._mark_I, self._extra_I, self._with_extra_I = np.zeros(0, dtype=np.int64), low, nothing
+        for workplace in self._workplaces:
+            workplace.make_room(0)
         self._grow(items)
 
     def _grow(self, items: int) -> None:
@@ -242,8 +297,8 @@ class ItemIndex:
         self._blocks = Bounds(*(grown(part, -(-room // BLOCK)) for part in self._blocks))
         self._groups = Bounds(*(grown(part, -(-room // (BLOCK * GROUP))) for part in self._groups))
         self._stale_Q = grown(self._stale_Q, -(-room // BLOCK))
-        self._mark_I, self._extra_I = grown(self._mark_I, room), grown(self._extra_I, room)
-        self._with_extra_I = grown(self._with_extra_I, room)
+        for workplace in self._workplaces:
+            workplace.grow(room)
 
 
 def of_users(askers: Askers, users_U: Ints) -> Askers:

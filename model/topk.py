@@ -25,6 +25,7 @@ from model.kernels.scan import Askers
 from model.learner import Learner
 from model.ranking import ScoreParts
 from model.recall import LEAST_LISTS, Recall
+from model.side_by_side import SideBySide
 
 SCORES_AT_ONCE = 1 << 24
 USERS_AT_ONCE = 4096
@@ -64,19 +65,31 @@ class TopK:
     """Makes the lists of a learner as it stands now."""
 
     def __init__(
-        self, learner: Learner, k: int, *, cold_items: bool = False, mode: Mode = "exact", least_recall: float = 0.99
+        self,
+        learner: Learner,
+        k: int,
+        *,
+        cold_items: bool = False,
+        mode: Mode = "exact",
+        least_recall: float = 0.99,
+        threads: int = 1,
     ) -> None:
-        """ValueError for a mode that there is none of. `least_recall`: below it `fast` makes exact lists."""
+        """ValueError for a mode that there is none of. `least_recall`: below it `fast` makes exact lists.
+
+        `threads` at most make lists at the same time, on the CPU; the lists do not depend on how many there are.
+        """
         if mode not in ("exact", "fast"):
             raise ValueError(f"mode of top-k: expected exact or fast, got {mode!r}")
         self.learner = learner
         self.k = k
         self.cold_items = cold_items
         self.mode = mode
+        self.threads = threads
         self.recall = Recall(least_recall)
         """`recall.value` is measured in mode `fast`; other lists are exact, and it stays 1."""
-        self._index = ItemIndex()
-        self._cold_index = ColdIndex()
+        side_by_side = SideBySide(threads)
+        self._index = ItemIndex(side_by_side)
+        self._cold_index = ColdIndex(side_by_side)
         self._updated = -1
 
     def __call__(self, users_U: Ints) -> Lists:

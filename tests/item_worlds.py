@@ -1,10 +1,14 @@
 """Items and users with every oddity for the tests of the scan, and the lists that are right, by sorting all scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.item_index import Items
 from model.kernels.scan import Askers
+from model.windows import empty_windows
 
 
 def world(seed, *, users=30, items=400, width=8, whole=False, dtype=np.float32, extras=12, seen=15, hides_seen=True):
@@ -43,6 +47,19 @@ def world(seed, *, users=30, items=400, width=8, whole=False, dtype=np.float32, 
         seen_length_U,
     )
     return made, askers
+
+
+def said_together(askers, count_I, weights=(0.0, 0.02, -0.3, 2.0)):
+    """Pairs of all items, and windows of three; some weights are LITTLE."""
+    draw, items, users = np.random.default_rng(5), len(count_I), len(askers.users_UD)
+    pairs = Cooccurrence(CooccurrenceSettings(neighbours=8))
+    pairs.grow(items)
+    pairs.pairs.neighbours_IN[:items] = draw.integers(0, items, (items, 8))
+    pairs.pairs.strengths_IN[:items] = 1 + draw.random((items, 8))
+    pairs.pairs.length_I[:items] = 8
+    pairs.pairs.whole_I[:] = -1
+    windows = replace(empty_windows(users, 4), items_BW=draw.integers(0, items, (users, 4)).astype(np.int32))
+    return pairs.together(windows, count_I, draw.choice(weights, users).astype(np.float32))
 
 
 def all_scores(items, askers):

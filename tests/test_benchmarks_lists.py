@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -22,6 +22,14 @@ def test_both_modes_are_measured_over_the_same_lists_and_exact_ones_have_full_re
     for one in figures.values():
         assert one["users_per_second"] > 0
         assert one["settings"] == asdict(SMALL)
+
+
+def test_threads_are_measured_beside_one():
+    figures = measure(replace(SMALL, threads=2), ("exact",))
+
+    assert figures["exact"]["recall"] == 1
+    assert figures["exact"]["of_one_thread"] > 0
+    assert "of_one_thread" not in measure(SMALL, ("exact",))["exact"]
 
 
 def test_no_modes_are_refused():

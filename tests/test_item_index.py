@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from item_worlds import all_scores, assert_best, lists_of, right_lists, world
+from item_worlds import all_scores, assert_best, lists_of, right_lists, said_together, world
 
 import model.item_index
 import model.kernels.scan
 from model.item_index import ItemIndex, Items
+from model.kernels.compiled import IS_COMPILED
 from model.kernels.scan import FEW
+from model.side_by_side import SideBySide
 
 KS = [1, 7, 20, 1000]
 
@@ -219,6 +221,42 @@ def test_a_list_does_not_depend_on_who_else_is_asked_for():
         alone = index.best(model.item_index.of_users(askers, np.array([user])), 20)
         assert alone.rows_UK[0].tolist() == together.rows_UK[user].tolist()
         assert alone.scores_UK[0].tobytes() == together.scores_UK[user].tobytes()
+
+
+@pytest.mark.parametrize("tells_needed", [False, True])
+@pytest.mark.parametrize("slack", [1.0, 0.3])
+@pytest.mark.parametrize("case", ["by bounds", "by products", "with co-occurrence"])
+def test_lists_do_not_depend_on_how_many_threads_make_them(case, slack, tells_needed, monkeypatch):
+    monkeypatch.setattr(model.item_index, "PRODUCTS_AT_ONCE", 40_000)  # several products
+    made, askers = world(17, users=500, items=2000, width=16)
+    if case == "by products":
+        made = made._replace(count_I=np.where(made.known_I, 3, 0))
+        askers = askers._replace(users_UD=askers.users_UD * np.float32(5))
+    if case == "with co-occurrence":
+        askers = askers._replace(together=said_together(askers, made.count_I))
+    alone, threads = ItemIndex(), ItemIndex(SideBySide(4))
+    for index in (alone, threads):
+        index.update(made, None)
+    users_of = {thread: [] for thread in range(4)}
+    scan = ItemIndex._scan
+
+    def watched(self, thread, *others):
+        scan(self, thread, *others)
+        users_of[thread].append(len(others[0].users_UD))
+
+    right = alone.best(askers, 20, slack=slack, tells_needed=tells_needed)
+    monkeypatch.setattr(ItemIndex, "_scan", watched)
+
+    for _ in range(5):
+        found = threads.best(askers, 20, slack=slack, tells_needed=tells_needed)
+
+        assert found.lengths_U.tobytes() == right.lengths_U.tobytes()
+        assert found.lengths_U.min() == 20  # so that no place is unspecified
+        assert found.rows_UK.tobytes() == right.rows_UK.tobytes()
+        assert found.scores_UK.tobytes() == right.scores_UK.tobytes()
+        assert found.needed_UK.tobytes() == right.needed_UK.tobytes()
+    if IS_COMPILED:
+        assert sum(len(calls) > 0 for calls in users_of.values()) > 1
 
 
 @pytest.mark.parametrize("users", [20, 60], ids=["few", "by products"])

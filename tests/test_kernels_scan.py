@@ -1,21 +1,20 @@
 """The scan's kernels: compiled and interpreted give the same lists and the same order of items."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from item_worlds import all_scores, assert_best, lists_of, world
+from item_worlds import all_scores, assert_best, lists_of, said_together, world
 
 import model.item_index
 import model.kernels.item_order
 import model.kernels.scan
-from model.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.item_index import ItemIndex
 from model.kernels.compiled import interpreted
-from model.windows import empty_windows
 
 KERNELS = ["follow", "take_bounds", "scan", "sift"]
-INNER = ["norm", "_sink", "_rise", "mark_user", "_bound", "_item_bounds", "_survivors", "_dense_scores"]
+INNER = [
+    "norm", "_sink", "_rise", "mark_user", "_bound", "_item_bounds", "_survivors", "_dense_scores", "_score_all",
+    "_add_together", "_keep_best", "_slack_needed", "_empty_heap",
+]  # fmt: skip
 TOGETHER = [
     "mark_together", "list_together", "add_up", "add_up_and_list", "clear_sums", "features_of", "fetch_lists",
     "list_features", "most_added",
@@ -28,19 +27,6 @@ def use_interpreted(monkeypatch):
     for module, names in ((model.kernels.item_order, ["_put", "norm"]), (model.kernels.scan, INNER + TOGETHER)):
         for name in names:
             monkeypatch.setattr(module, name, interpreted(getattr(module, name)))
-
-
-def said_together(askers, count_I, weights=(0.0, 0.02, -0.3, 2.0)):
-    """Pairs of all items, and windows of three; some weights are LITTLE."""
-    draw, items, users = np.random.default_rng(5), len(count_I), len(askers.users_UD)
-    pairs = Cooccurrence(CooccurrenceSettings(neighbours=8))
-    pairs.grow(items)
-    pairs.pairs.neighbours_IN[:items] = draw.integers(0, items, (items, 8))
-    pairs.pairs.strengths_IN[:items] = 1 + draw.random((items, 8))
-    pairs.pairs.length_I[:items] = 8
-    pairs.pairs.whole_I[:] = -1
-    windows = replace(empty_windows(users, 4), items_BW=draw.integers(0, items, (users, 4)).astype(np.int32))
-    return pairs.together(windows, count_I, draw.choice(weights, users).astype(np.float32))
 
 
 def results(made, askers, *, slack):

@@ -1,5 +1,8 @@
 """From the settings to a learner: each setting arrives where it belongs."""
 
+import os
+from typing import Literal
+
 import pytest
 import torch
 from streams import random_stream
@@ -7,7 +10,7 @@ from streams import random_stream
 from consumer import modelling
 from consumer.config import Settings, load
 from consumer.environment import SettingsError
-from consumer.modelling import choose_device, learner_settings, make_learner, warm_up
+from consumer.modelling import choose_device, learner_settings, make_learner, make_top_k, warm_up
 from model.drift import DriftSettings
 from model.factors import FactorRates
 from model.kernels import leaving
@@ -84,6 +87,25 @@ def test_the_learner_is_made_as_the_settings_say_on_their_device_with_one_thread
     assert learner.settings == learner_settings(settings(seed=3), strictly_before=True)
     assert learner.device == torch.device("cpu")
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("mode", [None, "exact", "fast"])
+def test_lists_are_made_as_the_settings_say(mode: Literal["exact", "fast"] | None) -> None:
+    said = settings(k=7, cold_items=False, topk="fast", topk_recall=0.9, topk_threads=3)
+
+    made = make_top_k(said, make_learner(said), mode=mode)
+
+    assert (made.k, made.cold_items, made.mode, made.recall.least) == (7, False, mode or "fast", 0.9)
+    assert made.threads == 3
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (4, 4), (64, 4)])
+def test_unless_it_is_said_each_processor_has_a_thread_for_lists_up_to_four(
+    processors: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(processors)), raising=False)
+
+    assert make_top_k(settings(), make_learner(settings())).threads == threads
 
 
 def test_an_encoder_that_there_is_none_of_is_refused_with_those_that_exist() -> None:

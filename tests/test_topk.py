@@ -325,6 +325,27 @@ def test_many_users_are_taken_in_goes(learner, monkeypatch):
     assert in_goes.users_U.tolist() == rows_of(learner).tolist()
 
 
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("encoder", ["recency", "blend"])
+def test_threads_that_follow_the_steps_make_the_lists_of_one(encoder, mode):
+    learner = small_learner(encoder=encoder, ranking=RankingRates(full_softmax_items=0, negatives=8))
+    run(learner, random_stream(4, 1500, users=200, items=90), 64)
+    learner.describe({f"i{n}": ItemContent(categories=[f"kind {n % 4}"]) for n in range(0, 120, 2)})
+    alone, threads = (TopK(learner, 10, cold_items=True, mode=mode, threads=number) for number in (1, 3))
+    stream = random_stream(9, 480, users=200, items=110, forgets=0.05)
+    for start in range(0, len(stream), 16):
+        learner.test_then_learn(stream[start : start + 16])
+
+        right, found = alone(rows_of(learner)), threads(rows_of(learner))
+
+        assert found.lengths_U.tolist() == right.lengths_U.tolist()
+        is_listed_UK = np.arange(10) < right.lengths_U[:, None]
+        assert found.codes_UK[is_listed_UK].tobytes() == right.codes_UK[is_listed_UK].tobytes()
+        assert found.scores_UK[is_listed_UK].tobytes() == right.scores_UK[is_listed_UK].tobytes()
+    assert threads.state().keys() == alone.state().keys()
+    assert all((threads.state()[name] == state).all() for name, state in alone.state().items())
+
+
 # --- loose bounds ---
 
 

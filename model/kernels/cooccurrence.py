@@ -18,8 +18,8 @@ Number = float | np.floating
 
 SLOT = np.dtype(
     {
-        "names": ["length", "weakest", "whole", "power", "counted"],
-        "formats": [np.int32, np.int32, np.float64, np.float32, np.int32],
+        "names": ["length", "weakest", "whole", "powered"],
+        "formats": [np.int32, np.int32, np.float64, np.int64],
         "itemsize": 32,
     }
 )
@@ -29,6 +29,8 @@ HALF = np.float32(0.5)
 ONE_POWER, LEAST_POWER = np.float32(2.0**-23), np.float32(127 - 0.0862)
 """The bits of a positive float, read as a whole number and times the first, less 127, are its logarithm to base 2 or up
 to 0.0861 less."""
+FLOAT_BITS = 2**31 - 1
+"""Of a number that holds a positive float beside another."""
 FADING = np.float32(0.9)
 """What is left of the weakest pair of a full item each time another pair wants its place."""
 
@@ -45,9 +47,9 @@ class Pairs(NamedTuple):
     whole_I: NDArray[np.float64]
     """Sum of an item's strengths; below 0: to be taken anew. Kept by adding what changes, of which float64 rounds
     nothing: a worker that starts again, and sums up anew, has the same number."""
-    power_I: Floats
-    """(count + 1)^count_power for the count that is one below `counted_I`."""
-    counted_I: Rows
+    powered_I: Ints
+    """count + 1 in the high half, and in the low one the bits of (count + 1)^count_power; 0: never worked out. One
+    number, so that threads that read windows at the same time find both or neither."""
 
 
 class Reading(NamedTuple):
@@ -116,6 +118,14 @@ def room_for(items: int, neighbours: int) -> Room:
         counts_I=np.empty(items + 1, dtype=np.float32),
         values_I=np.empty(items + 1, dtype=np.float32),
         items_I=np.empty(items + 1 + neighbours, dtype=np.int32),
+    )
+
+
+def room_beside(room: Room) -> Room:
+    """As much to look at windows in, for another thread: none for samples."""
+    return room_for(0, 0)._replace(
+        sums_I=np.zeros_like(room.sums_I),
+        **{name: np.empty_like(getattr(room, name)) for name in ("ones_I", "counts_I", "values_I", "items_I")},
     )
 
 
@@ -192,12 +202,14 @@ def _sum(strengths_N: Floats) -> float:
 def weight_of(pairs: Pairs, reading: Reading, item: int, age: int, count_I: Ints) -> Number:
     """What the item of this age in a window weighs."""
     count = count_I[item]
-    if pairs.counted_I[item] != count + 1:
-        pairs.counted_I[item] = count + 1
-        pairs.power_I[item] = (count + 1.0) ** reading.count_power
+    powered = pairs.powered_I[item]
+    if powered >> 32 != count + 1:
+        power = np.float32((count + 1.0) ** reading.count_power)
+        powered = ((count + 1) << 32) + np.int64(power.view(np.int32))
+        pairs.powered_I[item] = powered
     if pairs.whole_I[item] < 0:
         pairs.whole_I[item] = _sum(pairs.strengths_IN[item, : pairs.length_I[item]])
-    weight: Number = reading.age_weights_W[age] * pairs.power_I[item]
+    weight: Number = reading.age_weights_W[age] * np.int32(powered & FLOAT_BITS).view(np.float32)
     return weight
 
 

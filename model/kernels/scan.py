@@ -29,6 +29,7 @@ from model.kernels.cooccurrence import (
     most_added,
 )
 from model.kernels.item_order import BLOCK, GROUP, Bounds, ItemOrder, norm
+from model.kernels.shares import take_share
 from model.kernels.vectors import fetch
 
 Ints = NDArray[np.int64]
@@ -46,6 +47,8 @@ DENSE = 12
 FEW = 1 << 16
 """Scores of a call up to which no product is taken: to set one up costs more than to take each score by itself."""
 DENSE_USER = -1
+SHARE = 32
+"""Users whom a thread takes at a time."""
 AHEAD = 4
 """Items whose vectors are on their way while one is scored."""
 LITTLE = 0.5
@@ -261,6 +264,114 @@ def _dense_scores(
     return passing
 
 
+@inlined_loosely
+def _score_all(
+    user_D: Vectors,
+    popularity: Number,
+    vectors_ID: Vectors,
+    order: ItemOrder,
+    scratch: Scratch,
+    has_extra: int,
+    row_N: Rows,
+    waiting: int,
+    weight: Number,
+    own_N: Floats,
+    score_N: Floats,
+) -> None:
+    """Scores of the waiting rows; `weight` times `own_N` is what co-occurrence adds."""
+    mark_I, extra_I = scratch.mark_I, scratch.extra_I
+    for place in range(waiting):
+        row = row_N[place]
+        if place + AHEAD < waiting:
+            fetch(vectors_ID, row_N[place + AHEAD])
+        product = np.float32(0.0)
+        for column in range(user_D.shape[0]):
+            product += user_D[column] * vectors_ID[row, column]
+        own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
+        own += weight * own_N[place]
+        score_N[place] = product + (order.bias_I[row] + popularity * order.log_count_I[row]) + own
+
+
+@inlined_loosely
+def _add_together(together: Together, whole: float, row_N: Rows, rows: int, own_N: Floats) -> None:
+    """What co-occurrence adds to the first rows, after `add_up`, but for the user's weight."""
+    for place in range(rows):
+        own_N[place] = together.room.sums_I[row_N[place]]
+    features_of(0, rows, whole, together.total, together.reading.prior, together.count_I, together.room, row_N, own_N)
+
+
+@inlined_loosely
+def _keep_best(
+    row_N: Rows,
+    rows: int,
+    score_N: Floats,
+    bits_N: Rows,
+    heap_K: Ints,
+    found: int,
+    bar: np.float32,
+    one_1: Floats,
+    one_bits_1: Rows,
+) -> tuple[int, np.float32]:
+    """Put the first rows into the heap, those of the best scores; how many it has then, and the k-th best score."""
+    k = heap_K.shape[0]
+    for place in range(rows):
+        score = score_N[place]
+        if not (score > -np.inf and score >= bar):
+            continue
+        bits = np.int64(bits_N[place])
+        if score == 0:
+            bits = np.int64(0)  # there are two zeros
+        elif bits < 0:
+            bits ^= MOST_ROW
+        key = (bits << 32) + (MOST_ROW - row_N[place])
+        if found < k:
+            _rise(heap_K, found, key)
+            found += 1
+        elif key > heap_K[0]:
+            _sink(heap_K, found, key)
+        if found == k:
+            bits = heap_K[0] >> 32
+            one_bits_1[0] = bits if bits >= 0 else bits ^ MOST_ROW
+            bar = one_1[0]
+    return found, bar
+
+
+@inlined_loosely
+def _slack_needed(
+    popularity: Number,
+    length: Number,
+    order: ItemOrder,
+    scratch: Scratch,
+    has_extra: int,
+    row_K: Rows,
+    found: int,
+    weight: Number,
+    own_N: Floats,
+    bar: Number,
+    needed_K: Floats,
+) -> None:
+    """The slack that would have kept each of the listed items."""
+    for place in range(found):
+        row = row_K[place]
+        own = scratch.extra_I[row] if scratch.mark_I[row] == has_extra else np.float32(0.0)
+        own += weight * own_N[place]
+        missing = bar - (order.bias_I[row] + popularity * order.log_count_I[row] + own)
+        most_product = length * order.norm_I[row]
+        needed_K[place] = missing / most_product if missing > 0 and most_product > 0 else 0.0
+
+
+@inlined_loosely
+def _empty_heap(heap_K: Ints, found: int, user: int, rows_UK: Rows, bits_UK: Rows) -> None:
+    """Write down the items of the heap, best first."""
+    for rest in range(found - 1, -1, -1):
+        key = heap_K[0]
+        bits = key >> 32
+        bits_UK[user, rest] = bits if bits >= 0 else bits ^ MOST_ROW
+        rows_UK[user, rest] = MOST_ROW - (key & LOW_WORD)
+        if rest > 0:
+            _sink(heap_K, rest, heap_K[rest])
+
+
 @compiled_loosely_with_arrays
 def scan(
     askers: Askers,
@@ -278,6 +389,7 @@ def scan(
     lengths_U: Rows,
     bars_U: Floats,
     needed_UK: Floats,
+    taken_1: Ints,
 ) -> None:
     """Fill `rows_UK`, `scores_UK` and `lengths_U` with each user's best items, by score, ties to the lower row.
 
@@ -293,6 +405,9 @@ def scan(
 
     Marks from `mark` to `mark + 3 * users` are used. A score does not depend on the path by which its item was met:
     all are taken at one place.
+
+    `taken_1`, 0 at first, says how many users have been taken: threads may scan at the same time, all with the same
+    arguments but each with a scratch and a room of its own. A list does not depend on who made it.
     """
     width, k = askers.users_UD.shape[1], rows_UK.shape[1]
     all_blocks, all_groups = (size + BLOCK - 1) // BLOCK, (size + BLOCK * GROUP - 1) // (BLOCK * GROUP)
@@ -318,181 +433,146 @@ def scan(
     norm_E = np.empty(with_extra_I.shape[0], dtype=np.float32)
     most_feature = np.float32(math.log(1.0 + together.total / (reading.prior * 0.5)))
 
-    for user in range(askers.users_UD.shape[0]):
-        user_D = askers.users_UD[user]
-        popularity = askers.popularity_U[user]
-        above_usual = popularity - np.float32(1.0)
-        length = np.float32(norm(user_D))
-        full_reach = np.float32(slack) * length
-        reach = min(full_reach, np.float32(FIRST_SLACK) * length)
-        uncertain = rounding * (length * longest + abs(popularity) * highest)
-        is_scored, has_extra, is_seen = mark + 3 * user + 1, mark + 3 * user + 2, mark + 3 * user + 3
-        extras = mark_user(askers, user, scratch, has_extra, is_seen)
-        weight, whole, listed, little, much = np.float32(0.0), 0.0, 0, np.float32(0.0), np.float32(0.0)
-        if has_together:
-            if user + 1 < askers.users_UD.shape[0]:
-                fetch_lists(together.pairs, reading, together.windows_UW[user + 1])
-            weight, items_W = together.weights_U[user], together.windows_UW[user]
-            little = max(weight * most_feature, np.float32(0.0))
-            if little > LITTLE:
-                little, much = np.float32(0.0), little
-                whole, listed = add_up_and_list(
-                    together.pairs, reading, items_W, together.count_I, sums_I, together.room.items_I
-                )
-            else:
-                whole, _ = add_up(together.pairs, reading, items_W, together.count_I, sums_I)
-        for place in range(extras):
-            row = with_extra_I[place]
-            bound_E[place] = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row] + much
-            norm_E[place] = order.norm_I[row]
-
-        found = 0
-        # the k-th best score; what the bound of a score, and of one without what co-occurrence adds, may not be below
-        bar, floor, open_floor = np.float32(-np.inf), np.float32(-np.inf), np.float32(-np.inf)
-        extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
-        if bars_U[user] > -np.inf:
-            bar = bars_U[user]
-            floor = bar - (uncertain + rounding * abs(bar))
-            open_floor = floor - little
-        while True:
-            # gather the next items that may get in: the first block, those with an extra, then block by block
-            if listed > 0 and (block > 0 or all_blocks == 0):
-                extras = list_together(
-                    askers,
-                    user,
-                    whole,
-                    listed,
-                    order,
-                    popularity,
-                    full_reach,
-                    floor,
-                    scratch,
-                    bound_E,
-                    norm_E,
-                    extras,
-                    is_scored,
-                )
-                listed = 0
-            waiting = 0
-            while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
-                row, bound, norm_of_row = with_extra_I[extra], bound_E[extra], norm_E[extra]
-                extra += 1
-                if not bound + reach * norm_of_row < open_floor:
-                    row_N[waiting] = row
-                    waiting += 1
-                elif not bound + full_reach * norm_of_row < open_floor:
-                    with_extra_I[left_over], bound_E[left_over], norm_E[left_over] = row, bound, norm_of_row
-                    left_over += 1
-            while waiting < BLOCK // 2 and block < all_blocks:
-                if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < open_floor:
-                    block += GROUP
-                    continue
-                if _bound(blocks, block, above_usual, reach) < open_floor:
-                    block += 1
-                    continue
-                first = block * BLOCK
-                here = _item_bounds(order, first, size, popularity, reach, bound_N)
-                block += 1
-                for place in range(here):
-                    if not bound_N[place] < open_floor:
-                        row = order.row_P[first + place]
-                        if mark_I[row] < is_scored:
-                            mark_I[row] = is_scored
-                            row_N[waiting] = row
-                            waiting += 1
-            if waiting == 0 and (extra < extras or listed > 0):
-                continue  # all of the first block has an extra, or is seen
-            if waiting == 0 and is_first:
-                reach, block, is_first = full_reach, 0, False
-                extra, extras, left_over = 0, left_over, 0
-                is_few = size * askers.users_UD.shape[0] <= FEW
-                most = size // DENSE if looks_further and not is_few else size
-                if k < most < size:
-                    survivors = _survivors(order, size, blocks, groups, popularity, reach, open_floor, most)
-                    is_dense = bool(survivors > most)
-                if not is_dense:
-                    continue
-            if waiting == 0:
-                break
-
-            # score them, and keep the best
+    users = askers.users_UD.shape[0]
+    while True:
+        first_user = take_share(taken_1, SHARE)
+        if first_user >= users:
+            return
+        past = min(first_user + SHARE, users)
+        for user in range(first_user, past):
+            user_D = askers.users_UD[user]
+            popularity = askers.popularity_U[user]
+            above_usual = popularity - np.float32(1.0)
+            length = np.float32(norm(user_D))
+            full_reach = np.float32(slack) * length
+            reach = min(full_reach, np.float32(FIRST_SLACK) * length)
+            uncertain = rounding * (length * longest + abs(popularity) * highest)
+            is_scored, has_extra, is_seen = mark + 3 * user + 1, mark + 3 * user + 2, mark + 3 * user + 3
+            extras = mark_user(askers, user, scratch, has_extra, is_seen)
+            weight, whole, listed, little, much = np.float32(0.0), 0.0, 0, np.float32(0.0), np.float32(0.0)
             if has_together:
-                for place in range(waiting):
-                    own_N[place] = sums_I[row_N[place]]
-                features_of(
-                    0, waiting, whole, together.total, reading.prior, together.count_I, together.room, row_N, own_N
-                )
-            for place in range(waiting):
-                row = row_N[place]
-                if place + AHEAD < waiting:
-                    fetch(vectors_ID, row_N[place + AHEAD])
-                product = np.float32(0.0)
-                for column in range(width):
-                    product += user_D[column] * vectors_ID[row, column]
-                own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
-                own += weight * own_N[place]
-                score_N[place] = product + (order.bias_I[row] + popularity * order.log_count_I[row]) + own
-            for place in range(waiting):
-                score = score_N[place]
-                if not (score > -np.inf and score >= bar):
-                    continue
-                bits = np.int64(bits_N[place])
-                if score == 0:
-                    bits = np.int64(0)  # there are two zeros
-                elif bits < 0:
-                    bits ^= MOST_ROW
-                key = (bits << 32) + (MOST_ROW - row_N[place])
-                if found < k:
-                    _rise(heap_K, found, key)
-                    found += 1
-                elif key > heap_K[0]:
-                    _sink(heap_K, found, key)
-                if found == k:
-                    bits = heap_K[0] >> 32
-                    one_bits_1[0] = bits if bits >= 0 else bits ^ MOST_ROW
-                    bar = one_1[0]
-            if found == k:
+                if user + 1 < past:
+                    fetch_lists(together.pairs, reading, together.windows_UW[user + 1])
+                weight, items_W = together.weights_U[user], together.windows_UW[user]
+                little = max(weight * most_feature, np.float32(0.0))
+                if little > LITTLE:
+                    little, much = np.float32(0.0), little
+                    whole, listed = add_up_and_list(
+                        together.pairs, reading, items_W, together.count_I, sums_I, together.room.items_I
+                    )
+                else:
+                    whole, _ = add_up(together.pairs, reading, items_W, together.count_I, sums_I)
+            for place in range(extras):
+                row = with_extra_I[place]
+                bound_E[place] = order.bias_I[row] + popularity * order.log_count_I[row] + extra_I[row] + much
+                norm_E[place] = order.norm_I[row]
+
+            found = 0
+            # the k-th best score; below what no bound may be, and no bound without what co-occurrence adds
+            bar, floor, open_floor = np.float32(-np.inf), np.float32(-np.inf), np.float32(-np.inf)
+            extra, left_over, block, is_first, is_dense = 0, 0, 0, slack > FIRST_SLACK, False
+            if bars_U[user] > -np.inf:
+                bar = bars_U[user]
                 floor = bar - (uncertain + rounding * abs(bar))
                 open_floor = floor - little
+            while True:
+                # gather the next items that may get in: the first block, those with an extra, then block by block
+                if listed > 0 and (block > 0 or all_blocks == 0):
+                    extras = list_together(
+                        askers,
+                        user,
+                        whole,
+                        listed,
+                        order,
+                        popularity,
+                        full_reach,
+                        floor,
+                        scratch,
+                        bound_E,
+                        norm_E,
+                        extras,
+                        is_scored,
+                    )
+                    listed = 0
+                waiting = 0
+                while extra < extras and waiting < BLOCK and (block > 0 or all_blocks == 0):
+                    row, bound, norm_of_row = with_extra_I[extra], bound_E[extra], norm_E[extra]
+                    extra += 1
+                    if not bound + reach * norm_of_row < open_floor:
+                        row_N[waiting] = row
+                        waiting += 1
+                    elif not bound + full_reach * norm_of_row < open_floor:
+                        with_extra_I[left_over], bound_E[left_over], norm_E[left_over] = row, bound, norm_of_row
+                        left_over += 1
+                while waiting < BLOCK // 2 and block < all_blocks:
+                    if block % GROUP == 0 and _bound(groups, block // GROUP, above_usual, reach) < open_floor:
+                        block += GROUP
+                        continue
+                    if _bound(blocks, block, above_usual, reach) < open_floor:
+                        block += 1
+                        continue
+                    first = block * BLOCK
+                    here = _item_bounds(order, first, size, popularity, reach, bound_N)
+                    block += 1
+                    for place in range(here):
+                        if not bound_N[place] < open_floor:
+                            row = order.row_P[first + place]
+                            if mark_I[row] < is_scored:
+                                mark_I[row] = is_scored
+                                row_N[waiting] = row
+                                waiting += 1
+                if waiting == 0 and (extra < extras or listed > 0):
+                    continue  # all of the first block has an extra, or is seen
+                if waiting == 0 and is_first:
+                    reach, block, is_first = full_reach, 0, False
+                    extra, extras, left_over = 0, left_over, 0
+                    is_few = size * askers.users_UD.shape[0] <= FEW
+                    most = size // DENSE if looks_further and not is_few else size
+                    if k < most < size:
+                        survivors = _survivors(order, size, blocks, groups, popularity, reach, open_floor, most)
+                        is_dense = bool(survivors > most)
+                    if not is_dense:
+                        continue
+                if waiting == 0:
+                    break
 
-        bars_U[user] = bar
-        if is_dense:
-            lengths_U[user] = DENSE_USER
+                # score them, and keep the best
+                if has_together:
+                    _add_together(together, whole, row_N, waiting, own_N)
+                _score_all(
+                    user_D, popularity, vectors_ID, order, scratch, has_extra, row_N, waiting, weight, own_N, score_N
+                )
+                found, bar = _keep_best(row_N, waiting, score_N, bits_N, heap_K, found, bar, one_1, one_bits_1)
+                if found == k:
+                    floor = bar - (uncertain + rounding * abs(bar))
+                    open_floor = floor - little
+
+            bars_U[user] = bar
+            if is_dense:
+                lengths_U[user] = DENSE_USER
+                if has_together:
+                    clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
+                continue
+            lengths_U[user] = found
+            _empty_heap(heap_K, found, user, rows_UK, bits_UK)
+            if needed_UK.shape[0] > 0:
+                if has_together:
+                    _add_together(together, whole, rows_UK[user], found, own_N)
+                _slack_needed(
+                    popularity,
+                    length,
+                    order,
+                    scratch,
+                    has_extra,
+                    rows_UK[user],
+                    found,
+                    weight,
+                    own_N,
+                    bar,
+                    needed_UK[user],
+                )
             if has_together:
                 clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
-            continue
-        lengths_U[user] = found
-        for rest in range(found - 1, -1, -1):
-            key = heap_K[0]
-            bits = key >> 32
-            bits_UK[user, rest] = bits if bits >= 0 else bits ^ MOST_ROW
-            rows_UK[user, rest] = MOST_ROW - (key & LOW_WORD)
-            if rest > 0:
-                _sink(heap_K, rest, heap_K[rest])
-        if needed_UK.shape[0] > 0:
-            if has_together:
-                for place in range(found):
-                    own_N[place] = sums_I[rows_UK[user, place]]
-                features_of(
-                    0,
-                    found,
-                    whole,
-                    together.total,
-                    reading.prior,
-                    together.count_I,
-                    together.room,
-                    rows_UK[user],
-                    own_N,
-                )
-            for place in range(found):
-                row = rows_UK[user, place]
-                own = extra_I[row] if mark_I[row] == has_extra else np.float32(0.0)
-                own += weight * own_N[place]
-                missing = bar - (order.bias_I[row] + popularity * order.log_count_I[row] + own)
-                most_product = length * order.norm_I[row]
-                needed_UK[user, place] = missing / most_product if missing > 0 and most_product > 0 else 0.0
-        if has_together:
-            clear_sums(together.pairs, reading, together.windows_UW[user], sums_I)
 
 
 @compiled_loosely_with_arrays
