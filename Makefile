@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 # A process of tests for each core, four at most: each loads torch and starts a Kafka of its own.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
@@ -36,7 +37,7 @@ kernels: install
 soak: install missing ## the tests that run for long
 	$(BIN)/python -m pytest -m soak
 
-bench: install missing ## speed, as JSON lines, and how it grows (docs/figures/growth.png)
+bench: $(PEERS) missing ## speed, as JSON lines, and how it grows (docs/figures/growth.png)
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.speed --json
 
@@ -52,6 +53,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "$(PYTHON) has no venv or ensurepip, so it cannot make $(VENV). On Debian and Ubuntu: apt-get install python3.11-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[worker,dev]'
+	@touch $@
+
+# What the benchmarks compare with.
+$(PEERS): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[worker,dev,peers]'
 	@touch $@
 
 # One line for each thing that is not here and what is left out without it; silent where all are here.

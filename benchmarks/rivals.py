@@ -110,13 +110,16 @@ def rate_of_river(ratings: Ratings) -> Result:
 
 
 def rate_of_vowpal_wabbit(ratings: Ratings) -> Result | None:
-    """Biases of users and items (factors by `--lrq` made its error larger); None where the package is not installed."""
+    """Biases of users and items at its default rate: others, and factors by `--lrq`, made its error larger.
+
+    None where the package is not installed.
+    """
     try:
         from vowpalwabbit import Workspace
     except ImportError:
         return None
     low, high = float(ratings.ratings_N.min()), float(ratings.ratings_N.max())
-    model = Workspace(f"--quiet -l 0.1 -b 20 --min_prediction {low} --max_prediction {high}")
+    model = Workspace(f"--quiet -b 20 --min_prediction {low} --max_prediction {high}")
     lines = [
         f"{rating} |u u{user} |i i{item}"
         for user, item, rating in zip(
