@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.kernels.lists import pack_lists, replace_lists, unpack_lists
-
-ROWS_AT_ONCE: Final = 1 << 14
-"""By so many rows the last lists grow at a time."""
+from consumer.kernels.lists import replace_lists, unpack_lists
+from model.growth import grown
+from model.moved import MovedRows
+from model.ragged import Part, Ragged, copied
 
 _NONE: Final = -1
 
@@ -19,10 +19,12 @@ Ints = NDArray[np.int64]
 class LastLists:
     """The last list of each user, as item codes under the user's row; kept in the checkpoint.
 
-    4 bytes an item and 4 a user. Growing copies nothing: the system moves the pages.
+    4 bytes an item and 4 a user.
     """
 
     def __init__(self) -> None:
+        self.moved = MovedRows()
+        """Rows whose list changed, or went."""
         self._rows = 0
         self._codes_RK = np.zeros((0, 0), dtype=np.int32)
         self._length_R = np.zeros(0, dtype=np.int32)
@@ -37,6 +39,7 @@ class LastLists:
         if len(users_U):
             self._grow(int(users_U.max()) + 1, codes_UK.shape[1])
             replace_lists(users_U, codes_UK, lengths_U, self._codes_RK, self._length_R, changed_U)
+            self.moved.add(users_U[changed_U])
         return changed_U
 
     def clear(self, rows: Iterable[int]) -> None:
@@ -45,6 +48,7 @@ class LastLists:
             if 0 <= row < self._rows:
                 self._length_R[row] = _NONE
                 self._codes_RK[row] = 0
+                self.moved.add(np.array([row]))
 
     def clear_naming(self, first: int, past: int, items_I: NDArray[np.bool_]) -> None:
         """Forget those lists of the rows `first` to `past` that name one of these items: others may get their codes."""
@@ -56,12 +60,14 @@ class LastLists:
         names_R = (is_item_RK & items_I[np.where(is_item_RK, codes_RK, 0)]).any(1)
         self.clear((first + np.flatnonzero(names_R)).tolist())
 
+    def parts(self) -> dict[str, Part]:
+        """`codes` of all lists, in the order of the rows, and how many each row has, -1 for no list: views."""
+        lengths_R = self._length_R[: self._rows]
+        return {"codes": Ragged.of_table(self._codes_RK, lengths_R), "lengths": lengths_R}
+
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """`codes` of all lists end to end, in the order of the rows, and how many each row has, -1 for no list."""
-        lengths_R = self._length_R[: self._rows].copy()
-        packed = np.empty(int(lengths_R.clip(0).sum(dtype=np.int64)), dtype=np.int32)
-        pack_lists(self._codes_RK, lengths_R, packed)
-        return {"codes": packed, "lengths": lengths_R}
+        """`parts` of which nothing moves, the codes end to end."""
+        return {name: copied(part) for name, part in self.parts().items()}
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""
@@ -74,6 +80,7 @@ class LastLists:
                 f"last lists: {len(lengths_R)} users have lists of together {items} items, but there are {len(packed)}"
             )
         self._rows = 0
+        self.moved.add(None)
         self._codes_RK, self._length_R = np.zeros((0, 0), dtype=np.int32), np.zeros(0, dtype=np.int32)
         self._grow(len(lengths_R), int(lengths_R.max(initial=0)))
         self._length_R[: self._rows] = lengths_R
@@ -81,13 +88,9 @@ class LastLists:
 
     def _grow(self, rows: int, width: int) -> None:
         if width > self._codes_RK.shape[1]:
-            self._codes_RK = np.pad(self._codes_RK, ((0, 0), (0, width - self._codes_RK.shape[1])))
-        capacity = len(self._length_R)
-        if rows > capacity:
-            larger = -(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
-            # Not a copy of half as many rows again: for millions of users that would be a pause. No view of either
-            # array leaves this class, which is what makes it safe to let them move.
-            self._codes_RK.resize((larger, self._codes_RK.shape[1]), refcheck=False)
-            self._length_R.resize(larger, refcheck=False)
-            self._length_R[capacity:] = _NONE
+            wider = grown(np.zeros((0, width), dtype=np.int32), len(self._codes_RK))
+            wider[: len(self._codes_RK), : self._codes_RK.shape[1]] = self._codes_RK
+            self._codes_RK = wider
+            self.moved.add(None)
+        self._codes_RK, self._length_R = grown(self._codes_RK, rows), grown(self._length_R, rows, fill=_NONE)
         self._rows = max(self._rows, rows)

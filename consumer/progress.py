@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import structlog
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from consumer.catalogue import Catalogues
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
@@ -32,10 +30,13 @@ from consumer.publish import Mark, Publisher
 from consumer.refreshes import Refreshes
 from consumer.source import Source
 from model.learner import Learner
-from model.state import state_digest, under
+from model.ragged import Part
+from model.state import state_digest, tensors_of, under
 
 if TYPE_CHECKING:
     from consumer.offsets import Reset
+
+LISTS: Final = "lists"
 
 log = structlog.get_logger()
 
@@ -56,8 +57,8 @@ class _Copy:
     model_version: int
     offsets: dict[str, dict[int, int]]
     counts: Counts
-    model: dict[str, Tensor]
-    others: dict[str, Tensor]
+    model: dict[str, Part]
+    others: dict[str, Part]
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Progress:
         self._learner = learner
         self._holders: dict[str, HoldsArrays] = {
             "ids": seen_ids,
-            "lists": last_lists,
+            LISTS: last_lists,
             "catalogue": catalogue,
             "topk": top_k,
         }
@@ -126,7 +127,10 @@ class Progress:
         self._journal_writer = journal_writer
         self._memory = CopyMemory()
         """Where copies lie from save to save, each written over by the next."""
-        self._precopies = Precopies(self._memory, learner.growing_arrays())
+        self._last_lists = last_lists
+        self._lists_noted = 0
+        """Which lists moved before this place of `last_lists.moved` is known."""
+        self._precopies = Precopies(self._memory, self._growing_parts())
         self._populating: Future[None] | None = None
         """Where room for copies is to have memory first: to get it takes longer than to copy."""
         self._under_way: _Save | None = None
@@ -254,9 +258,9 @@ class Progress:
         if self._is_saved():
             self._saved_at = now
             return True
-        for arrays in self._learner.growing_arrays().values():
-            for name, array in arrays.items():
-                self._memory.make_room(name, array)
+        for parts in self._growing_parts().values():
+            for name, part in parts.items():
+                self._memory.make_room(name, part)
         if self._memory.has_empty:
             self._populating = self._executor.submit(self._memory.populate)
             return False
@@ -269,40 +273,51 @@ class Progress:
     def _copy_on(self, publisher: Publisher) -> bool:
         """Copy a piece of what grows; with the last one all the rest, and hand it over."""
         self._populating = None
-        arrays = self._learner.growing_arrays()
-        if not self._precopies.advance(arrays):
+        moved, self._lists_noted = self._last_lists.moved.since(self._lists_noted), self._last_lists.moved.end
+        self._precopies.note({LISTS: moved})
+        parts = self._growing_parts()
+        if not self._precopies.advance(parts):
             return False
         # Whatever is sent from now on is of steps that are not in the copy.
-        copy, mark = self._copy(self._precopies.finish(arrays)), publisher.mark()
+        copy, mark = self._copy(self._precopies.finish(parts)), publisher.mark()
         self._under_way = _Save(mark, self._begun_at, self._executor.submit(self._prepare, copy))
         return False
+
+    def _growing_parts(self) -> dict[str, dict[str, Part]]:
+        """What is copied a piece at a time, by the names of a checkpoint's parts; its lists' rows are users'."""
+        lists = {f"{LISTS}.{name}": part for name, part in self._last_lists.parts().items()}
+        return {**self._learner.growing_parts(), LISTS: lists}
 
     def _is_saved(self) -> bool:
         saved = self.saved
         return saved is not None and (saved.step, saved.epoch) == (self._source.step, self._store.epoch)
 
-    def _copy(self, copied: Mapping[str, NDArray[Any]] | None = None) -> _Copy:
+    def _copy(self, copied: Mapping[str, Part] | None = None) -> _Copy:
         """All that a checkpoint holds, out of reach of the steps to come. `copied`: what is so already."""
         copied = copied or {}
 
-        def copy(name: str, array: NDArray[Any]) -> NDArray[Any]:
-            return copied[name] if name in copied else self._memory.copy(name, array)
+        def copies(parts: Mapping[str, Part]) -> dict[str, Part]:
+            return {
+                name: copied[name] if name in copied else self._memory.copy(name, part) for name, part in parts.items()
+            }
 
-        others: dict[str, Tensor] = {}
-        for holder_name, holder in self._holders.items():
-            arrays = {f"{holder_name}.{part}": array for part, array in holder.state().items()}
-            others.update({name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()})
+        others = {
+            f"{holder_name}.{name}": part
+            for holder_name, holder in self._holders.items()
+            for name, part in (self._last_lists.parts() if holder_name == LISTS else holder.state()).items()
+        }
         return _Copy(
             step=self._source.step,
             model_version=self._learner.version,
             offsets={self._topic: self._source.next_offsets()},
             counts=self.counts,
-            model=self._learner.state(copy),
-            others=others,
+            model=copies(self._learner.parts()),
+            others=copies(others),
         )
 
     def _prepare(self, copy: _Copy) -> Prepared:
         """Digest and write the copy: seconds, in which other threads run."""
+        model = tensors_of(copy.model)
         return self._store.prepare(
             Snapshot(
                 step=copy.step,
@@ -310,8 +325,8 @@ class Progress:
                 offsets=copy.offsets,
                 counts=copy.counts,
                 settings=self._settings,
-                state_sha256=state_digest(copy.model),
-                tensors={**{f"model.{name}": value for name, value in copy.model.items()}, **copy.others},
+                state_sha256=state_digest(model),
+                tensors={**{f"model.{name}": value for name, value in model.items()}, **tensors_of(copy.others)},
             )
         )
 

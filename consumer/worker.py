@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 import torch
 
-from consumer import duplicates, lists, topics
+from consumer import duplicates, lists, precopy, topics
 from consumer.actions import Interpreter
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
@@ -73,6 +73,7 @@ class Worker:
         warm_up(settings, self._look_up)
         with compiling(self._look_up):
             duplicates.warm_up()
+            precopy.warm_up()
             lists.warm_up()
         self._look_up()
         self.learner = make_learner(settings)

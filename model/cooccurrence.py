@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from model.growth import grown
 from model.kernels.cooccurrence import SLOT, Reading, Together, Wanted, pairs_of, room_for, score_then_count
-from model.kernels.leaving import take_out_of_pairs
-from model.kernels.ragged import end_to_end
+from model.kernels.leaving import A_ROW, take_out_of_pairs
 from model.leaving import TakenOut
 from model.live import Found
+from model.ragged import Part, Ragged, packed
 from model.windows import Windows
 
 Rows = NDArray[np.int32]
@@ -105,8 +105,9 @@ class Cooccurrence:
     def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
         """See `model.leaving.NamesItems`."""
         lists = self.pairs.neighbours_IN, self.pairs.strengths_IN, self.pairs.length_I
-        past = take_out_of_pairs(first, self.items, entries, marks_I, *lists, self.pairs.whole_I, self.pairs.weakest_I)
-        return TakenOut(past, past >= self.items)
+        known, changed_N = (self.pairs.whole_I, self.pairs.weakest_I), np.empty(entries // A_ROW + 1, dtype=np.int64)
+        past, changed = take_out_of_pairs(first, self.items, entries, marks_I, *lists, *known, changed_N)
+        return TakenOut(past, past >= self.items, changed_I=changed_N[:changed].copy())
 
     def let_go(self, rows_N: NDArray[np.int64]) -> None:
         """These items have no pairs any more."""
@@ -133,6 +134,11 @@ class Cooccurrence:
             float(count_I.sum() + 0.5 * np.count_nonzero(count_I)),
             self._room,
         )
+
+    def moved_by(self, found: Found) -> NDArray[np.int64]:
+        """Whose pairs counting these events moves, some repeatedly."""
+        items_BW = found.full_items_BW[found.enters_B, : self.settings.pairs]
+        return np.concatenate((found.items_B[found.enters_B], items_BW[items_BW >= 0]))
 
     def features_then_count(self, found: Found, wanted: Wanted = ALL_ITEMS) -> Features:
         """What each event's window speaks for, with everything earlier counted; of all items, or those `wanted`."""
@@ -220,14 +226,18 @@ class Cooccurrence:
         self.pairs.whole_I[:] = -1
         self.pairs.weakest_I[:] = 0
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """The pairs laid end to end, and how many each item has."""
+    def parts(self) -> dict[str, Part]:
+        """The pairs of each item, and how many they are: views."""
         lengths_I = self.pairs.length_I[: self.items]
         return {
-            "neighbours": self._packed(self.pairs.neighbours_IN, lengths_I),
-            "strengths": self._packed(self.pairs.strengths_IN.view(np.int32), lengths_I).view(np.float32),
+            "neighbours": Ragged.of_table(self.pairs.neighbours_IN, lengths_I),
+            "strengths": Ragged.of_table(self.pairs.strengths_IN, lengths_I),
             "lengths": lengths_I,
         }
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """`parts`, of which the pairs are those of all items end to end."""
+        return {name: packed(part) for name, part in self.parts().items()}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces everything by what `state` returned; ValueError where more pairs were kept an item."""
@@ -243,12 +253,6 @@ class Cooccurrence:
         self.pairs.neighbours_IN[: self.items][is_pair_IN] = state["neighbours"]
         self.pairs.strengths_IN[: self.items][is_pair_IN] = state["strengths"]
         self._work_out_anew()
-
-    def _packed(self, rows_IN: Rows, lengths_I: NDArray[np.int32]) -> NDArray[np.int32]:
-        packed = np.empty(int(lengths_I.sum(dtype=np.int64)), dtype=np.int32)
-        starts_I = np.arange(self.items) * self.settings.neighbours
-        end_to_end(rows_IN.reshape(-1), starts_I, lengths_I.astype(np.int64), packed)
-        return packed
 
     def _is_pair(self) -> NDArray[np.bool_]:
         return np.arange(self.settings.neighbours) < self.pairs.length_I[: self.items, None]

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from model.growth import growable, grown
 from model.kernels.leaving import A_ROW, take_out_of_lists, take_out_of_rings
-from model.kernels.ragged import end_to_end
 from model.kernels.spans import give_lists, lay_out_lists, reserve_lists, words_for
 from model.kernels.windows import read_windows
 from model.leaving import TakenOut
+from model.ragged import Part, Ragged, packed
 from model.windows import Windows, empty_windows
 
 State = dict[str, NDArray[np.generic]]
@@ -156,8 +156,10 @@ class SeenItems:
 
     def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
         """See `model.leaving.NamesItems`."""
-        past = take_out_of_lists(first, self.users, entries, marks_I, self.pool, self.start_U, self.length_U)
-        return TakenOut(past, past >= self.users)
+        changed_N = np.empty(entries // A_ROW + 1, dtype=np.int64)
+        lists = self.pool, self.start_U, self.length_U
+        past, changed = take_out_of_lists(first, self.users, entries, marks_I, *lists, changed_N)
+        return TakenOut(past, past >= self.users, changed_N[:changed].copy())
 
     def pairs(
         self, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]
@@ -174,11 +176,13 @@ class SeenItems:
         self.pool = self._words.view(np.int32)
         self._free_S[:], self._used_1[:] = 0, 0
 
-    def state(self) -> State:
+    def parts(self) -> dict[str, Part]:
         lengths_U = self.length_U[: self.users]
-        items = np.empty(int(lengths_U.sum()), dtype=np.int32)
-        end_to_end(self.pool, self.start_U[: self.users], lengths_U, items)
-        return {"items": items, "lengths": lengths_U}
+        return {"items": Ragged(self.pool, self.start_U[: self.users], lengths_U), "lengths": lengths_U}
+
+    def state(self) -> State:
+        """`parts`, of which the items are those of all users end to end."""
+        return {name: packed(part) for name, part in self.parts().items()}
 
     def load(self, state: State) -> None:
         self.length_U = growable(state["lengths"], np.int64)

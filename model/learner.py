@@ -26,12 +26,13 @@ from model.interactions import Forget, Interaction, Interactions
 from model.kernels.live import kinds_of
 from model.letting_go import IDLE_USERS, LEAVING_ITEMS, LettingGo
 from model.live import LiveState
+from model.ragged import Part, copied
 from model.ranking import RankingHead, ScoreParts
 from model.rating_choice import make_rating_model
 from model.said_of_users import SaidOfUsers
 from model.scores import all_scores, cold_scores, parts_on_device
 from model.settings import LearnerSettings
-from model.state import Copier, fresh, refuse_other_settings, settings_as_bytes, under
+from model.state import on_cpu, refuse_other_settings, settings_as_bytes, tensors_of, under
 from model.step import Piece, Step, joined
 from model.user_content import Said
 from model.vocabulary import Vocabulary
@@ -343,7 +344,7 @@ class Learner:
         return is_ranked_B
 
     def moved_rows(self, step: Step) -> dict[str, NDArray[np.int64] | None]:
-        """Which rows of `growing_arrays` a step moved; None: any of them.
+        """Which rows of `growing_parts` a step moved; None: any of them.
 
         Those of the users that it had events of, forgot, gave back, or took items from that leave; and of items.
         """
@@ -351,49 +352,53 @@ class Learner:
         users_U = np.concatenate((step.touched_users(), np.array(gone, dtype=np.int64), step.evicted_U, step.cleaned_U))
         return {"user": users_U, "item": step.moved_I}
 
-    def growing_arrays(self) -> dict[str, dict[str, NDArray[np.generic]]]:
-        """The large arrays of a CPU with a row a user, and those with a row an item, by their names in `state`.
+    def growing_parts(self) -> dict[str, dict[str, Part]]:
+        """The large parts of a CPU with a row a user, and those with a row an item, by their names in `state`.
 
         Views of what is learned, not copies. Nothing moves a row but steps, which say so (`moved_rows`).
         """
-        return {"user": self._user_arrays(), "item": self._item_arrays()}
-
-    def _item_arrays(self) -> dict[str, NDArray[np.generic]]:
-        tables = (self.ranking.items, self.ranking.parameters.biases) if self.device.type == "cpu" else ()
+        user_ids, item_ids = self.users.parts(), self.items.parts()
+        ranking = self.ranking.parameters.item_parts() if self.device.type == "cpu" else {}
         return {
-            **{f"ranking.{table.name}": table.values.numpy() for table in tables},
-            **{f"ratings.item_{name}": array for name, array in self.ratings.items.state().items()},
-            **{f"live.counts.{name}": array for name, array in self.live.counts.state().items()},
+            "user": {
+                **{f"users.{name}": user_ids[name] for name in ("bytes", "lengths")},
+                **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
+                **{f"live.seen.{name}": part for name, part in self.live.seen.parts().items()},
+                **{f"ratings.user_{name}": array for name, array in self.ratings.users.state().items()},
+                **{f"ratings.median_{name}": array for name, array in self.ratings.median.users.state().items()},
+                **{f"means.{name}": array for name, array in self.means.state().items()},
+            },
+            "item": {
+                **{f"items.{name}": item_ids[name] for name in ("bytes", "lengths")},
+                **{f"ranking.{name}": part for name, part in ranking.items()},
+                **{f"ratings.item_{name}": array for name, array in self.ratings.items.state().items()},
+                **{f"live.counts.{name}": array for name, array in self.live.counts.state().items()},
+            },
         }
 
-    def _user_arrays(self) -> dict[str, NDArray[np.generic]]:
-        return {
-            **{f"live.history.{name}": array for name, array in self.live.history.state().items()},
-            **{f"ratings.user_{name}": array for name, array in self.ratings.users.state().items()},
-            **{f"ratings.median_{name}": array for name, array in self.ratings.median.users.state().items()},
-            **{f"means.{name}": array for name, array in self.means.state().items()},
-        }
-
-    def state(self, copy: Copier = fresh) -> dict[str, Tensor]:
-        """Everything learned, as tensors by name, on the CPU: weights, optimiser, vocabularies, user state, counts.
-
-        `copy(name, array)` has each array made one that nothing moves.
+    def parts(self) -> dict[str, Part]:
+        """Everything learned, by name: weights, optimiser, vocabularies, user state, counts. Views, where they lie on
+        the CPU: they hold until the next step.
         """
-        arrays: dict[str, NDArray[np.generic]] = {
+        parts: dict[str, Part] = {
             "settings": settings_as_bytes(self.settings.that_bind(self.ranking.items.values.dtype)),
             "version": np.array([self.version]),
+            **{f"users.{name}": part for name, part in self.users.parts().items()},
+            **{f"items.{name}": part for name, part in self.items.parts().items()},
+            **{f"live.{name}": part for name, part in self.live.parts().items()},
+            **{f"ranking.{name}": part for name, part in self.ranking.parameters.parts().items()},
         }
-        for part, holder in self._holders().items():
-            arrays.update({f"{part}.{name}": array for name, array in holder.state().items()})
-        tensors = {f"ranking.{name}": value for name, value in self.ranking.parameters.state().items()}
+        for part, holder in (("ratings", self.ratings), ("means", self.means), ("drift", self.drift)):
+            parts.update({f"{part}.{name}": array for name, array in holder.state().items()})
         if self.ranking.content is not None:
-            tensors.update({f"{CONTENT}{name}": value for name, value in self.ranking.content.state().items()})
-        tensors.update({f"{USER_CONTENT}{name}": value for name, value in self.said.state().items()})
-        tensors.update({name: torch.from_numpy(array) for name, array in self.letting_go.state().items()})
-        return {
-            **{name: torch.from_numpy(copy(name, array)) for name, array in arrays.items()},
-            **{name: _on_cpu(name, value, copy) for name, value in tensors.items()},
-        }
+            parts.update({f"{CONTENT}{name}": on_cpu(value) for name, value in self.ranking.content.state().items()})
+        parts.update({f"{USER_CONTENT}{name}": on_cpu(value) for name, value in self.said.state().items()})
+        parts.update(self.letting_go.state())
+        return parts
+
+    def state(self) -> dict[str, Tensor]:
+        """The same as tensors that nothing moves."""
+        return tensors_of({name: copied(part) for name, part in self.parts().items()})
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a saved state; ValueError, and nothing loaded, where it does not fit the settings.
@@ -404,7 +409,7 @@ class Learner:
             refuse_other_settings(state["settings"], self.settings.that_bind(self.ranking.items.values.dtype))
         described = under(state, CONTENT)
         optional = (CONTENT, USER_CONTENT, IDLE_USERS, LEAVING_ITEMS)
-        ours = {name for name in self.state() if not name.startswith(optional)}
+        ours = {name for name in self.parts() if not name.startswith(optional)}
         if differing := sorted(ours ^ {name for name in state if not name.startswith(optional)}):
             raise ValueError(f"not a whole state of this model: missing or unknown are {', '.join(differing)}")
         self.ranking.load(under(state, "ranking."))
@@ -431,10 +436,6 @@ class Learner:
     def _new_content(self) -> Content:
         dtype, moved = self.ranking.items.values.dtype, self.ranking.moved
         return Content(self.settings.width, self.settings.content, device=self.device, dtype=dtype, moved=moved)
-
-
-def _on_cpu(name: str, value: Tensor, copy: Copier) -> Tensor:
-    return torch.from_numpy(copy(name, value.detach().numpy())) if value.device.type == "cpu" else value.cpu()
 
 
 def _unweighted(losses_B: Ranks | None, weights_B: Ranks) -> Ranks:

@@ -36,7 +36,9 @@ class TakenOut(NamedTuple):
     """The row to go on with."""
     is_done: bool
     changed_U: Ints = NOBODY
-    """Users of whose rows in `Learner.growing_arrays` some moved."""
+    """Users of whose rows in `Learner.growing_parts` some moved."""
+    changed_I: Ints = NOBODY
+    """And items."""
 
 
 class NamesItems(Protocol):
@@ -54,7 +56,8 @@ class Departures(NamedTuple):
     gone_I: Ints
     """Items that nothing names any more: the caller resets their rows and gives them back."""
     changed_U: Ints
-    """As in `TakenOut`."""
+    changed_I: Ints
+    """Both as in `TakenOut`."""
     swept: Swept | None
     """The users whose histories were gone over."""
 
@@ -91,15 +94,15 @@ class LeavingItems:
             marks_I[hidden_I] = LEAVING
             self._round_N, self._next_N, self._turn, self._row = hidden_I, NOBODY, 0, 0
         if not len(self._round_N):
-            return Departures(hidden_I, NOBODY, NOBODY, None)
+            return Departures(hidden_I, NOBODY, NOBODY, NOBODY, None)
         if self._turn == len(places):
-            return Departures(hidden_I, self._let_go(LET_GO + len(used_B), marks_I), NOBODY, None)
+            return Departures(hidden_I, self._let_go(LET_GO + len(used_B), marks_I), NOBODY, NOBODY, None)
         first, is_first = self._row, self._turn == 0
         entries = ENTRIES * min(1 + 4 * self._marked // self._idle.most, MOST_TIMES)
         taken_out = places[self._turn].take_out(first, entries, marks_I)
         self._turn, self._row = (self._turn + 1, 0) if taken_out.is_done else (self._turn, taken_out.past)
         swept = Swept(first, taken_out.past, marks_I == LEAVING) if is_first else None
-        return Departures(hidden_I, NOBODY, taken_out.changed_U, swept)
+        return Departures(hidden_I, NOBODY, taken_out.changed_U, taken_out.changed_I, swept)
 
     def _let_go(self, most: int, marks_I: Bytes) -> Ints:
         rows_N = self._round_N[self._row : self._row + most]

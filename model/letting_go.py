@@ -90,6 +90,7 @@ class LettingGo:
         departures = self.leaving_items.after(used_B, self.items, self.names_items())
         gone_I = departures.gone_I
         self.ranking.moved.add(departures.hidden_I)
+        self.ranking.parameters.changed.add(departures.changed_I)
         if len(gone_I):
             total = self.live.counts.total
             self.ranking.let_go(gone_I, self.live.counts.let_go(gone_I), total, step.version)

@@ -1,5 +1,6 @@
 """What moves event by event inside a batch: history, seen sets and counts, and what each event found before it did."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from model.counts import ItemCounts
 from model.history import History, SeenItems
 from model.kernels.live import live_pass
+from model.ragged import Part, packed
 from model.windows import Windows
 
 Ints = NDArray[np.int64]
@@ -158,9 +160,18 @@ class LiveState:
         self.history.clear(users_U)
         self.seen.clear_users(users_U)
 
+    def parts(self) -> dict[str, Part]:
+        """Views of everything."""
+        held: dict[str, Mapping[str, Part]] = {
+            "history": self.history.state(),
+            "seen": self.seen.parts(),
+            "counts": self.counts.state(),
+        }
+        return {f"{part}.{name}": value for part, parts in held.items() for name, value in parts.items()}
+
     def state(self) -> dict[str, NDArray[np.generic]]:
-        parts = {"history": self.history.state(), "seen": self.seen.state(), "counts": self.counts.state()}
-        return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+        """`parts`, packed."""
+        return {name: packed(part) for name, part in self.parts().items()}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         for part, holder in (("history", self.history), ("seen", self.seen), ("counts", self.counts)):

@@ -1,4 +1,4 @@
-"""Which items moved lately, for those that keep something about every item and bring only that up to date.
+"""Which rows moved lately, for those that keep something about every row and bring only that up to date.
 
 Readers keep their own place, so there may be several, or none.
 """
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class MovedRows:
-    """Rows of items whose vector, bias or count may have changed, newest last: a ring of `room` of them."""
+    """Rows that may have changed, newest last: a ring of `room` of them."""
 
     def __init__(self, room: int = 1 << 17) -> None:
         self.end = 0

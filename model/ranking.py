@@ -145,6 +145,7 @@ class RankingHead:
         if is_sampled:
             sample = self.sampled.draw(batch, step)
             wanted = Wanted(sample.samples, sample.drawn_N, _for_each(ranks, events))
+        self.parameters.changed.add(self.cooccurrence.moved_by(batch.found))
         return self.cooccurrence.features_then_count(batch.found, wanted)
 
     def score_parts(

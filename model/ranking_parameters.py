@@ -16,8 +16,9 @@ from model.cooccurrence import Cooccurrence, Features, no_features
 from model.encoders.interface import Encoder
 from model.moved import MovedRows
 from model.optimizers import make_optimizer
+from model.ragged import Part
 from model.small import SmallParameters
-from model.state import under
+from model.state import on_cpu, under
 from model.tables import Table
 from model.user_content import Said
 from model.windows import LENGTH_BUCKETS, Windows
@@ -62,7 +63,7 @@ class RankingParameters:
         self.moved = MovedRows()
         """Items whose vector, bias or count moved."""
         self.changed = MovedRows()
-        """Those of them whose parameters or count changed: the others only have other contents."""
+        """Those of them whose parameters, pairs or count changed: the others only have other contents."""
         self.items = Table("items", width, spread=spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)
         ones_L = torch.ones(LENGTH_BUCKETS, device=device, dtype=dtype)
@@ -126,6 +127,7 @@ class RankingParameters:
             optimizer.fade(keep)
         if self.cooccurrence is not None:
             self.cooccurrence.fade(keep)
+        self.changed.add(None)
 
     def step(
         self,
@@ -163,17 +165,22 @@ class RankingParameters:
 
     # --- keeping ---
 
-    def state(self) -> dict[str, Tensor]:
-        """Of all but content, whose state is its own. Views, where that is what is kept."""
+    def parts(self) -> dict[str, Part]:
+        """Of all but content, whose state is its own. Views, where they lie on the CPU."""
+        small = {f"mix.{name}": value for name, value in self.mix.state().items()}
+        small.update({f"encoder.{name}": value for name, value in self.encoder.state().items()})
+        return {**self.item_parts(), **{name: on_cpu(value) for name, value in small.items()}}
+
+    def item_parts(self) -> dict[str, Part]:
+        """Those that have a row an item."""
         tables = {table.name: table.values for table in (self.items, self.biases)}
         for name, optimizer in self.optimizers.items():
             tables.update({f"{name}.{part}": value for part, value in optimizer.state().items()})
-        tables.update({f"mix.{name}": value for name, value in self.mix.state().items()})
-        tables.update({f"encoder.{name}": value for name, value in self.encoder.state().items()})
-        if self.cooccurrence is not None:
-            pairs = self.cooccurrence.state()
-            tables.update({f"pairs.{name}": torch.from_numpy(value) for name, value in pairs.items()})
-        return tables
+        pairs = {} if self.cooccurrence is None else self.cooccurrence.parts()
+        return {
+            **{name: on_cpu(value) for name, value in tables.items()},
+            **{f"pairs.{name}": part for name, part in pairs.items()},
+        }
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.moved.add(None)

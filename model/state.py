@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,15 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Part = TypeVar("Part")
-Copier = Callable[[str, NDArray[Any]], NDArray[Any]]
-"""Makes an array of a state, of this name there, one that nothing moves: with the same values, in memory of its own."""
+from model.ragged import Part, Ragged
+
+Value = TypeVar("Value")
 
 
-def fresh(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """A copy in new memory."""
-    del name
-    return np.array(array)
+def on_cpu(value: Tensor) -> NDArray[Any]:
+    """The numbers of a tensor: a view where they lie on the CPU."""
+    array: NDArray[Any] = value.detach().cpu().numpy()
+    return array
+
+
+def tensors_of(parts: Mapping[str, Part]) -> dict[str, Tensor]:
+    """What is saved of parts that nothing moves; lists are put end to end, those of a table in its own memory."""
+    return {
+        name: torch.from_numpy(part.packed(in_place=True) if isinstance(part, Ragged) else part)
+        for name, part in parts.items()
+    }
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -37,7 +45,7 @@ def as_bytes(value: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def under(state: Mapping[str, Part], prefix: str) -> dict[str, Part]:
+def under(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """What stands in a state under names with this prefix, by the rest of the name."""
     return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
 

@@ -14,6 +14,7 @@ from model.growth import growable, grown, zeros
 from model.ids import Ids
 from model.kernels import ids as kernel
 from model.packing import check_lengths
+from model.ragged import Part, Ragged, copied
 
 MOST_LOAD = 0.5
 """Share of the slots of the index that may be taken."""
@@ -163,18 +164,19 @@ class Vocabulary:
         if past == self._to_move and len(self._old_slots) > 1:
             self._old_slots = np.zeros(1, dtype=np.int32)
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """Ids as one run of UTF-8 bytes and their lengths in bytes (-1: a row given back), rows in order."""
+    def parts(self) -> dict[str, Part]:
+        """Ids, their lengths in bytes (-1: a row given back), and rows given back; views, and none is copied."""
         rows = len(self)
-        packed = np.empty(int(np.maximum(self.length_R[:rows], 0).sum()), dtype=np.uint8)
-        kernel.gather_spans(
-            self.blob, self.start_R[:rows], self.length_R[:rows], packed, np.empty(rows, dtype=np.int64)
-        )
+        length_R = self.length_R[:rows]
         return {
-            "bytes": packed,
-            "lengths": self.length_R[:rows].astype(np.int64),
-            "free": self._free[: int(self._counters[kernel.FREE])].copy(),
+            "bytes": Ragged(self.blob, self.start_R[:rows], length_R),
+            "lengths": length_R,
+            "free": self._free[: int(self._counters[kernel.FREE])],
         }
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """`parts`, of which the ids are one run of UTF-8 bytes, rows in order."""
+        return {name: copied(part) for name, part in self.parts().items()}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces everything by what `state` returned; ValueError where the arrays do not fit together."""

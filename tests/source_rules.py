@@ -103,8 +103,7 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.progress", ("consumer.checkpoint", "consumer.duplicates", "consumer.journal",
                            "consumer.last_lists", "consumer.publish", "consumer.refreshes", "consumer.source",
                            "consumer.catalogue", "consumer.precopy",
-                           "model.learner",
-                           "model.state")),
+                           "model.learner", "model.ragged", "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
     ("consumer.modelling", ("consumer.config", "consumer.environment", "consumer.turns", "model.*")),
     ("consumer.observation", ("consumer.config", "consumer.metrics", "consumer.quality")),
@@ -118,7 +117,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.cold", ("model.evaluation", "model.interactions")),
     ("consumer.checkpoint", ("consumer.durable", "model.state")),  # how bytes get onto a disk
     ("consumer.refusals", ("consumer.checkpoint", "model.state")),  # what stands between a checkpoint and a start
-    ("consumer.precopy", ("model.growth",)),  # how arrays grow is decided once
+    # How arrays grow, and how lists lie, is decided once.
+    ("consumer.precopy", ("model.growth", "model.ragged", "model.state")),
     # How ids are laid out in a checkpoint, and how they are found again.
     ("consumer.duplicates", ("consumer.kernels.recent", "model.packing")),
     ("consumer.kernels.*", ("model.kernels.compiled",)),  # how a kernel is compiled is decided once
@@ -127,7 +127,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("consumer.reasons", ("producer.events",)),
     ("consumer.actions", ("producer.events", "consumer.kernels.parse", "model.interactions", "model.vocabulary")),
     ("consumer.lists", ("producer.events", "consumer.refreshes", "consumer.last_lists", "consumer.kernels.lists")),
-    ("consumer.last_lists", ("consumer.kernels.lists",)),
+    # How arrays grow, what moved, and how lists lie is said in one way.
+    ("consumer.last_lists", ("consumer.kernels.lists", "model.growth", "model.moved", "model.ragged")),
     ("consumer.refreshes", ("consumer.records",)),
     ("consumer.publish", ("producer.events", "consumer.topics")),
     ("consumer.quality", ("model.evaluation",)),

@@ -6,6 +6,7 @@ import torch
 
 from model.interactions import Forget, Interaction
 from model.learner import Learner
+from model.ragged import Ragged
 from model.ranking import RankingRates
 from model.settings import LearnerSettings
 
@@ -96,19 +97,29 @@ def joined(steps, name):
     return np.concatenate([getattr(step, name) for step in steps])
 
 
-def grown_arrays(learner):
-    """Copies of all that grows, by what its rows are of."""
+def grown_parts(learner):
+    """Copies of all that grows, by what its rows are of; of lists the bytes of each row's."""
     return {
-        kind: {name: np.array(array) for name, array in arrays.items()}
-        for kind, arrays in learner.growing_arrays().items()
+        kind: {name: lists_in(part) if isinstance(part, Ragged) else np.array(part) for name, part in parts.items()}
+        for kind, parts in learner.growing_parts().items()
     }
+
+
+def lists_in(part):
+    """The list of each row, as bytes in an array of objects."""
+    rows = len(part)
+    starts = part.start_R * np.arange(rows) if isinstance(part.start_R, int) else part.start_R
+    spans = zip(starts.tolist(), part.length_R.tolist(), strict=True)
+    lists = np.empty(rows, dtype=object)
+    lists[:] = [part.pool[start : start + max(length, 0)].tobytes() for start, length in spans]
+    return lists
 
 
 def assert_nothing_else_moved(learner, before, moved):
     """Rows of `before`, which is what there was then, are what they were, but for those that moved (None: any may)."""
-    for kind, arrays in learner.growing_arrays().items():
-        rows = len(next(iter(arrays.values())))
-        for name, array in arrays.items():
+    for kind, parts in grown_parts(learner).items():
+        rows = len(next(iter(parts.values())))
+        for name, array in parts.items():
             held = before[kind][name]
             assert len(array) == rows
             stayed = np.setdiff1d(np.arange(len(held)), np.arange(rows) if moved[kind] is None else moved[kind])
@@ -118,6 +129,8 @@ def assert_nothing_else_moved(learner, before, moved):
 
 def _bits(array):
     """A NaN is itself here, and -0.0 is not 0.0: as in a checkpoint."""
+    if array.dtype == object:
+        return array
     return np.ascontiguousarray(array).view(f"u{array.itemsize}")
 
 

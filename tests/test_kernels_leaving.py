@@ -63,12 +63,14 @@ def test_the_others_of_a_list_close_up_in_their_order_and_nothing_stays_behind_t
     pool = np.array([1, 5, 4, 0, 9, 1, 1, 8, 2, 3], dtype=np.int32)
     start_U, length_U = np.array([0, 5, 0, 8]), np.array([4, 2, 0, 2])
 
-    past = twin(leaving.take_out_of_lists)(0, 4, ALL, MARKS, pool, start_U, length_U)
+    lists, changed_N = (pool, start_U, length_U), np.zeros(4, dtype=np.int64)
 
-    assert past == 4
+    assert twin(leaving.take_out_of_lists)(0, 4, ALL, MARKS, *lists, changed_N) == (4, 2)
+
+    assert changed_N[:2].tolist() == [0, 1]
     assert length_U.tolist() == [2, 0, 0, 2]
     assert pool.tolist() == [5, 0, 0, 0, 9, 0, 0, 8, 2, 3]
-    assert twin(leaving.take_out_of_lists)(1, 4, 1, MARKS, pool, start_U, length_U) == 2
+    assert twin(leaving.take_out_of_lists)(1, 4, 1, MARKS, *lists, changed_N) == (2, 0)
 
 
 @BOTH
@@ -91,15 +93,17 @@ def test_the_other_pairs_of_an_item_close_up_and_are_summed_up_anew(twin):
     strengths_IN = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=np.float32)
     length_I, weakest_I = np.array([3, 3, 1], dtype=np.int32), np.array([1, 2, 0], dtype=np.int32)
     whole_I = np.array([6, 15, 7], dtype=np.float32)
-    rest = neighbours_IN, strengths_IN, length_I, whole_I, weakest_I
+    changed_N = np.zeros(3, dtype=np.int64)
+    rest = neighbours_IN, strengths_IN, length_I, whole_I, weakest_I, changed_N
 
-    assert twin(leaving.take_out_of_pairs)(0, 3, ALL, MARKS, *rest) == 3
+    assert twin(leaving.take_out_of_pairs)(0, 3, ALL, MARKS, *rest) == (3, 2)
 
+    assert changed_N[:2].tolist() == [0, 2]
     assert length_I.tolist() == [1, 3, 0]
     assert (neighbours_IN[0, 0], strengths_IN[0, 0]) == (5, 2)
     assert whole_I.tolist() == [-1, 15, -1]
     assert weakest_I.tolist() == [0, 2, 0]
-    assert twin(leaving.take_out_of_pairs)(1, 3, 1, MARKS, *rest) == 2
+    assert twin(leaving.take_out_of_pairs)(1, 3, 1, MARKS, *rest) == (2, 0)
 
 
 @BOTH

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.kernels import lists as kernels
-from consumer.kernels.lists import MOST_SCORE, pack_lists, replace_lists, sha256_32, unpack_lists, write_lists
+from consumer.kernels.lists import MOST_SCORE, replace_lists, sha256_32, unpack_lists, write_lists
 from consumer.lists import UserList, recommendations_of
 from model.kernels.compiled import interpreted
 from producer.events import Recommendations, SourceEvent
 
-KERNELS = [write_lists, sha256_32, replace_lists, pack_lists, unpack_lists]
+KERNELS = [write_lists, sha256_32, replace_lists, unpack_lists]
 INNER = [name for name in vars(kernels) if name.startswith(("_put", "_mix", "_rot"))]
 
 
@@ -223,9 +223,8 @@ def test_packed_lists_come_back(twin):
     rng = np.random.default_rng(0)
     last_RK, lengths_U = random_lists(rng, 30, 4)
     lengths_U[rng.random(30) < 0.3] = -1
-    packed = np.empty(lengths_U.clip(0).sum(), dtype=np.int32)
+    packed = np.concatenate([codes[:length] for codes, length in zip(last_RK, lengths_U.clip(0), strict=True)])
 
-    twin(pack_lists)(last_RK, lengths_U, packed)
     restored_RK = np.zeros_like(last_RK)
     twin(unpack_lists)(packed, restored_RK, lengths_U)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.last_lists import ROWS_AT_ONCE, LastLists
+from consumer.last_lists import LastLists
 
 
 def replaced(last, lists, width=None):
@@ -65,10 +65,24 @@ def test_lists_stay_when_rows_and_width_grow():
     last = LastLists()
     replaced(last, {row: [row, 1] for row in range(100)})
 
-    replaced(last, {3 * ROWS_AT_ONCE: [1, 2, 3, 4, 5]})
+    replaced(last, {50_000: [1, 2, 3, 4, 5]})
 
     assert replaced(last, {row: [row, 1] for row in range(100)}) == [False] * 100
     assert len(last) == 101
+
+
+def test_who_follows_hears_of_the_rows_whose_lists_changed_or_went():
+    last = LastLists()
+    replaced(last, {0: [3, 1], 1: [4, 2], 2: [5, 6]})
+    before = last.moved.end
+
+    replaced(last, {2: [5, 6], 1: [2, 4]})
+    last.clear([0])
+    last.clear_naming(0, 3, np.arange(7) == 5)
+
+    assert last.moved.since(before).tolist() == [1, 0, 2]
+    replaced(last, {0: [1, 2, 3]})
+    assert last.moved.since(before) is None, "a wider table has other places"
 
 
 lists_of_rows = st.dictionaries(st.integers(0, 40), st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4))

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from streams import STILL, assert_nothing_else_moved, click, grown_arrays, random_stream, run, small_learner, still
+from streams import STILL, assert_nothing_else_moved, click, grown_parts, random_stream, run, small_learner, still
 
 from consumer.last_lists import LastLists
 from model import factors, leaving, ratings, tables
@@ -330,7 +330,7 @@ def test_rows_that_lose_an_item_and_rows_of_lost_items_are_among_those_that_move
     learner, lost, gone = small_learner(max_items=KEPT, ranking=rates), 0, 0
     stream = feed(800)
     for start in range(0, len(stream), 4):
-        before = grown_arrays(learner)
+        before = grown_parts(learner)
         step = learner.test_then_learn(stream[start : start + 4])
         lost += len(step.cleaned_U)
         gone += len(step.evicted_I)

@@ -7,7 +7,7 @@ from streams import (
     STILL,
     assert_nothing_else_moved,
     click,
-    grown_arrays,
+    grown_parts,
     joined,
     random_stream,
     run,
@@ -148,7 +148,7 @@ def test_a_limit_that_is_lowered_is_reached_step_by_step_and_one_that_is_taken_a
 def test_rows_that_were_given_back_are_among_those_that_moved():
     learner = small_learner(max_users=3)
     run(learner, [click(f"u{n}", "i1", n) for n in range(3)], 1)
-    before = grown_arrays(learner)
+    before = grown_parts(learner)
 
     step = learner.test_then_learn([click("u7", "i2", 9)])
 

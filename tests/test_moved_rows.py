@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from streams import assert_nothing_else_moved, grown_arrays, random_stream, small_learner
+from streams import assert_nothing_else_moved, grown_parts, random_stream, small_learner
 
 from consumer.precopy import CopyMemory, Precopies
 from model import growth, leaving
@@ -15,7 +15,7 @@ from model.factors import FactorRates
 from model.interactions import Interaction
 from model.ranking import RankingRates
 from model.ratings import RatingRates
-from model.state import state_digest
+from model.state import state_digest, tensors_of
 
 NOTHING = np.zeros(0, dtype=np.int64)
 NONE_MOVED = {"user": NOTHING, "item": NOTHING}
@@ -26,7 +26,7 @@ class Copying:
 
     def __init__(self, learner, piece_bytes):
         self.learner, self.memory = learner, CopyMemory()
-        self.precopies = Precopies(self.memory, learner.growing_arrays(), piece_bytes)
+        self.precopies = Precopies(self.memory, learner.growing_parts(), piece_bytes)
         self.made = 0
         self._held = None
 
@@ -37,14 +37,17 @@ class Copying:
             if draw.random() < 0.5:
                 return
             self._held = None
-        arrays = self.learner.growing_arrays()
-        if not self.precopies.advance(arrays):
+        parts = self.learner.growing_parts()
+        if not self.precopies.advance(parts):
             return
         if draw.random() < 0.3:  # it may have to wait
             return
-        copied = self.precopies.finish(arrays)
-        state = self.learner.state(
-            lambda name, array: copied[name] if name in copied else self.memory.copy(name, array)
+        copied = self.precopies.finish(parts)
+        state = tensors_of(
+            {
+                name: copied[name] if name in copied else self.memory.copy(name, part)
+                for name, part in self.learner.parts().items()
+            }
         )
         digest = state_digest(self.learner.state())
         assert state_digest(state) == digest
@@ -108,7 +111,7 @@ def test_a_copy_made_beside_a_stream_of_all_kinds_is_the_state_of_one_moment(
     copying, stream, place = Copying(learner, int(draw.choice([300, 2000, 8000]))), mixed_stream(draw, seed), 0
     evicted = gone = 0
     while place < len(stream):
-        before = grown_arrays(learner)
+        before = grown_parts(learner)
         if draw.random() < 0.15:
             content = ItemContent(title=f"word{draw.integers(4)}", available=bool(draw.random() < 0.8))
             learner.describe(

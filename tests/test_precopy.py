@@ -1,11 +1,19 @@
 """A copy that is made while rows move is, in the end, what the rows are then."""
 
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from streams import click, small_learner
 
-from consumer.precopy import MOST_ROUNDS, MOST_TIMES, CopyMemory, Precopy, UnknownMove
+import model.ragged
+from consumer.last_lists import LastLists
+from consumer.precopy import MOST_ROUNDS, MOST_TIMES, CopyMemory, Precopy, UnknownMove, warm_up
+from model.kernels.compiled import IS_COMPILED
+from model.kernels.ragged import copy_spans, end_to_end
+from model.ragged import Ragged
+from model.state import tensors_of
 
 
 def arrays_of(rows, seed=0):
@@ -228,6 +236,120 @@ def test_a_copy_that_waits_for_another_goes_on_following_what_moves(precopy):
 
     assert done > 300
     assert_copied(precopy.finish(arrays), arrays)
+
+
+def lists_of(rows, rng):
+    """Numbers and lists of each row: in a table of seven columns, and in spans of a pool."""
+    length_R = rng.integers(-1, 8, rows)
+    spans = Ragged(np.zeros(0, dtype=np.uint8), np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int32))
+    parts = {
+        "single": rng.integers(0, 1000, rows),
+        "table": Ragged.of_table(rng.integers(0, 9, (rows, 7)).astype(np.float32), length_R),
+        "spans": spans,
+    }
+    move_lists(parts, np.arange(rows), rng)
+    return parts
+
+
+def move_lists(parts, rows, rng):
+    """New numbers and lengths; spans move to the end of the pool, and others may get what they leave."""
+    parts["single"][rows] += 1
+    table, spans = parts["table"], parts["spans"]
+    table.length_R[rows] = rng.integers(-1, 8, len(rows))
+    table.pool[(7 * rows[:, None] + np.arange(7)).reshape(-1)] += 1
+    lengths = rng.integers(0, 5, len(rows))
+    for start, length in zip(spans.start_R[rows], spans.length_R[rows], strict=True):
+        spans.pool[start : start + length] = 77  # what it leaves is for others to write
+    spans.start_R[rows] = len(spans.pool) + np.cumsum(lengths) - lengths
+    spans.length_R[rows] = lengths
+    more = rng.integers(0, 200, lengths.sum()).astype(np.uint8)
+    parts["spans"] = replace(spans, pool=np.concatenate((spans.pool, more)))
+
+
+def packed_of(parts):
+    return {name: model.ragged.copied(part) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lists_that_move_about_in_their_pool_are_copied_as_they_are_at_the_end(seed):
+    rng = np.random.default_rng(seed)
+    parts, precopy = lists_of(300, rng), Precopy(CopyMemory(), 500)
+    for _ in range(2):
+
+        def between():
+            rows = np.unique(rng.integers(0, 300, 3))
+            move_lists(parts, rows, rng)
+            precopy.note(rows)
+
+        copies, pieces = copied(precopy, parts, between)
+
+        before = packed_of(parts)
+        move_lists(parts, np.arange(300), rng)
+        for name, array in packed_of(copies).items():
+            np.testing.assert_array_equal(array, before[name], strict=True)
+        assert 15 < pieces < 150
+
+
+def test_lists_of_another_width_are_copied_anew():
+    rng = np.random.default_rng(0)
+    parts, precopy = lists_of(50, rng), Precopy(CopyMemory(), 500)
+    precopy.begin(parts)
+    precopy.advance(parts)
+
+    parts["table"] = Ragged.of_table(rng.integers(0, 9, (50, 9)).astype(np.float32), parts["table"].length_R)
+    precopy.note(None)
+    while not precopy.advance(parts):
+        pass
+
+    for name, array in packed_of(precopy.finish(parts)).items():
+        np.testing.assert_array_equal(array, packed_of(parts)[name], strict=True)
+
+
+def test_a_list_that_became_longer_in_secret_is_noticed():
+    parts, precopy = lists_of(30, np.random.default_rng(0)), Precopy(CopyMemory(), 500)
+    precopy.begin(parts)
+    while not precopy.advance(parts):
+        pass
+
+    parts["table"].length_R[3] += 1
+
+    with pytest.raises(UnknownMove, match="row 3 of table"):
+        precopy.finish(parts)
+
+
+def test_a_copy_of_lists_at_once_is_another():
+    parts, memory = lists_of(30, np.random.default_rng(0)), CopyMemory()
+    copies = {name: memory.copy(name, part) for name, part in parts.items()}
+    before = packed_of(parts)
+
+    move_lists(parts, np.arange(30), np.random.default_rng(1))
+
+    for name, array in packed_of(copies).items():
+        np.testing.assert_array_equal(array, before[name], strict=True)
+
+
+def test_no_memory_is_got_beforehand_for_a_pool_of_which_parts_are_never_written_to():
+    memory = CopyMemory()
+
+    memory.make_room("a", Ragged.of_table(np.zeros((1 << 20, 8)), np.zeros(1 << 10, dtype=np.int64)))
+
+    assert not memory.has_empty
+
+
+@pytest.mark.skipif(not IS_COMPILED, reason="numba is not installed")
+def test_after_warming_up_nothing_is_compiled_for_a_copy_of_lists():
+    warm_up()
+    warm = [len(kernel.signatures) for kernel in (copy_spans, end_to_end)]
+
+    learner, lists = small_learner(encoder="blend"), LastLists()
+    learner.test_then_learn([click("u", "a"), click("v", "b")])
+    lists.replace(np.array([0]), np.array([[1, 0]], dtype=np.int32), np.array([2], dtype=np.int32))
+    parts = {**learner.parts(), **lists.parts()}
+    memory = CopyMemory()
+    tensors_of({name: memory.copy(name, part) for name, part in parts.items()})
+
+    assert [len(kernel.signatures) for kernel in (copy_spans, end_to_end)] == warm
+    assert sum(isinstance(part, Ragged) for part in parts.values()) == 6
 
 
 @pytest.mark.parametrize("rows", [0, 3, 1 << 19])

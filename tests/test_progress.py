@@ -172,12 +172,12 @@ def test_a_last_save_waits_for_no_memory(start, topic, monkeypatch):
 def test_a_state_that_is_copied_a_row_at_a_time_while_users_come_and_go_is_that_of_one_moment(start):
     topic = Topic()
     topic.append(0, *[click(f"still {number}", f"i{number % 5}") for number in range(200)])
-    for round_number in range(40):
+    for round_number in range(120):
         clicks(topic, 4 * round_number, 4 * round_number + 4)
         topic.append(0, click(f"new {round_number}", "i1"), Rating(user_id="u1", item_id="i2", rating=4, timestamp=1))
         topic.append(0, *[Forget(user_id=f"new {round_number - 2}", timestamp=1)] * (round_number % 3))
     worker = start(topic, every_seconds=30, executor=Held())
-    worker.progress._precopies = Precopies(worker.progress._memory, worker.learner.growing_arrays(), piece_bytes=1)
+    worker.progress._precopies = Precopies(worker.progress._memory, worker.progress._growing_parts(), piece_bytes=1)
     worker.run_steps(1, batch_size=200)
     worker.run_steps(6, batch_size=3)
     worker.clock.seconds += 30
@@ -283,13 +283,13 @@ def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, top
     worker = start(topic, every_seconds=30, executor=Held())
     worker.run_steps(2)
     worker.clock.seconds += 30
-    state = worker.learner.state
+    parts = worker.learner.parts
 
-    def slow_state(copy):
+    def slow_parts():
         worker.clock.seconds += 0.5
-        return state(copy)
+        return parts()
 
-    worker.learner.state = slow_state
+    worker.learner.parts = slow_parts
     worker.run_steps(0)
     worker.clock.seconds += 4
     for _ in range(2):

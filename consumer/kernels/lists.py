@@ -90,18 +90,8 @@ def replace_lists(
 
 
 @compiled
-def pack_lists(last_RK: NDArray[np.int32], last_length_R: NDArray[np.int32], packed: NDArray[np.int32]) -> None:
-    """The lists end to end, in the order of the rows."""
-    place = 0
-    for row in range(len(last_length_R)):
-        for column in range(last_length_R[row]):
-            packed[place] = last_RK[row, column]
-            place += 1
-
-
-@compiled
 def unpack_lists(packed: NDArray[np.int32], last_RK: NDArray[np.int32], last_length_R: NDArray[np.int32]) -> None:
-    """The inverse of `pack_lists`."""
+    """The codes of lists that lie end to end, in the order of the rows, to their rows."""
     place = 0
     for row in range(len(last_length_R)):
         for column in range(last_length_R[row]):

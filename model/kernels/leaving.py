@@ -72,10 +72,10 @@ def take_out_of_rings(
 
 @compiled
 def take_out_of_lists(
-    first: int, users: int, entries: int, marks_I: Bytes, pool: Rows, start_U: Ints, length_U: Ints
-) -> int:
-    """The other items of a list close up, in their order."""
-    user = first
+    first: int, users: int, entries: int, marks_I: Bytes, pool: Rows, start_U: Ints, length_U: Ints, changed_N: Ints
+) -> tuple[int, int]:
+    """The other items of a list close up, in their order; else as `take_out_of_rings`."""
+    user, changed = first, 0
     while user < users and entries > 0:
         start, length = start_U[user], length_U[user]
         entries -= A_ROW + length
@@ -87,9 +87,12 @@ def take_out_of_lists(
                 kept += 1
         for place in range(start + kept, start + length):
             pool[place] = 0
-        length_U[user] = kept
+        if kept < length:
+            length_U[user] = kept
+            changed_N[changed] = user
+            changed += 1
         user += 1
-    return user
+    return user, changed
 
 
 @compiled
@@ -125,9 +128,13 @@ def take_out_of_pairs(
     length_I: Rows,
     whole_I: NDArray[np.float64],
     weakest_I: Rows,
-) -> int:
-    """The other pairs of an item's list close up, in their order; what is known of the list is to be taken anew."""
-    item = first
+    changed_N: Ints,
+) -> tuple[int, int]:
+    """The other pairs of an item's list close up, in their order; what is known of the list is to be taken anew.
+
+    `changed_N` gets the items whose list named such an item; how many they are is returned too.
+    """
+    item, changed = first, 0
     while item < items and entries > 0:
         length = length_I[item]
         entries -= A_ROW + length
@@ -142,8 +149,10 @@ def take_out_of_pairs(
             length_I[item] = kept
             whole_I[item] = -1.0
             weakest_I[item] = 0
+            changed_N[changed] = item
+            changed += 1
         item += 1
-    return item
+    return item, changed
 
 
 @compiled
