@@ -4,9 +4,8 @@ Of lists that lie somewhere in a pool each is copied to the same place of anothe
 to end while steps wait: that is done with the copy.
 
 It is how the memory of a running machine is moved to another one (Clark et al., "Live Migration of Virtual Machines",
-NSDI 2005): first all rows are copied, then, round after round, those that moved meanwhile, until they are so few that
-the rest is copied between two steps. A step moves a few hundred rows and a piece has some thousands, so a few rounds
-do. Whoever moves a row has to say so.
+NSDI 2005): first all rows are copied, then, piece by piece, those that moved meanwhile, until they are so few that the
+rest is copied between two steps. Whoever moves a row has to say so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,13 +21,14 @@ from model.state import tensors_of
 PIECE_BYTES: Final = 4 << 20
 """What is copied at a time: about a millisecond."""
 MOST_ROUNDS: Final = 10
-"""So many rounds at most, should more rows move than a piece has."""
+"""After so many pieces it ends where what is left does not become less: more rows move than a piece has."""
 
 MOST_TIMES: Final = 8
 """A piece grows to so many times its size at most, where steps move many rows."""
 
 Parts = Mapping[str, Part]
 Ints = NDArray[np.int64]
+NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 
 
 class UnknownMove(RuntimeError):
@@ -114,26 +114,27 @@ class Precopy:
         """`memory` is where the copies lie, under the names of their arrays."""
         self._memory = memory
         self._piece_bytes = piece_bytes
-        self._left: Ints | slice | None = None
-        """Rows that this round has still to copy; None: no copy is being made."""
+        self._left: Ints | slice = NO_ROWS
+        """Rows that are still to be copied: at first a slice, then those that moved."""
+        self.is_under_way = False
         self._moved: list[Ints] = []
+        self._most_moved = 0
+        """Rows that a step moved, at most."""
+        self._least_left = 0
         self._round = 0
-
-    @property
-    def is_under_way(self) -> bool:
-        return self._left is not None
 
     def begin(self, parts: Parts) -> None:
         """Start a copy. What was handed out by `finish` before is overwritten."""
         self._rows = len(next(iter(parts.values()), ()))
-        self._left, self._moved, self._round = slice(0, self._rows), [], 1
+        self.is_under_way, self._left, self._moved, self._round = True, slice(0, self._rows), [], 1
+        self._most_moved, self._least_left = 0, self._rows + 1
         row_bytes = sum(part.row_bytes() if isinstance(part, Ragged) else part[:1].nbytes for part in parts.values())
         self._first_piece_rows = self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
         self._make_room(parts)
 
     def note(self, rows: Ints | None) -> None:
         """These rows moved; None: any of them may have."""
-        if self._left is None:
+        if not self.is_under_way:
             return
         if rows is None:
             self._left, self._moved = slice(0, self._rows), []
@@ -141,31 +142,42 @@ class Precopy:
         else:
             rows = np.unique(rows)
             self._moved.append(rows)
+            self._most_moved = max(self._most_moved, len(rows))
             # A round has to be shorter than the one before it, where a step moves many rows too.
             self._piece_rows = max(self._piece_rows, min(4 * len(rows), MOST_TIMES * self._first_piece_rows))
 
     def advance(self, parts: Parts) -> bool:
         """Copy the next piece of the parts as they are now; whether `finish` has little to do.
 
-        Called again where it has, it goes on copying what moved, so that it stays little.
+        Called again where it has, it copies what moved once that is more, so that it stays little.
         """
-        if self._left is None:
+        if not self.is_under_way:
             raise RuntimeError("begin comes before advance")
         if not self._make_room(parts):
             self.begin(parts)
+        if not isinstance(self._left, slice):
+            self._gather()
+            if self._is_little:
+                return True
         now, self._left = _split(self._left, self._piece_rows)
         self._copy(parts, now)
-        if _size(self._left):
+        if isinstance(self._left, slice) and _size(self._left):
             return self._round > MOST_ROUNDS
-        moved = self._take_moved()
-        if len(moved) <= self._piece_rows:
-            self._round = 1
-        if len(moved) <= self._piece_rows or self._round >= MOST_ROUNDS:
-            self._moved.append(moved)
-            return True
-        self._left = moved
-        self._round += 1
-        return False
+        self._gather()
+        left = _size(self._left)
+        self._round = 1 if self._is_little else self._round + (left >= self._least_left)
+        self._least_left = min(self._least_left, left)
+        return self._is_little or self._round > MOST_ROUNDS
+
+    @property
+    def _is_little(self) -> bool:
+        """Whether what is left takes no longer than a piece, or than what a step moves and half as much again."""
+        return _size(self._left) <= max(self._first_piece_rows, self._most_moved + self._most_moved // 2)
+
+    def _gather(self) -> None:
+        """Leave what moved, beside what is left of it."""
+        left = self._moved if isinstance(self._left, slice) else [self._left, *self._moved]
+        self._left, self._moved = np.unique(np.concatenate(left)) if left else NO_ROWS, []
 
     def finish(self, parts: Parts) -> dict[str, Part]:
         """The copies, of all rows that there are now, as they are now.
@@ -173,15 +185,18 @@ class Precopy:
         UnknownMove where a row is not that of a part, among those with one number a row, which are compared: of lists
         their lengths.
         """
-        if self._left is None:
+        if not self.is_under_way:
             raise RuntimeError("begin comes before finish")
         if not self._make_room(parts):
             self.begin(parts)
         rows = len(next(iter(parts.values()), ()))
+        if isinstance(self._left, slice):
+            self._copy(parts, self._left)
+            self._left = NO_ROWS
+        self._gather()
         self._copy(parts, self._left)
         self._copy(parts, slice(self._rows, rows))
-        self._copy(parts, self._take_moved())
-        self._left = None
+        self.drop()
         copies = {name: self._memory.rows(name, part) for name, part in parts.items()}
         for name, part in parts.items():
             copy, array = _numbers(copies[name]), _numbers(part)
@@ -194,11 +209,7 @@ class Precopy:
 
     def drop(self) -> None:
         """Leave the copy that is being made."""
-        self._left, self._moved = None, []
-
-    def _take_moved(self) -> Ints:
-        moved, self._moved = self._moved, []
-        return np.unique(np.concatenate(moved)) if moved else np.zeros(0, dtype=np.int64)
+        self.is_under_way, self._left, self._moved = False, NO_ROWS, []
 
     def _copy(self, parts: Parts, rows: Ints | slice) -> None:
         for name, part in parts.items():
