@@ -171,7 +171,8 @@ class Observation:
             is_cold_U = live.history.pushed_U[lists.users_U] < COLD_EVENTS
             listed_UK = np.arange(lists.codes_UK.shape[1]) < lists.lengths_U[:, None]
             count_I = live.counts.count_I[: live.counts.items]
-            self.quality.observe_lists(np.where(listed_UK, lists.codes_UK, -1), is_cold_U, count_I)
+            rows_UK = self._learner.rows_of_list(np.where(listed_UK, lists.codes_UK, 0))
+            self.quality.observe_lists(np.where(listed_UK, rows_UK, -1), is_cold_U, count_I)
 
     def _look(self) -> None:
         lag = self._source.lag()
