@@ -1,5 +1,6 @@
 """Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -110,7 +111,7 @@ class Observation:
         metrics.count_samples(int(step.ranked_B.sum()))
         metrics.count_evicted_rows("users", len(step.evicted_U))
         metrics.count_evicted_rows("items", len(step.evicted_I))
-        if step.ranked_B.any():
+        if np.isfinite(step.losses_B).any() or not math.isfinite(step.ranking_loss):
             metrics.set_loss("ranking", step.ranking_loss)
         if step.refused is not None:
             metrics.count_refused_step()
