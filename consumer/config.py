@@ -85,6 +85,7 @@ def _form(pattern: str, form: str) -> AfterValidator:
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
+OnScale = Annotated[float, Field(ge=-(10**9), le=10**9)]
 TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, dots, dashes and underscores")]
 Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
 Device = Annotated[str, BeforeValidator(_lower), _form(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:1")]
@@ -149,9 +150,9 @@ class Settings(BaseSettings):
     """How far an event's time may lie after its record's before it is a dead letter."""
 
     # --- what events mean ---
-    rating_min: float = 0.5
+    rating_min: OnScale = 0.5
     """Lowest rating of the scale."""
-    rating_max: float = 5.0
+    rating_max: OnScale = 5.0
     """Highest rating of the scale."""
     action_weights: Annotated[Mapping[str, float], NoDecode, BeforeValidator(_weights)] = ACTION_WEIGHTS
     """Pull of an action, as view=0.3,purchase=3 on top of the defaults; a weight above 0 is also ranked.

@@ -93,6 +93,8 @@ def test_settings_cannot_be_changed():
         ("BATCH_WAIT_SECONDS", "nan", "expected a finite number"),
         ("RATING_MAX", "nan", "expected a finite number"),
         ("RATING_MAX", "high", "expected a number"),
+        ("RATING_MAX", "1e308", "expected at most 1000000000"),
+        ("RATING_MIN", "-1e308", "expected at least -1000000000"),
         ("QUALITY_SHARE", "1.1", "expected at most 1"),
         ("QUALITY_SHARE", "most", "expected a number"),
         ("DEVICE", "gpu", "expected auto, cpu, cuda or cuda:1"),
