@@ -85,6 +85,7 @@ def _form(pattern: str, form: str) -> AfterValidator:
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
 OnScale = Annotated[float, Field(ge=-(10**9), le=10**9)]
 TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, dots, dashes and underscores")]
 Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
@@ -188,11 +189,11 @@ class Settings(BaseSettings):
     """Items that are kept; of more, those idle longest leave the lists and become strangers. 0: every item is kept."""
     optimizer: Annotated[Literal["sgd", "adagrad", "adam"], BeforeValidator(_lower)] = "adagrad"
     """How rows of embeddings move."""
-    learning_rate: Positive = 0.1
+    learning_rate: Rate = 0.1
     """Rate of the ranking head."""
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
     """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
-    rating_learning_rate: Positive = 0.115
+    rating_learning_rate: Rate = 0.115
     """Rate of the rating model's factors."""
     negatives: Count = 64
     """Sampled negatives of an event, where the catalogue is larger than full_softmax_items."""

@@ -11,6 +11,7 @@ import pytest
 from columns import events_of
 from prometheus_client.parser import text_string_to_metric_families
 from stream_fakes import TIME_MS, Record
+from structlog.testing import capture_logs
 from worker_fakes import Clock
 
 from consumer.config import load
@@ -197,6 +198,22 @@ def test_losses_are_shown_where_events_are_learned_and_none_is_ranked(watched: W
     watched.observation.observe(batch(click(), step=step(ranked_B=[False], losses_B=[1.5])), Written(0, 0))
 
     assert watched['headrace_loss{kind="ranking"}'] == 1.5
+
+
+def test_a_refused_step_is_told_with_the_rate_of_what_refused_it_and_the_way_back(watched: Watched) -> None:
+    refused = replace(step(), refused="step 1: the loss is inf", ratings_refused="step 1: the rating head has diverged")
+
+    with capture_logs() as logs:
+        watched.observation.observe(batch(click(), step=replace(refused, ratings_refused=None)), Written(0, 0))
+        watched.observation.observe(batch(click(), step=replace(refused, refused=None)), Written(0, 0))
+        watched.observation.observe(batch(click(), step=refused), Written(0, 0))
+
+    lower = [(line["why"], line["remedy"].split(". ")[0]) for line in logs]
+    of_ranking = ("step 1: the loss is inf", "lower HEADRACE_LEARNING_RATE (now 0.25) or the weights of actions")
+    of_ratings = ("step 1: the rating head has diverged", "lower HEADRACE_RATING_LEARNING_RATE (now 0.115)")
+    assert lower == [of_ranking, of_ratings, of_ranking, of_ratings]
+    assert all("a checkpoint from before" in line["remedy"] and "--reset earliest" in line["remedy"] for line in logs)
+    assert watched["headrace_refused_steps_total"] == 3
 
 
 def test_a_loss_that_is_not_finite_is_shown_too(watched: Watched) -> None:
