@@ -44,7 +44,9 @@ class Pairs(NamedTuple):
     """Where the weakest pair of a full item stands, of equals the first, counted from 1; 0: to be looked for."""
     whole_I: NDArray[np.float64]
     """Sum of an item's strengths; below 0: to be taken anew. Kept by adding what changes, of which float64 rounds
-    nothing: a worker that starts again, and sums up anew, has the same number."""
+    nothing while the strengths are of like size: a worker that starts again, and sums up anew, has the same number.
+    Behind drifts that faded older ones to a thousandth or less it may differ in the last bits of a float64, and a score
+    has single precision."""
     power_I: Floats
     """(count + 1)^count_power for the count that is one below `counted_I`."""
     counted_I: Rows
