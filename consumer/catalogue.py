@@ -97,8 +97,9 @@ class Catalogue:
         self._source: Reads | None = None
         self._digests: dict[str, bytes] = {}
         """Id -> digest of the value that the learner was told; REMOVED where it was told of a null value."""
-        self._withheld: set[bytes] = set()
-        """Digests of ids and values that were told of and then forgotten: as long as the topic has them, not again."""
+        self._withheld: dict[bytes, bytes] = {}
+        """Mark of an id -> mark of it and the value that was told of and then forgotten: as long as the topic has that
+        value, and nothing else of the id came after it, not again."""
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
@@ -140,6 +141,8 @@ class Catalogue:
         for name, value, _ in changes:
             contents[name] = None if value is None else self._rows.content_of(self._rows.decode(value))
             self._digests[name] = _digest(value)
+            if self._withheld:
+                self._withheld.pop(_mark(name), None)  # what comes after this is a new wish
         self._describe(contents)
         self._count(RowOutcome.TAKEN, len(changes))
 
@@ -148,13 +151,17 @@ class Catalogue:
         for name in ids:
             told = self._digests.pop(name, REMOVED)
             if told != REMOVED:
-                self._withheld.add(_mark(name, told))
+                self._withheld[_mark(name)] = _mark(name, told)
 
     def _is_news(self, change: Change) -> bool:
         digest = _digest(change.value)
         if self._digests.get(change.name) == digest:
             return False
-        return not (self._withheld and _mark(change.name, digest) in self._withheld)
+        return not (self._withheld and self._is_withheld(change.name, digest))
+
+    def _is_withheld(self, name: str, digest: bytes) -> bool:
+        mark = _mark(name, digest)
+        return self._withheld.get(_mark(name)) == mark or mark in self._withheld
 
     def _let_go_of_what_vanished(self, rows: dict[str, bytes | None]) -> None:
         """Take ids that the whole topic has not got for removed; drop what is only remembered for the topic's sake."""
@@ -165,7 +172,7 @@ class Catalogue:
                 rows[name] = None
         if self._withheld:
             there = {_mark(name, _digest(value)) for name, value in rows.items()}
-            self._withheld &= there
+            self._withheld = {name: mark for name, mark in self._withheld.items() if mark in there}
 
     def _add(self, record: Record, rows: dict[str, bytes | None]) -> None:
         """Put the record's value in its id's place; a bad one leaves what is there."""
@@ -218,17 +225,21 @@ class Catalogue:
             digests = np.frombuffer(b"".join(self._digests.values()), dtype=np.uint64)
             state = {"bytes": ids.bytes, "lengths": ids.lengths, "digests": digests.view(np.int64)}
         if self._withheld:
-            state["withheld"] = np.frombuffer(b"".join(sorted(self._withheld)), dtype=np.int64)
+            withheld = sorted(self._withheld.items())
+            for name, marks in zip(("withheld ids", "withheld"), zip(*withheld, strict=True), strict=True):
+                state[name] = np.frombuffer(b"".join(marks), dtype=np.int64)
         return state
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces what was told by what `state` returned."""
-        self._digests, self._withheld = {}, set()
+        self._digests, self._withheld = {}, {}
         if "digests" in state:
             ids = unpack(f"{self._rows.kind} of the catalogue", state["bytes"], state["lengths"])
             self._digests = dict(zip(ids, _eights(state["digests"]), strict=True))
         if "withheld" in state:
-            self._withheld = set(_eights(state["withheld"]))
+            marks = _eights(state["withheld"])
+            of_ids = _eights(state["withheld ids"]) if "withheld ids" in state else marks  # older states lack them
+            self._withheld = dict(zip(of_ids, marks, strict=True))
 
 
 class Catalogues:
@@ -264,8 +275,8 @@ def _eights(array: NDArray[np.generic]) -> list[bytes]:
     return [whole[start : start + 8] for start in range(0, len(whole), 8)]
 
 
-def _mark(name: str, digest: bytes) -> bytes:
-    """What is remembered of an id and its value where neither may be."""
+def _mark(name: str, digest: bytes = b"") -> bytes:
+    """What is remembered of an id (and its value) where neither may be."""
     return hashlib.blake2b(name.encode() + digest, digest_size=8).digest()
 
 

@@ -85,6 +85,8 @@ def _form(pattern: str, form: str) -> AfterValidator:
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
+OnScale = Annotated[float, Field(ge=-(10**9), le=10**9)]
 TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, dots, dashes and underscores")]
 Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
 Device = Annotated[str, BeforeValidator(_lower), _form(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:1")]
@@ -151,9 +153,9 @@ class Settings(BaseSettings):
     """How far an event's time may lie after its record's before it is a dead letter."""
 
     # --- what events mean ---
-    rating_min: float = 0.5
+    rating_min: OnScale = 0.5
     """Lowest rating of the scale."""
-    rating_max: float = 5.0
+    rating_max: OnScale = 5.0
     """Highest rating of the scale."""
     action_weights: Annotated[Mapping[str, float], NoDecode, BeforeValidator(_weights)] = ACTION_WEIGHTS
     """Pull of an action, as view=0.3,purchase=3 on top of the defaults; a weight above 0 is also ranked.
@@ -180,7 +182,11 @@ class Settings(BaseSettings):
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating model."""
     history_window: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """Last items of a user that the encoder reads."""
+    """Last items of a user that the encoder reads; only the autoencoder reads more than 50, for others it is memory.
+
+    The recency sums, which all encoders but cooccurrence begin with, read 50 at most. On top of them lstm and gru read
+    20, transformer 32, cnn 16; co-occurrence (blend, cooccurrence) reads 20.
+    """
     seen_per_user: Annotated[int, Field(ge=1, le=2**24)] = 4096
     """Most items remembered as seen by a user; the oldest make room."""
     max_users: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
@@ -189,11 +195,11 @@ class Settings(BaseSettings):
     """Items that are kept; of more, those idle longest leave the lists and become strangers. 0: every item is kept."""
     optimizer: Annotated[Literal["sgd", "adagrad", "adam"], BeforeValidator(_lower)] = "adagrad"
     """How rows of embeddings move."""
-    learning_rate: Positive = 0.1
+    learning_rate: Rate = 0.1
     """Rate of the ranking head."""
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
     """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
-    rating_learning_rate: Positive = 0.115
+    rating_learning_rate: Rate = 0.115
     """Rate of the rating model's factors."""
     negatives: Count = 64
     """Sampled negatives of an event, where the catalogue is larger than full_softmax_items."""

@@ -234,8 +234,9 @@ class Metrics:
         )
         self._refused_steps = self._counter(
             "refused_steps",
-            "Steps whose ranking loss or gradient was not finite: counted and ranked, but no weight was moved. "
-            "Bad: anything but 0; lower HEADRACE_LEARNING_RATE or the weights of actions.",
+            "Steps in which the ranking head or the rating model came to a number that is not finite: counted and "
+            "ranked, but the one of them moved no weight. Bad: anything but 0; the log names the rate to lower. Where "
+            "steps are refused after that too, go back to a checkpoint from before them.",
         )
         self._catalogue_rows = self._counter(
             "catalogue_rows",

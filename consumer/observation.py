@@ -1,5 +1,6 @@
 """Watching the loop: metrics, live quality, freshness, heartbeat. Observing changes nothing of what is learned."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from consumer.refreshes import Refreshes
     from consumer.source import Source
     from model.learner import Learner
+    from model.step import Step
     from model.topk import Lists, TopK
 
 log = structlog.get_logger()
@@ -29,6 +31,13 @@ ALIVE_SECONDS: Final = 60.0
 """A loop that has not come round for this long is stuck."""
 LOOK_SECONDS: Final = 1.0
 """Between two looks at what need not be looked at in every step: lag, rolling figures, sizes."""
+
+RAN_AWAY: Final = (
+    ". If steps are refused after that too, earlier ones have left weights that are too large: go back to a checkpoint "
+    "from before them (move newer ones out of HEADRACE_CHECKPOINT_DIR), or begin anew with another folder and "
+    "--reset earliest"
+)
+"""A step may be finite and leave weights from which no later one is."""
 
 FreshnessListener = Callable[[NDArray[np.float64], int], None]
 """Seconds of events until their effect, and how many lists that the broker had are behind them."""
@@ -47,6 +56,7 @@ class Observation:
         self._clock = clock
         self._now_seconds = now_seconds
         self._learning_rate = settings.learning_rate
+        self._rating_learning_rate = settings.rating_learning_rate
         self._drift_boost = settings.drift_boost
         self.doing = "starting"
         """What the start is at, until the loop comes round for the first time; nothing after that."""
@@ -110,15 +120,9 @@ class Observation:
         metrics.count_samples(int(step.ranked_B.sum()))
         metrics.count_evicted_rows("users", len(step.evicted_U))
         metrics.count_evicted_rows("items", len(step.evicted_I))
-        if step.ranked_B.any():
+        if np.isfinite(step.losses_B).any() or not math.isfinite(step.ranking_loss):
             metrics.set_loss("ranking", step.ranking_loss)
-        if step.refused is not None:
-            metrics.count_refused_step()
-            log.error(
-                "a step was refused; going on without it",
-                why=step.refused,
-                remedy=f"lower HEADRACE_LEARNING_RATE (now {self._learning_rate}) or the weights of actions",
-            )
+        self._observe_refusals(step)
         for alarm in step.alarms:
             metrics.count_drifts()
             log.warning(
@@ -165,13 +169,25 @@ class Observation:
         """A checkpoint is durable."""
         self.metrics.checkpoint_saved(progress.save_seconds, progress.pause_seconds)
 
+    def _observe_refusals(self, step: "Step") -> None:
+        """What the ranking head or the rating model could not learn, and the setting that is to be changed."""
+        lower = f"lower HEADRACE_LEARNING_RATE (now {self._learning_rate}) or the weights of actions"
+        lower_of_ratings = f"lower HEADRACE_RATING_LEARNING_RATE (now {self._rating_learning_rate})"
+        refusals = ((step.refused, lower), (step.ratings_refused, lower_of_ratings))
+        for why, remedy in refusals:
+            if why is not None:
+                log.error("a step was refused; going on without it", why=why, remedy=f"{remedy}{RAN_AWAY}")
+        if any(why is not None for why, _ in refusals):
+            self.metrics.count_refused_step()
+
     def _observe_lists(self, lists: "Lists") -> None:
         live = self._learner.live
         if len(lists.users_U):
             is_cold_U = live.history.pushed_U[lists.users_U] < COLD_EVENTS
             listed_UK = np.arange(lists.codes_UK.shape[1]) < lists.lengths_U[:, None]
             count_I = live.counts.count_I[: live.counts.items]
-            self.quality.observe_lists(np.where(listed_UK, lists.codes_UK, -1), is_cold_U, count_I)
+            rows_UK = self._learner.rows_of_list(np.where(listed_UK, lists.codes_UK, 0))
+            self.quality.observe_lists(np.where(listed_UK, rows_UK, -1), is_cold_U, count_I)
 
     def _look(self) -> None:
         lag = self._source.lag()

@@ -300,6 +300,7 @@ class Content:
     def _link(self, row: int, item: int, *, born_cold: bool) -> None:
         self.item_X[row], self.row_I[item], self.born_cold_X[row] = item, row, born_cold
         self.hidden_I[item] = not self.available_X[row]
+        self.moved.add(np.array([item]))
         self.moved_rows.add(np.array([row]))
         self._removed.pop(row, None)
 

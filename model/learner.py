@@ -126,7 +126,8 @@ class Learner:
 
         A forget takes effect where it stands: what comes before it is learned first, what comes after meets a
         stranger. Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they
-        were, live state and counts move on, and the next batch is learned as ever.
+        were, live state and counts move on, and the next batch is learned as ever. So is a rating model's pass
+        (`Step.ratings_refused`).
         """
         batch = batch if isinstance(batch, Interactions) else Interactions.of(batch)
         if not len(batch):
@@ -300,13 +301,13 @@ class Learner:
             self.ranking.parameters.fade(keep)
 
         predictions_B, medians_B = np.full(len(items_B), np.nan), np.full(len(items_B), np.nan)
-        refused = turn.refused
+        ratings_refused = None
         try:
             predictions_B[rated_B], medians_B[rated_B] = self.ratings.predict_then_learn(
                 users_B[rated_B], items_B[rated_B], times_B[rated_B], ratings_B[rated_B]
             )
         except FloatingPointError as diverged:  # the head is as it was before the batch
-            refused = "; ".join(filter(None, (refused, f"step {self.version}: {diverged}")))
+            ratings_refused = f"step {self.version}: {diverged}"
         return Piece(
             users_B=users_B,
             ranked_B=ranked_B,
@@ -321,7 +322,8 @@ class Learner:
             alarms=alarms,
             pace=pace,
             loss=turn.loss,
-            refused=refused,
+            refused=turn.refused,
+            ratings_refused=ratings_refused,
             losses=int((found.known_B & (weights_B != 0)).sum()),
         )
 

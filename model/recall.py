@@ -43,7 +43,8 @@ class Recall:
         """The slack for fast lists; 1, which is exact, before anything was measured."""
         if not self.is_measured:
             return 1.0
-        lost_S = self._needed_S.sum() - np.cumsum(self._needed_S)
+        # Summed from the end: the last is 0 also where a sum less a part of it would be off by a rounding.
+        lost_S = np.append(np.cumsum(self._needed_S[:0:-1])[::-1], 0.0)
         most_lost = (1 - self.least) / 2 * self._needed_S.sum()
         return float(np.argmax(lost_S <= most_lost) + 1) / STEPS
 

@@ -59,6 +59,8 @@ class Step:
     """What the items' rate was multiplied by, for drift."""
     refused: str | None = None
     """Why shared parameters were not moved, where loss or gradient was not finite, and what to do about it."""
+    ratings_refused: str | None = None
+    """The same of the rating model: why it learned nothing of the ratings."""
     evicted_U: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
     """Rows of idle users that were given back after the step, none of them its own: nothing is kept of them."""
     evicted_I: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
@@ -95,6 +97,7 @@ class Piece(NamedTuple):
     """Sum of the ranking losses of `losses` interactions."""
     losses: int
     refused: str | None
+    ratings_refused: str | None
 
 
 def joined(
@@ -122,6 +125,7 @@ def joined(
         alarms=whole.alarms,
         pace=whole.pace,
         refused=whole.refused,
+        ratings_refused=whole.ratings_refused,
         moved_I=moved_I,
     )
 
@@ -134,4 +138,5 @@ def _end_to_end(parts: list[Piece]) -> Piece:
     pace = parts[-1].pace if parts else 1.0
     loss, losses = sum(part.loss for part in parts), sum(part.losses for part in parts)
     refused = next((part.refused for part in parts if part.refused is not None), None)
-    return Piece._make([*map(np.concatenate, arrays), alarms, pace, loss, losses, refused])
+    ratings_refused = next((part.ratings_refused for part in parts if part.ratings_refused is not None), None)
+    return Piece._make([*map(np.concatenate, arrays), alarms, pace, loss, losses, refused, ratings_refused])

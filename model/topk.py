@@ -128,10 +128,13 @@ class TopK:
         return {**self.recall.state(), "order": self._index.order()}
 
     def load(self, state: Arrays) -> None:
-        """Go on from a state, after the learner was loaded; ValueError where it does not fit. Empty: begin anew."""
+        """Go on from a state, after the learner was loaded; ValueError where it does not fit. Empty: begin anew.
+
+        On a GPU nothing is looked at: one that was saved on a CPU is of no use there.
+        """
         self.recall = Recall(self.recall.least)
         self._updated = -1
-        if self.mode == "fast" and state:
+        if self.mode == "fast" and state and self.learner.device.type == "cpu":
             parts = self.learner.score_parts(np.zeros(0, dtype=np.int64))
             self._index.set_order(state["order"].astype(np.int64), self._items(parts))
             self._updated = self.learner.ranking.moved.end

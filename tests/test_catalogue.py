@@ -336,6 +336,59 @@ def test_what_is_remembered_of_a_forgotten_user_goes_with_the_row():
     assert "withheld" not in second.state()
 
 
+@pytest.mark.parametrize("restarts", [True, False], ids=["restarted", "running"])
+def test_the_same_row_of_a_forgotten_user_is_told_again_once_a_null_value_has_come_between(restarts):
+    users = Users()
+    users.put("private", categories=["x"])
+    users.put("other", categories=["y"])
+    catalogue = reading_users(users)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private", "other"])
+    users.put("private", None)
+    catalogue.apply(catalogue.take())
+    if restarts:
+        catalogue = reading_users(users, state=catalogue.state())
+
+    users.put("private", categories=["x"])
+    users.put("other", categories=["y"])
+
+    assert ids(catalogue.take()) == [("private", True)]
+
+
+def test_what_the_journal_took_in_lets_go_of_what_was_withheld_when_it_is_repeated():
+    users = Users()
+    users.put("private", categories=["x"])
+    first = reading_users(users)
+    first.apply(first.take())
+    first.forget(["private"])
+    saved = first.state()
+    users.put("private", None)
+    journaled = first.take()
+    first.apply(journaled)
+    again = reading_users(users, state=saved)
+
+    again.apply(journaled)
+
+    assert {name: array.tolist() for name, array in again.state().items()} == {
+        name: array.tolist() for name, array in first.state().items()
+    }
+    assert "withheld" not in again.state()
+
+
+def test_what_a_state_without_ids_of_what_is_withheld_says_counts_on():
+    users = Users()
+    users.put("private", categories=["x"])
+    first = reading_users(users)
+    first.apply(first.take())
+    first.forget(["private"])
+    older = {name: array for name, array in first.state().items() if name != "withheld ids"}
+
+    second = reading_users(users, state=older)
+    third = reading_users(users, state=second.state())
+
+    assert second.take() == third.take() == []
+
+
 def test_ids_that_were_removed_are_kept_as_long_as_the_topic_has_them_and_no_longer(items):
     items.put("a", None)
     first = reading(items)

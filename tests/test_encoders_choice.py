@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from streams import SMALL, click, random_stream, run
+from streams import SMALL, click, joined, random_stream, run
 
 from model.encoders.choice import ENCODERS
 from model.learner import Learner
@@ -37,6 +37,19 @@ def test_stopped_saved_and_loaded_a_learner_ends_where_it_would_have_ended(name,
     run(second, stream[100:], 20)
 
     assert state_digest(second.state()) == state_digest(straight.state())
+
+
+@EVERY_ENCODER
+def test_of_a_window_of_more_than_fifty_items_the_autoencoder_alone_reads_more(name):
+    draw, windows = np.random.default_rng(2), {"of 50": 50, "of 120": 120}
+    stream = [click(f"u{draw.integers(2)}", f"i{draw.integers(300)}", 1_000 * n) for n in range(400)]
+
+    ranks = {}
+    for window, items in windows.items():
+        made = Learner(LearnerSettings(**{**SMALL, "encoder": name, "hidden": 8, "window": items, "depth": 2 * items}))
+        ranks[window] = joined(run(made, stream, 40), "ranks_B")
+
+    assert np.array_equal(ranks["of 50"], ranks["of 120"], equal_nan=True) == (name != "autoencoder")
 
 
 @EVERY_ENCODER

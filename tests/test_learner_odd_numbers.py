@@ -8,6 +8,7 @@ from streams import OPTIMIZERS, SMALL, click, joined, random_stream, run, small_
 from model.interactions import Forget
 from model.learner import Learner
 from model.ranking import RankingRates
+from model.ratings import RatingRates
 from model.settings import LearnerSettings
 from model.state import state_digest
 from model.topk import TopK
@@ -73,6 +74,18 @@ def test_after_a_refused_step_learning_goes_on_and_a_state_saved_then_goes_on_al
     assert any(not torch.equal(weights(learner)[name][: len(value)], value) for name, value in before.items())
     assert all(value.isfinite().all() for value in weights(learner).values())
     assert state_digest(loaded.state()) == state_digest(learner.state())
+
+
+def test_ratings_that_are_refused_are_told_apart_and_the_ranking_learns_from_the_step_all_the_same():
+    learner = small_learner(ratings=RatingRates(item_rate=1e300))
+    with np.errstate(over="ignore", invalid="ignore"):
+        run(learner, random_stream(26), 16)
+        before = weights(learner)
+        step = learner.test_then_learn([click("u2", "i1", rating=4.0), click("u3", "i2", rating=1.0)], step=78)
+
+    assert step.refused is None
+    assert step.ratings_refused == "step 78: the rating head has diverged: a number is not finite; lower its rates"
+    assert not all(torch.equal(weights(learner)[name], value) for name, value in before.items())
 
 
 def test_a_step_cut_by_a_forget_tells_of_the_part_that_was_refused():

@@ -9,6 +9,7 @@ from streams import STILL, assert_nothing_else_moved, click, grown_parts, random
 
 from consumer.last_lists import LastLists
 from model import factors, leaving, ratings, tables
+from model.content import ContentSettings
 from model.entries import ItemContent
 from model.interactions import Forget
 from model.kernels import ids as kernel
@@ -282,6 +283,38 @@ def test_what_the_catalogue_says_of_an_item_stays_and_it_is_listed_as_before_its
     assert listed == from_anew
     assert content.row_I[learner.items.row("old")] == content.ids.row("old")
     assert (content.row_I[: content.items] >= 0).sum() == 1
+
+
+def drifting(step):
+    """Sixteen clicks on a few items that move on: what is new takes the rows of what has left."""
+    draw = np.random.default_rng(step)
+    return [click(f"u{draw.integers(10)}", f"i{step // 2 + draw.integers(12)}", 1_000 * step + n) for n in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "reloaded_after"), [(True, None), (True, 35), (False, 35)], ids=["lists", "lists, reload", "reload"]
+)
+def test_lists_and_restarts_change_nothing_of_what_is_learned_where_rows_go_to_items_of_the_catalogue(
+    listed, reloaded_after
+):
+    settings = {"width": 16, "max_items": KEPT, "content": ContentSettings(every_events=16)}
+    learner, plain = small_learner(**settings), small_learner(**settings)
+    for one in (learner, plain):
+        one.describe({f"i{n}": ItemContent(f"word {n % 5}", categories=[f"kind {n % 4}"]) for n in range(60)})
+    top_k = TopK(learner, 5, cold_items=True)
+
+    for number in range(60):
+        plain.test_then_learn(drifting(number))
+        step = learner.test_then_learn(drifting(number))
+        if listed:
+            top_k(step.touched_users())
+        if number == reloaded_after:
+            state, learner = learner.state(), small_learner(**settings)
+            learner.load(state)
+            top_k = TopK(learner, 5, cold_items=True)
+
+    assert state_digest(learner.state()) == state_digest(plain.state())
+    assert learner.items.in_use < len({event.item_id for number in range(60) for event in drifting(number)})
 
 
 def test_an_item_that_had_an_event_before_the_catalogue_was_there_is_listed_when_it_has_gone():

@@ -15,6 +15,7 @@ from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.records import Taken
 from model.drift import DriftSettings
+from model.entries import ItemContent
 from model.interactions import Interaction
 from model.learner import Learner
 from model.settings import LearnerSettings
@@ -98,6 +99,18 @@ def test_coverage_and_novelty_are_those_of_the_lists():
 
     rows = {row for one in TopK(watched.learner, 5).lists_of([f"u{n}" for n in range(8)]) for row in one.item_rows}
     assert watched.value("headrace_quality", measure="coverage", cohort="all") == pytest.approx(len(rows) / 12)
+    assert watched.value("headrace_quality", measure="novelty", cohort="warm") > 0
+
+
+def test_items_that_a_catalogue_knew_before_their_first_event_count_in_coverage_and_novelty_as_others_do():
+    watched = Watched()
+    watched.learner.describe({f"i{n}": ItemContent(categories=[f"kind {n % 3}"]) for n in range(12)})
+
+    watched.learn(clicks(200, items=12))
+    watched.look()
+
+    items = {item for one in TopK(watched.learner, 5).lists_of([f"u{n}" for n in range(8)]) for item in one.item_ids}
+    assert watched.value("headrace_quality", measure="coverage", cohort="all") == pytest.approx(len(items) / 12)
     assert watched.value("headrace_quality", measure="novelty", cohort="warm") > 0
 
 

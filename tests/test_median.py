@@ -147,6 +147,18 @@ def test_predictions_and_ratings_at_the_ends_of_the_scale_find_their_places():
     assert table.counts_NL.sum() == 2
 
 
+def test_a_prediction_that_is_no_number_has_its_place_at_the_lowest_end_of_the_table(monkeypatch):
+    users, predictions, ratings = np.zeros(2, dtype=np.int64), np.full(2, np.nan), np.full(2, 4.0)
+
+    for kernel in (read_at_median, interpreted(read_at_median)):
+        monkeypatch.setattr("model.median.read_at_median", kernel)
+        table = made()
+        medians = table.read_then_learn(users, predictions, ratings)
+
+        assert medians[1] == 4.0
+        assert table.counts_NL[0, 0] == table.counts_NL.sum() == 2
+
+
 def test_loaded_into_a_used_table_it_goes_on_as_the_saved_one():
     saved, other = made(), made(users=9)
     read(saved, stream(6))

@@ -11,6 +11,7 @@ import pytest
 from columns import events_of
 from prometheus_client.parser import text_string_to_metric_families
 from stream_fakes import TIME_MS, Record
+from structlog.testing import capture_logs
 from worker_fakes import Clock
 
 from consumer.config import load
@@ -159,6 +160,7 @@ def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
     done = step(
         ranked_B=[True, True, False],
         ranks_B=[3, NAN, NAN],
+        losses_B=[1.25, 1.75, NAN],
         ratings_B=[4, NAN, 2],
         predictions_B=[3, NAN, 2.5],
         medians_B=[3, NAN, 2.5],
@@ -181,14 +183,45 @@ def test_rows_of_idle_users_and_items_that_were_given_back_are_counted(watched: 
     assert watched.series()['headrace_evicted_rows_total{kind="items"}'] == 3
 
 
-def test_a_step_without_ratings_and_without_ranks_leaves_the_losses_as_they_were(watched: Watched) -> None:
-    rated = step(ranked_B=[True], ranks_B=[0], ratings_B=[4], predictions_B=[3], medians_B=[3])
+def test_a_step_without_ratings_and_without_losses_leaves_the_losses_as_they_were(watched: Watched) -> None:
+    rated = step(ranked_B=[True], ranks_B=[0], losses_B=[1.5], ratings_B=[4], predictions_B=[3], medians_B=[3])
     watched.observation.observe(batch(rating(4), step=rated), Written(0, 0))
 
-    watched.observation.observe(batch(click(action="skip"), step=step(ranked_B=[False])), Written(0, 0))
+    of_a_stranger = replace(step(ranked_B=[True], ranks_B=[NAN]), ranking_loss=0.0)
+    watched.observation.observe(batch(click(), step=of_a_stranger), Written(0, 0))
 
     assert watched['headrace_loss{kind="ranking"}'] == 1.5
     assert watched['headrace_loss{kind="rating"}'] == 1.0
+
+
+def test_losses_are_shown_where_events_are_learned_and_none_is_ranked(watched: Watched) -> None:
+    watched.observation.observe(batch(click(), step=step(ranked_B=[False], losses_B=[1.5])), Written(0, 0))
+
+    assert watched['headrace_loss{kind="ranking"}'] == 1.5
+
+
+def test_a_refused_step_is_told_with_the_rate_of_what_refused_it_and_the_way_back(watched: Watched) -> None:
+    refused = replace(step(), refused="step 1: the loss is inf", ratings_refused="step 1: the rating head has diverged")
+
+    with capture_logs() as logs:
+        watched.observation.observe(batch(click(), step=replace(refused, ratings_refused=None)), Written(0, 0))
+        watched.observation.observe(batch(click(), step=replace(refused, refused=None)), Written(0, 0))
+        watched.observation.observe(batch(click(), step=refused), Written(0, 0))
+
+    lower = [(line["why"], line["remedy"].split(". ")[0]) for line in logs]
+    of_ranking = ("step 1: the loss is inf", "lower HEADRACE_LEARNING_RATE (now 0.25) or the weights of actions")
+    of_ratings = ("step 1: the rating head has diverged", "lower HEADRACE_RATING_LEARNING_RATE (now 0.115)")
+    assert lower == [of_ranking, of_ratings, of_ranking, of_ratings]
+    assert all("a checkpoint from before" in line["remedy"] and "--reset earliest" in line["remedy"] for line in logs)
+    assert watched["headrace_refused_steps_total"] == 3
+
+
+def test_a_loss_that_is_not_finite_is_shown_too(watched: Watched) -> None:
+    refused = replace(step(ranked_B=[True], ranks_B=[0]), ranking_loss=math.inf, refused="step 1: the loss is inf")
+
+    watched.observation.observe(batch(click(), step=refused), Written(0, 0))
+
+    assert watched['headrace_loss{kind="ranking"}'] == math.inf
 
 
 def test_freshness_is_one_observation_an_event_from_its_record_to_the_acknowledgement(watched: Watched) -> None:

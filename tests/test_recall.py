@@ -50,6 +50,18 @@ def test_nothing_may_be_lost_where_recall_has_to_be_whole():
     assert 0.6 < recall.slack <= 0.6 + 2 / STEPS
 
 
+def test_a_whole_recall_keeps_to_what_was_needed_however_its_sums_are_rounded():
+    draw, recall = np.random.default_rng(0), Recall(1.0)
+    most = 0.0
+    for lists in draw.integers(5, 40, 100).tolist():
+        needed_UK = (0.6 * draw.random((lists, 20)) ** 2).astype(np.float32)
+        most = max(most, float(needed_UK.max()))
+
+        recall.learn(needed_UK, np.full(lists, 20, dtype=np.int32))
+
+        assert recall.slack >= most
+
+
 def test_what_lies_behind_the_end_of_a_list_does_not_count():
     recall = Recall(0.99)
     needed_UK = np.array([[0.1, np.nan, 0.9]] * LEAST_LISTS, dtype=np.float32)

@@ -67,7 +67,7 @@ def test_a_refused_step_is_counted_and_told_with_the_setting_to_change_and_the_w
     errors = [line for line in logs if line["log_level"] == "error"]
     assert len(errors) == refused_steps(observer) == 1
     assert "step 3: the ranking loss is " in errors[0]["why"]
-    assert errors[0]["remedy"] == "lower HEADRACE_LEARNING_RATE (now 0.25) or the weights of actions"
+    assert errors[0]["remedy"].startswith("lower HEADRACE_LEARNING_RATE (now 0.25) or the weights of actions. ")
     assert worker.source.group == {0: 8}
     assert worker.learner.version == 4
     assert {one.user_id for one in worker.publisher.lists} == {"u", "v", "w"}

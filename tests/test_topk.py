@@ -412,6 +412,18 @@ def test_exact_lists_depend_on_the_learner_alone_and_have_no_state(learner):
     assert TopK(learner, 5).state() == {}
 
 
+def test_on_a_gpu_a_state_of_fast_lists_is_not_looked_at(learner, monkeypatch):
+    state = TopK(learner, 5, mode="fast").state()
+    top_k = TopK(learner, 5, mode="fast")
+    monkeypatch.setattr(learner, "device", torch.device("cuda"))
+    monkeypatch.setattr(learner, "score_parts", None)  # its parts would be the GPU's
+
+    top_k.load({**state, "recall": np.array([99.0, 9.0, 1.0])})
+
+    assert top_k.state() == {}
+    assert top_k.recall.value == 1
+
+
 def test_a_saved_order_of_other_items_is_refused(learner):
     state = TopK(learner, 5, mode="fast").state()
     with pytest.raises(ValueError, match="saved order"):

@@ -189,7 +189,8 @@ ROWS: dict[str, list[Panel]] = {
             unit="short",
             bad="A jump or a steady climb. (A loss that is not a number moves no weight; the worker goes on, and "
             "`Refused steps` counts it.)",
-            do="Lower HEADRACE_LEARNING_RATE and start again from the newest checkpoint before the jump.",
+            do="Lower HEADRACE_LEARNING_RATE (HEADRACE_RATING_LEARNING_RATE for ratings) and start again from the "
+            "newest checkpoint before the jump: move those after it out of HEADRACE_CHECKPOINT_DIR.",
             queries=[Query("headrace_loss", "{{kind}}")],
         ),
         Panel(
@@ -238,7 +239,8 @@ ROWS: dict[str, list[Panel]] = {
             title="Refused steps: loss or gradient was not finite",
             unit="short",
             bad="Anything but 0: those events were counted and ranked, but taught the shared weights nothing.",
-            do="Lower HEADRACE_LEARNING_RATE or the weights of actions; the worker's log has the numbers of each step.",
+            do="Lower the rate that the worker's log names, or the weights of actions. If steps are refused after that "
+            "too, weights have run away: go back to a checkpoint from before, or begin anew; the log says how.",
             queries=[Query("sum(increase(headrace_refused_steps_total[1h]))", "in the last hour")],
         ),
     ],

@@ -46,7 +46,9 @@ class Pairs(NamedTuple):
     """Where the weakest pair of a full item stands, of equals the first, counted from 1; 0: to be looked for."""
     whole_I: NDArray[np.float64]
     """Sum of an item's strengths; below 0: to be taken anew. Kept by adding what changes, of which float64 rounds
-    nothing: a worker that starts again, and sums up anew, has the same number."""
+    nothing while the strengths are of like size: a worker that starts again, and sums up anew, has the same number.
+    Behind drifts that faded older ones to a thousandth or less it may differ in the last bits of a float64, and a score
+    has single precision."""
     powered_I: Ints
     """count + 1 in the high half, and in the low one the bits of (count + 1)^count_power; 0: never worked out. One
     number, so that threads that read windows at the same time find both or neither."""

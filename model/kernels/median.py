@@ -55,6 +55,7 @@ def read_at_median(
         user, rating = users_B[event], ratings_B[event]
         prediction = min(max(predictions_B[event], lowest), highest)
         place = (prediction - lowest) / (highest - lowest) * (nodes - 1)
+        place = place if place > 0.0 else 0.0  # a NaN too, which would be a row of no table
         node = min(int(place), nodes - 2)
         above = place - node
 
