@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from broker_clients import produce_with_header_named
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import NewPartitions
 from conftest import Broker, Kafka
@@ -238,6 +239,23 @@ def test_what_is_no_list_is_skipped_counted_and_said(
     assert record.getMessage().startswith("lists[0]@0: skipped")
     assert record.getMessage().endswith("1 records skipped so far")
     assert re.search(reason, record.getMessage())
+
+
+@pytest.mark.parametrize("value", [VALID, b"{}"])
+def test_a_record_with_a_header_whose_name_is_not_utf_8_is_skipped_like_any_other_that_is_no_list(
+    in_memory: InProcessBroker, writer: Writer, caplog: pytest.LogCaptureFixture, value: bytes
+) -> None:
+    for _ in range(50):  # Python calls otherwise what it called often
+        writer.list_("u1", 1)
+    produce_with_header_named(in_memory.bootstrap_servers, TOPIC, b"\xff\xfe", value, key=b"u1")
+    writer.list_("u1", 2)
+    writer.end()
+
+    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC, from_beginning=True) as subscriber:
+        found = read_to_end(subscriber)
+
+    assert (found, subscriber.malformed) == ([("u1", 1), ("u1", 2)], 1)
+    assert "the name of one of its headers is not UTF-8" in caplog.text
 
 
 def test_a_flood_of_malformed_records_is_counted_but_does_not_flood_the_log(
