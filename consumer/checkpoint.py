@@ -232,6 +232,8 @@ class CheckpointStore:
             try:
                 return read_checkpoint(path)
             except CheckpointDamaged as damage:
+                if not path.exists():
+                    return self.newest()  # the worker that holds the folder has dropped it, for a newer one
                 damages.append(str(damage))
                 self._damaged.add(path)
                 log.error("checkpoint is damaged, trying the one before it", path=str(path), why=str(damage))
