@@ -38,6 +38,8 @@ _GUARANTEES: Final[Mapping[str, tuple[str, ...]]] = {
     "partitioner": ("murmur2_random",),
 }
 """Properties that the promises hang on, and the values that keep them."""
+_NOT_OF_TEXT: Final = frozenset({"delivery.report.only.error", "default.topic.config", "logger"})
+"""Properties of Python's client that no text can set; the first would keep from us that records are on the broker."""
 _INSTEAD: Final[Mapping[str, str]] = {"bootstrap.servers": "bootstrap_servers", "group.id": "group_id"}
 """Properties that are settings of our own."""
 _SECRET: Final = re.compile(
@@ -88,6 +90,10 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
             settings.setdefault(setting, librdkafka.pop(property_name))
             from_files = from_files - {property_name} | ({setting} if property_name in from_files else set())
     problems += _broken_promises(librdkafka)
+    problems += [
+        f"{_variable(name)}: expected nothing, since Headrace decides it itself, got {librdkafka[name]!r}; leave it out"
+        for name in sorted(_NOT_OF_TEXT & librdkafka.keys())
+    ]
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return EnvironmentValues(settings, librdkafka, frozenset(from_files))
@@ -157,8 +163,13 @@ def _take(
 
 def _broken_promises(librdkafka: Mapping[str, str]) -> list[str]:
     return [
-        f"{KAFKA_PREFIX}{name.upper().replace('.', '_')}: expected {' or '.join(allowed)}, got {librdkafka[name]!r}. "
+        f"{_variable(name)}: expected {' or '.join(allowed)}, got {librdkafka[name]!r}. "
         "The promise that no event is lost or learned twice hangs on it; leave it out."
         for name, allowed in _GUARANTEES.items()
         if name in librdkafka and librdkafka[name].lower() not in allowed
     ]
+
+
+def _variable(property_name: str) -> str:
+    """The variable of a property whose name has dots only."""
+    return KAFKA_PREFIX + property_name.upper().replace(".", "_")

@@ -93,6 +93,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
 _DEAD_LETTER_DEFAULTS: Final = {**_DEFAULTS, "compression.type": "zstd"}
 # ... and what the order and the wholeness of the outputs hang on.
 _FIXED: Final[dict[str, Any]] = {"enable.idempotence": True, "acks": "all"}
+_SAME: Final = {"acks=-1": "all"}
+"""What says the same as one of them in other words."""
 
 
 class Mark:
@@ -344,6 +346,11 @@ class Publisher:
             )
 
 
+def check_properties(bootstrap_servers: str, librdkafka: Mapping[str, str]) -> None:
+    """ValueError for a property that a Publisher would refuse. Waits for no broker."""
+    _producer(bootstrap_servers, _DEFAULTS, librdkafka, lambda _: None).close()
+
+
 def headers_of(record: RejectedRecord) -> Sequence[tuple[str, bytes | None]] | None:
     """The record's own headers; None where they cannot be read, as the name of one is not UTF-8.
 
@@ -379,7 +386,8 @@ def _producer(
 ) -> Producer:
     ours = {"bootstrap.servers": bootstrap_servers, **_FIXED}
     for name in sorted(set(librdkafka) & set(ours)):
-        if librdkafka[name].lower() != str(ours[name]).lower():
+        value = _SAME.get(f"{name}={librdkafka[name]}", librdkafka[name])
+        if value.lower() != str(ours[name]).lower():
             raise ValueError(f"{name}={librdkafka[name]!r}: Headrace sets this property itself, to {ours[name]!r}")
     try:
         return Producer({**defaults, **librdkafka, **ours, "error_cb": on_error})

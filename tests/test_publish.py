@@ -12,7 +12,7 @@ from conftest import Broker, InProcess, Kafka
 
 from consumer.broker import PRODUCE
 from consumer.lists import Messages, messages_of
-from consumer.publish import MAX_DETAIL_BYTES, UNREADABLE_HEADERS, DeliveryFailed, Publisher
+from consumer.publish import MAX_DETAIL_BYTES, UNREADABLE_HEADERS, DeliveryFailed, Publisher, check_properties
 from consumer.source import Record, Source
 from producer.events import EPOCH_HEADER, Recommendations, ScoredItem, SourceEvent
 
@@ -406,3 +406,10 @@ def test_flushing_nothing_is_done_at_once(in_process: InProcess) -> None:
 def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Publisher("127.0.0.1:1", topic="t", dead_letter_topic="d", epoch=1, librdkafka=properties)
+    with pytest.raises(ValueError, match=complaint):
+        check_properties("127.0.0.1:1", properties)
+
+
+@pytest.mark.parametrize("value", ["all", "ALL", "-1"])
+def test_acknowledged_by_all_replicas_may_be_said_in_words_or_as_a_number(value: str) -> None:
+    check_properties("127.0.0.1:1", {"acks": value})
