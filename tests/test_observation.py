@@ -212,6 +212,34 @@ def test_behind_a_list_that_did_not_change_events_are_fresh_now_and_nothing_was_
     assert watched['headrace_recommendations_total{outcome="published"}'] == 0
 
 
+@pytest.mark.parametrize("at_seconds", [None, np.full(3, TIME_MS / 1000 + 2.0)])
+def test_a_record_without_a_time_has_no_freshness_and_one_of_the_future_has_0(
+    watched: Watched, at_seconds: np.ndarray | None
+) -> None:
+    heard: list[tuple[list[float], int]] = []
+    watched.observation.freshness_listeners.append(lambda seconds, lists: heard.append((seconds.tolist(), lists)))
+
+    watched.observation.lists_settled(np.array([-1, TIME_MS, 2**63 - 1]), at_seconds, 3)
+
+    assert watched["headrace_freshness_seconds_count"] == 2
+    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(2.0)
+    assert heard == [([pytest.approx(2.0), 0.0], 3)]
+
+
+def test_records_without_a_time_leave_the_lag_at_the_newest_that_has_one(watched: Watched) -> None:
+    watched.lag = {0: 5}
+    timeless = Taken([Record(0, 0, time_ms=-1)])
+
+    watched.observation.observe(replace(batch(click()), taken=timeless), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+    before = watched["headrace_consumer_lag_seconds"]
+    watched.observation.observe(batch(click()), Written(0, 0))
+    watched.observation.observe(replace(batch(click()), taken=timeless), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+
+    assert (before, watched["headrace_consumer_lag_seconds"]) == (0, pytest.approx(2.0))
+
+
 def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watched) -> None:
     watched.take()
     done = step(ranked_B=[True] * 4, ranks_B=[0, 3, 50, NAN], popularity_ranks_B=[0, 99, 99, NAN])
