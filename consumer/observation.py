@@ -74,10 +74,11 @@ class Observation:
         top_k: "TopK | None" = None,
         refreshes: "Refreshes | None" = None,
     ) -> None:
-        """What to look at between steps."""
+        """What to look at between steps, restored by now."""
         self._source, self._learner, self._progress = source, learner, progress
         self._top_k, self._refreshes = top_k, refreshes
         self.metrics.set_learning_rate(self._learning_rate)
+        self.metrics.set_model_version(learner.version)
 
     def is_alive(self) -> bool:
         """Whether the loop came round lately; a start that is still restoring counts as alive."""

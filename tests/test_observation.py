@@ -52,7 +52,8 @@ class Watched:
         )
         source = SimpleNamespace(lag=self._look)
         counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
-        self.learner = SimpleNamespace(users=self.users, items=self.items, live=SimpleNamespace(counts=counts))
+        live = SimpleNamespace(counts=counts)
+        self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8)
         self.observation.watch(source, self.learner, None)  # type: ignore[arg-type]
 
     def _look(self) -> dict[int, int]:
@@ -153,6 +154,10 @@ def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watch
     assert watched['headrace_recommendations_total{outcome="unchanged"}'] == 5
     assert watched['headrace_recommendations_total{outcome="published"}'] == 0  # none is acknowledged yet
     assert watched["headrace_model_version"] == 12
+
+
+def test_the_version_of_a_model_that_was_restored_is_told_before_the_first_event(watched: Watched) -> None:
+    assert watched["headrace_model_version"] == 8
 
 
 def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
