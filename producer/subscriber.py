@@ -96,9 +96,10 @@ class Subscriber:
     moment of construction: what is written after it will come, also when the first `poll` is much later.
 
     A topic that does not exist is waited for, and that is logged. Held in memory for each user seen: the epoch and the
-    version of the newest message, nothing else. Raises ConnectionError where no broker answers, and ValueError for a
-    property that librdkafka refuses. `stopping` is asked while the first answers are waited for: once true, it is a
-    ConnectionError too. Later a broker that is away is waited for, which is said once.
+    version of the newest message, nothing else. Raises ConnectionError where no broker answers, TypeError for `users`
+    that are one text, and ValueError for a property that librdkafka refuses. `stopping` is asked while the first
+    answers are waited for: once true, it is a ConnectionError too. Later a broker that is away is waited for, which is
+    said once.
 
     Where no list comes for long it asks for one ten times a second, and each comes as soon as the broker has it. The
     in-process broker answers only when that time is over: give it `consumer.broker.CLIENT_PROPERTIES`.
@@ -115,6 +116,8 @@ class Subscriber:
         clock: Callable[[], float] = time.monotonic,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        if isinstance(users, str):  # a collection, too: of its letters
+            raise TypeError(f"users: expected several user ids, such as [{users!r}], got the text {users!r}")
         self.topic = topic
         self.malformed = 0
         """Records skipped because they are no recommendation lists."""

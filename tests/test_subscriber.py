@@ -457,6 +457,11 @@ def test_partitions_that_are_added_are_followed_from_their_beginning(
         assert subscriber.poll(20) == recommendations("u2", 2)
 
 
+def test_one_user_in_the_place_of_several_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"users: expected several user ids, such as \['ada'\], got the text 'ada'"):
+        Subscriber("127.0.0.1:1", users="ada")
+
+
 def test_a_wrong_property_is_named() -> None:
     with pytest.raises(ValueError, match=r"librdkafka refused the settings: .*no\.such"):
         Subscriber("127.0.0.1:1", librdkafka={"no.such": 1})
