@@ -4,8 +4,8 @@ Only the newest value of an id counts, so what is taken in is the difference to 
 taken before has it in its line of the journal, values and all: compaction may have removed them from the topic by the
 time that the step is made again. A start reads the whole topic anew and takes what is no longer there for removed.
 
-A record that is not a row is counted and logged, and what was known of its id stays. There is no dead-letter topic
-for the catalogue: it is compacted, so the bad row stays in the topic until its producer mends it.
+A record that is not a row is counted, now and then one is logged, and what was known of its id stays. There is no
+dead-letter topic for the catalogue: it is compacted, so the bad row stays in the topic until its producer mends it.
 """
 
 import hashlib
@@ -100,6 +100,7 @@ class Catalogue:
         self._withheld: dict[bytes, bytes] = {}
         """Mark of an id -> mark of it and the value that was told of and then forgotten: as long as the topic has that
         value, and nothing else of the id came after it, not again."""
+        self._rejected = 0
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
@@ -191,17 +192,24 @@ class Catalogue:
         if refusal is None:
             rows[name] = value
             return
-        self._count(RowOutcome.REJECTED, 1)
-        log.warning(
-            "a row of the catalogue is bad and was passed over",
-            of=self._rows.kind,
-            topic=record.topic(),
-            partition=record.partition(),
-            offset=record.offset(),
-            why=refusal[:200],
-        )
+        self._reject(record, refusal)
         if key is not None:
             rows.setdefault(key.decode(errors="replace"), UNREADABLE)
+
+    def _reject(self, record: Record, why: str) -> None:
+        self._count(RowOutcome.REJECTED, 1)
+        self._rejected += 1
+        # The 1st, 2nd, 4th, 8th, ...: bad rows stay in the topic, and come again at every start.
+        if self._rejected & (self._rejected - 1) == 0:
+            log.warning(
+                "a row of the catalogue is bad and was passed over",
+                of=self._rows.kind,
+                topic=record.topic(),
+                partition=record.partition(),
+                offset=record.offset(),
+                why=why[:200],
+                passed_over=self._rejected,
+            )
 
     def _count(self, outcome: RowOutcome, rows: int) -> None:
         if self._tell_count is not None:

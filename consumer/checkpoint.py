@@ -134,7 +134,7 @@ class CheckpointStore:
     """The checkpoints of one folder, newest first; `acquire` before saving."""
 
     def __init__(self, folder: Path, kept: int = 3, *, first_epoch: int = 1) -> None:
-        """`first_epoch` is that of a folder that is new or was lost.
+        """`first_epoch` is the lowest that may be given: that of a folder that is new, was lost, or is an old copy.
 
         It must be above every epoch on the topic, or running readers would take the lists for old ones: the seconds
         since 1970 are, since restarts come less often than once a second.
@@ -148,7 +148,7 @@ class CheckpointStore:
         self._damaged: set[Path] = set()
 
     def acquire(self) -> int:
-        """Take the folder for this process and return the run's epoch, one higher than any before.
+        """Take the folder for this process and return the run's epoch, higher than any before.
 
         FolderInUse where another worker holds it. The lock goes with the process, however that ends.
         """
@@ -157,8 +157,8 @@ class CheckpointStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._remove_leftovers()  # before anything is written: they may be what fills the disk
-            highest = self._highest_epoch()
-            self.epoch = highest + 1 if highest else self._first_epoch
+            # What the folder says may be a backup's, and runs since then have left higher ones on the topic.
+            self.epoch = max(self._highest_epoch() + 1, self._first_epoch)
             durable.write_file(self.folder / "epoch.new", str(self.epoch).encode())
             durable.rename(self.folder / "epoch.new", self.folder / "epoch")
         except BlockingIOError:
@@ -232,6 +232,8 @@ class CheckpointStore:
             try:
                 return read_checkpoint(path)
             except CheckpointDamaged as damage:
+                if not path.exists():
+                    return self.newest()  # the worker that holds the folder has dropped it, for a newer one
                 damages.append(str(damage))
                 self._damaged.add(path)
                 log.error("checkpoint is damaged, trying the one before it", path=str(path), why=str(damage))

@@ -6,16 +6,47 @@ Flags that are settings come on top of the environment, see `consumer.config`.
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import typer
+from typer.core import TyperGroup
 
 from consumer.config import Settings, as_variable, setting_names
-from consumer.invocation import Invocation, invoke
+from consumer.invocation import Invocation, invoke, to_json
+
+_UsageError: Final = cast(type[typer.BadParameter], typer.BadParameter.__base__)
+"""What every complaint about a command line is; of click, or in newer releases of typer's own copy of it."""
+
+
+class _Commands(TyperGroup):
+    """All commands. With --json a complaint about the command line ends in one JSON object too, as others do."""
+
+    _as_json = False
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        self._as_json = "--json" in args
+        with self._told_as_json():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._told_as_json():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told_as_json(self) -> Iterator[None]:
+        try:
+            yield
+        except _UsageError as error:
+            if self._as_json:
+                print(to_json({"error": error.format_message()}), flush=True)
+            raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Headrace: a streaming online-learning recommender. Every setting is also an environment variable, "
     "HEADRACE_ and the flag's name in capitals; `headrace config show` lists them.",
     no_args_is_help=True,

@@ -72,6 +72,14 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _home(path: Path) -> Path:
+    """The path with ~ for what it stands for."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # pydantic lets only ValueErrors become lines about a setting
+        raise ValueError("expected the path of a folder, with a user that exists behind ~") from error
+
+
 def _form(pattern: str, form: str) -> AfterValidator:
     """Accepts a text that matches the whole pattern; the error says the form in words."""
 
@@ -209,7 +217,7 @@ class Settings(BaseSettings):
     """Of everything random: equal seed, settings and stream give equal states."""
 
     # --- the checkpoint ---
-    checkpoint_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("./headrace-state")
+    checkpoint_dir: Annotated[Path, AfterValidator(_home)] = Path("./headrace-state")
     """Folder of the checkpoints."""
     checkpoint_seconds: Positive = 30.0
     """Seconds between checkpoints."""

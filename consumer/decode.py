@@ -177,7 +177,8 @@ class Decoder:
     def _latest_times(self, taken: Taken) -> NDArray[np.int64]:
         """`_latest` of each record (R,)."""
         types_R, time_R = taken.stamps_R2.T
-        latest_R = np.minimum(time_R + self._max_future_ms, LATEST_TIMESTAMP)
+        # Bounded first: a record may carry any number, and a sum beyond 64 bits would be below 0.
+        latest_R = np.minimum(np.minimum(time_R, LATEST_TIMESTAMP) + self._max_future_ms, LATEST_TIMESTAMP)
         return np.where((types_R != TIMESTAMP_NOT_AVAILABLE) & (time_R >= 0), latest_R, LATEST_TIMESTAMP)
 
     def _latest(self, timestamp_type: int, record_ms: int) -> int:

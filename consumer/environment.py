@@ -1,7 +1,7 @@
 """Where settings come from: HEADRACE_* and KAFKA_* variables, and the files that ..._FILE variables name.
 
 What the values must look like is `consumer.config`'s. Other tools write variables of these prefixes too: Kubernetes
-for a Service called headrace or kafka, and Kafka's own scripts. Those are passed over.
+for Services called headrace, kafka, kafka-ui or the like, and Kafka's own scripts. Those are passed over.
 """
 
 import difflib
@@ -16,9 +16,11 @@ KAFKA_PREFIX: Final = "KAFKA_"
 FILE: Final = "_FILE"
 
 _OF_OTHERS: Final = re.compile(
-    r"(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*"  # Kubernetes
+    r"((.+_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_.*)?)"  # Kubernetes
     r"|HOME|OPTS|VERSION|.*_OPTS|JMX_.*|LOG_DIR|MODE|CLUSTER_ID|SCALA_VERSION)"  # Kafka's scripts and images
 )
+# Where a setting has the name that Kubernetes gives to the address of a Service: headrace-metrics, say.
+_SERVICE_ADDRESS: Final = ("tcp://", "udp://", "sctp://")
 _OF_THE_TESTS: Final = frozenset({"HEADRACE_REQUIRE_KAFKA"})
 _PROPERTIES_NAMED_FILE: Final = frozenset(
     {
@@ -36,6 +38,8 @@ _GUARANTEES: Final[Mapping[str, tuple[str, ...]]] = {
     "partitioner": ("murmur2_random",),
 }
 """Properties that the promises hang on, and the values that keep them."""
+_NOT_OF_TEXT: Final = frozenset({"delivery.report.only.error", "default.topic.config", "logger"})
+"""Properties of Python's client that no text can set; the first would keep from us that records are on the broker."""
 _INSTEAD: Final[Mapping[str, str]] = {"bootstrap.servers": "bootstrap_servers", "group.id": "group_id"}
 """Properties that are settings of our own."""
 _SECRET: Final = re.compile(
@@ -68,7 +72,8 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
 
     SettingsError where a file cannot be read, a value is given twice, or a property would break a promise.
     """
-    variables = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
+    given = os.environ if environment is None else environment
+    variables = {name: value for name, value in given.items() if value and not _is_of_a_service(name, value)}
     settings: dict[str, str] = {}
     from_files: set[str] = set()
     problems: list[str] = []
@@ -85,6 +90,10 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
             settings.setdefault(setting, librdkafka.pop(property_name))
             from_files = from_files - {property_name} | ({setting} if property_name in from_files else set())
     problems += _broken_promises(librdkafka)
+    problems += [
+        f"{_variable(name)}: expected nothing, since Headrace decides it itself, got {librdkafka[name]!r}; leave it out"
+        for name in sorted(_NOT_OF_TEXT & librdkafka.keys())
+    ]
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return EnvironmentValues(settings, librdkafka, frozenset(from_files))
@@ -113,6 +122,11 @@ def property_name(variable: str) -> str:
     """The librdkafka property of a KAFKA_ variable: `_` is `.`, `__` is `_`, `___` is `-`."""
     stands_for = {"_": ".", "__": "_", "___": "-"}
     return re.sub("_{1,3}", lambda run: stands_for[run[0]], variable.removeprefix(KAFKA_PREFIX)).lower()
+
+
+def _is_of_a_service(variable: str, value: str) -> bool:
+    """Whether Kubernetes wrote it, under what could be the name of a setting."""
+    return variable.startswith(PREFIX) and variable.endswith("_PORT") and value.startswith(_SERVICE_ADDRESS)
 
 
 def _property(variable: str) -> str | None:
@@ -149,8 +163,13 @@ def _take(
 
 def _broken_promises(librdkafka: Mapping[str, str]) -> list[str]:
     return [
-        f"{KAFKA_PREFIX}{name.upper().replace('.', '_')}: expected {' or '.join(allowed)}, got {librdkafka[name]!r}. "
+        f"{_variable(name)}: expected {' or '.join(allowed)}, got {librdkafka[name]!r}. "
         "The promise that no event is lost or learned twice hangs on it; leave it out."
         for name, allowed in _GUARANTEES.items()
         if name in librdkafka and librdkafka[name].lower() not in allowed
     ]
+
+
+def _variable(property_name: str) -> str:
+    """The variable of a property whose name has dots only."""
+    return KAFKA_PREFIX + property_name.upper().replace(".", "_")

@@ -58,11 +58,11 @@ class Behind(NamedTuple):
     starts_U: Ints
     """Where the events of each list begin in `times_E`; one number more than there are lists."""
     times_E: Ints
-    """Record timestamps in ms, list after list, in stream order inside of each."""
+    """Record timestamps in ms, list after list, in stream order inside of each; below 0 where a record has none."""
     partition_U: Ints
     offset_U: Ints
     timestamp_U: Ints
-    """Of the record of the user's newest event."""
+    """Of the record of the user's newest event; the event's own where the record has none."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Written(NamedTuple):
 
 
 OnFresh = Callable[[Ints, Doubles | None, int], None]
-"""Record timestamps in ms of events; when the broker had the list behind each, seconds, or None: these lists did not
-change; and how many lists the broker had."""
+"""Record timestamps in ms of events, below 0 where there is none; when the broker had the list behind each, seconds, or
+None: these lists did not change; and how many lists the broker had."""
 
 
 class ListWriter:
@@ -173,7 +173,7 @@ class ListWriter:
             touches.time_E[order_E],
             touches.partition_E[newest_U],
             touches.offset_E[newest_U],
-            touches.time_E[newest_U],
+            touches.shown_time_E[newest_U],
         )
 
     def _delivered(self, behind: Behind, lists_N: Ints) -> OnDelivery:

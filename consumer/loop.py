@@ -24,7 +24,7 @@ from consumer.metrics import Stage
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.records import Taken
-from consumer.refreshes import Refreshes
+from consumer.refreshes import Refreshes, Touches
 from model.learner import Learner
 from model.step import Step
 from model.topk import Lists, TopK
@@ -114,7 +114,13 @@ def publish_waiting(parts: Parts) -> None:
             lists = parts.top_k(users_U)
         with parts.observer.timed(Stage.PUBLISH):
             behind = parts.lists.behind(lists.users_U, touches)
-            parts.lists.write(lists, behind, parts.learner.version, int(touches.time_E.max()))
+            parts.lists.write(lists, behind, parts.learner.version, int(touches.shown_time_E.max()))
+
+
+def generated_at(taken: Taken, touches: Touches) -> int:
+    """The largest record timestamp of a step; where none of its records has one, of the events behind its lists."""
+    newest = int(taken.time_R.max())
+    return newest if newest >= 0 else int(touches.shown_time_E.max(initial=0))
 
 
 def keep_progress(parts: Parts) -> None:
@@ -146,7 +152,9 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
     learned_B = meaning.place_B[~meaning.interactions.forgets_B]
     with timed(Stage.TOPK):
-        touches = parts.refreshes.after(step, taken, fresh.place_E[learned_B], has_lists=parts.source.has_lists)
+        touches = parts.refreshes.after(
+            step, taken, fresh.place_E[learned_B], fresh.time_E[learned_B], has_lists=parts.source.has_lists
+        )
         lists = parts.top_k(touches.users())
     with timed(Stage.PUBLISH):
         parts.source.wait_until_journaled()
@@ -156,7 +164,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
             parts.lists.let_items_leave(*step.swept)
         parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
         behind = parts.lists.behind(lists.users_U, touches)
-        written = parts.lists.write(lists, behind, step.version, int(taken.time_R.max()))
+        written = parts.lists.write(lists, behind, step.version, generated_at(taken, touches))
     parts.progress.note_moved(parts.learner.moved_rows(step))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(taken, rejects, duplicates, fresh, step, lists), written

@@ -84,10 +84,11 @@ class Observation:
         top_k: "TopK | None" = None,
         refreshes: "Refreshes | None" = None,
     ) -> None:
-        """What to look at between steps."""
+        """What to look at between steps, restored by now."""
         self._source, self._learner, self._progress = source, learner, progress
         self._top_k, self._refreshes = top_k, refreshes
         self.metrics.set_learning_rate(self._learning_rate)
+        self.metrics.set_model_version(learner.version)
 
     def is_alive(self) -> bool:
         """Whether the loop came round lately; a start that is still restoring counts as alive."""
@@ -148,7 +149,9 @@ class Observation:
             user_means_B=step.user_means_B,
         )
         self._observe_lists(batch.lists)
-        self._newest_record_ms = int(batch.taken.time_R.max())
+        newest_ms = int(batch.taken.time_R.max())
+        if newest_ms >= 0:  # below, no record of the step says when it was sent
+            self._newest_record_ms = newest_ms
         for listener in self.batch_listeners:
             listener(batch, written)
 
@@ -156,10 +159,11 @@ class Observation:
         self, record_times_ms_E: NDArray[np.int64], at_seconds_E: NDArray[np.float64] | None, published: int
     ) -> None:
         """The broker had the lists that reflect these records (E) at these times; None: they did not change, as was
-        found just now. `published`: how many lists the broker had.
+        found just now. `published`: how many lists the broker had. A record below 0 has no time and is left out; one
+        that is ahead of the clock counts as 0 seconds.
         """
         settled_at = self._now_seconds() if at_seconds_E is None else at_seconds_E
-        seconds_E = settled_at - record_times_ms_E / 1000
+        seconds_E = np.maximum(settled_at - record_times_ms_E / 1000, 0.0)[record_times_ms_E >= 0]
         self.metrics.observe_freshness(seconds_E)
         self.metrics.count_recommendations(ListOutcome.PUBLISHED, published)
         for listener in self.freshness_listeners:

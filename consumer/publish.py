@@ -11,6 +11,7 @@ answer comes; all else is done once for all answers that came since the last loo
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
@@ -26,8 +27,15 @@ MAX_DETAIL_BYTES: Final = 1024
 LETTER_HEADERS: Final = ("error.reason", "error.detail", "source.topic", "source.partition", "source.offset")
 """What stands behind the record's own headers in a dead letter, in this order."""
 
+UNREADABLE_HEADERS: Final = "the record's own headers cannot be read: a name among them is not UTF-8"
+"""What is said of a record that `headers_of` has no answer for."""
+
 OnDelivery = Callable[[NDArray[np.int64], NDArray[np.float64]], None]
 """Called with numbers of messages, and the times at which the broker acknowledged them, seconds since 1970."""
+
+# The client answers and leaves an error behind. Called like this Python looks for one, and raises a SystemError; in a
+# call that is written out it does not once that has run a few times, and the error is raised by what comes next.
+_ask_for_headers: Final = methodcaller("headers")
 
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
 _TOLD_FAILURES: Final = 3
@@ -85,6 +93,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
 _DEAD_LETTER_DEFAULTS: Final = {**_DEFAULTS, "compression.type": "zstd"}
 # ... and what the order and the wholeness of the outputs hang on.
 _FIXED: Final[dict[str, Any]] = {"enable.idempotence": True, "acks": "all"}
+_SAME: Final = {"acks=-1": "all"}
+"""What says the same as one of them in other words."""
 
 
 class Mark:
@@ -205,14 +215,18 @@ class Publisher:
         self._produce(self._producer, self._topic, user_id.encode(), None, self._epoch_header, what)
 
     def dead_letter(self, rejects: Iterable[Reject]) -> None:
-        """Send rejected records on: key, value and headers as they came; why, and whence, in further headers."""
+        """Send rejected records on: key, value and headers as they came; why, and whence, in further headers.
+
+        Headers that cannot be read are left out, and the detail says so.
+        """
         for reject in rejects:
             if self._letter_producer is None:
                 defaults = _DEAD_LETTER_DEFAULTS
                 self._letter_producer = _producer(self._address, defaults, self._librdkafka, self._on_error)
             record = reject.record
             what = f"the dead letter of {record.topic()}[{record.partition()}]@{record.offset()}"
-            headers: list[tuple[str, str | bytes | None]] = [*(record.headers() or ()), *_reasons(reject)]
+            own = headers_of(record)
+            headers: list[tuple[str, str | bytes | None]] = [*(own or ()), *_reasons(reject, are_lost=own is None)]
             self._produce(self._letter_producer, self._dead_letter_topic, record.key(), record.value(), headers, what)
 
     @property
@@ -332,13 +346,31 @@ class Publisher:
             )
 
 
-def _reasons(reject: Reject) -> list[tuple[str, bytes | None]]:
+def check_properties(bootstrap_servers: str, librdkafka: Mapping[str, str]) -> None:
+    """ValueError for a property that a Publisher would refuse. Waits for no broker."""
+    _producer(bootstrap_servers, _DEFAULTS, librdkafka, lambda _: None).close()
+
+
+def headers_of(record: RejectedRecord) -> Sequence[tuple[str, bytes | None]] | None:
+    """The record's own headers; None where they cannot be read, as the name of one is not UTF-8.
+
+    Ask once for each record: the second time the client hands out what it made of them, and to touch that is a crash.
+    """
+    try:
+        return _ask_for_headers(record) or ()
+    except (SystemError, UnicodeDecodeError):
+        return None
+
+
+def _reasons(reject: Reject, *, are_lost: bool) -> list[tuple[str, bytes | None]]:
+    """`are_lost`: the headers that stood before these could not be read."""
     record = reject.record
+    lost = f"; {UNREADABLE_HEADERS}, so they are left out" if are_lost else ""
     # A detail quotes what came, which may hold half a surrogate pair: that is not UTF-8.
     detail = reject.detail.encode(errors="backslashreplace")
     values = (
         reject.reason,
-        detail[:MAX_DETAIL_BYTES].decode(errors="ignore"),
+        detail[: MAX_DETAIL_BYTES - len(lost)].decode(errors="ignore") + lost,
         record.topic(),
         str(record.partition()),
         str(record.offset()),
@@ -354,7 +386,8 @@ def _producer(
 ) -> Producer:
     ours = {"bootstrap.servers": bootstrap_servers, **_FIXED}
     for name in sorted(set(librdkafka) & set(ours)):
-        if librdkafka[name].lower() != str(ours[name]).lower():
+        value = _SAME.get(f"{name}={librdkafka[name]}", librdkafka[name])
+        if value.lower() != str(ours[name]).lower():
             raise ValueError(f"{name}={librdkafka[name]!r}: Headrace sets this property itself, to {ours[name]!r}")
     try:
         return Producer({**defaults, **librdkafka, **ours, "error_cb": on_error})

@@ -80,6 +80,11 @@ def consumer_of(
         raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
 
 
+def check_properties(bootstrap_servers: str, group_id: str, librdkafka: Mapping[str, str]) -> None:
+    """ValueError for a property that `consumer_of` would refuse. Waits for no broker."""
+    consumer_of(bootstrap_servers, group_id, librdkafka, on_error=lambda _: None, on_commit=lambda *_: None).close()
+
+
 def partitions_of(
     bootstrap_servers: str, topic: str, group_id: str, librdkafka: Mapping[str, str], answer_seconds: float
 ) -> list[int]:

@@ -28,12 +28,16 @@ class Touches(NamedTuple):
     partition_E: Ints
     offset_E: Ints
     time_E: Ints
-    """The record's timestamp in ms."""
+    """The record's timestamp in ms; below 0 where it has none."""
+    shown_time_E: Ints
+    """The same, and where the record has none the event's own time: what lists show."""
 
     @classmethod
-    def of(cls, users_B: Ints, taken: Taken, place_B: Ints) -> Self:
-        """The events of a step; `place_B`: the places of their records."""
-        return cls(users_B, taken.partition_R[place_B], taken.offset_R[place_B], taken.time_R[place_B])
+    def of(cls, users_B: Ints, taken: Taken, place_B: Ints, own_time_B: Ints) -> Self:
+        """The events of a step; `place_B`: the places of their records; `own_time_B`: the times that they say."""
+        time_B = taken.time_R[place_B]
+        shown_time_B = np.where(time_B < 0, own_time_B, time_B)
+        return cls(users_B, taken.partition_R[place_B], taken.offset_R[place_B], time_B, shown_time_B)
 
     def users(self) -> Ints:
         """The rows of the users, ascending."""
@@ -78,14 +82,14 @@ class Refreshes:
         self._decided_at = now
         return True
 
-    def after(self, step: "Step", taken: Taken, place_B: Ints, *, has_lists: bool) -> Touches:
+    def after(self, step: "Step", taken: Taken, place_B: Ints, own_time_B: Ints, *, has_lists: bool) -> Touches:
         """The events whose lists are to be made after a step: none, or the step's and all that waited."""
         for touches in self._waiting:
             for _, row in step.forgotten:
                 touches.users_E[touches.users_E == row] = -1
             if len(step.evicted_U):
                 touches.users_E[np.isin(touches.users_E, step.evicted_U)] = -1
-        self._waiting.append(Touches.of(step.users_B, taken, place_B))
+        self._waiting.append(Touches.of(step.users_B, taken, place_B, own_time_B))
         return self.waiting() if has_lists else _NONE
 
     def waiting(self) -> Touches:

@@ -1,7 +1,8 @@
 """A worker, put together from the settings: `run`, the demo and the tests all start it here.
 
-Order of a start: compile, take the checkpoint folder (and with it an epoch), see that the topics are there, restore,
-seek, go. What is wrong stops it before anything is read, and so does being told to stop.
+Order of a start: see that the Kafka clients take their properties, compile, take the checkpoint folder (and with it an
+epoch), see that the topics are there, restore, seek, go. What is wrong stops it before anything is read, and so does
+being told to stop.
 """
 
 import gc
@@ -16,13 +17,14 @@ from typing import Self
 import structlog
 import torch
 
-from consumer import duplicates, lists, precopy, topics
+from consumer import duplicates, lists, precopy, publish, reading_client, topics
 from consumer.actions import Interpreter
 from consumer.catalogue import ROWS, Catalogue, Catalogues
 from consumer.checkpoint import CheckpointStore, Manifest
 from consumer.config import Settings
 from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
+from consumer.environment import SettingsError
 from consumer.journal import ITEMS, USERS, Journal, JournaledSource
 from consumer.large_pages import LargePages
 from consumer.last_lists import LastLists
@@ -69,6 +71,7 @@ class Worker:
         self.observation = observation or Observation.of(settings, clock, now_seconds)
         self.metrics = self.observation.metrics
         self._stopping = stopping
+        self._check_properties()
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
         with compiling(self._look_up):
@@ -204,6 +207,15 @@ class Worker:
         self.progress.close()
         self._journal.close()
         self.store.release()
+
+    def _check_properties(self) -> None:
+        """SettingsError where a Kafka client refuses one: a person should not have to wait for the kernels first."""
+        settings = self.settings
+        try:
+            reading_client.check_properties(settings.bootstrap_servers, settings.group_id, settings.librdkafka)
+            publish.check_properties(settings.bootstrap_servers, settings.librdkafka)
+        except ValueError as error:
+            raise SettingsError([f"{error}. They come from KAFKA_ variables."]) from error
 
     def _begin(self, doing: str) -> None:
         """The next part of the start."""

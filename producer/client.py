@@ -118,7 +118,9 @@ class DeliveryFailed(RuntimeError):
     def __init__(self, failed: list[FailedDelivery], still_queued: int) -> None:
         self.failed = failed
         self.still_queued = still_queued
-        first = f": {failed[0].error}, first for key {failed[0].key.decode()!r}" if failed else ""
+        first = ""
+        if failed:  # a key may be anything: dead letters are sent again with the key that came
+            first = f": {failed[0].error}, first for key {failed[0].key.decode(errors='replace')!r}"
         super().__init__(f"{len(failed)} events were not delivered and {still_queued} are still queued{first}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from producer.checking import checked
 from producer.events import Event, Item, Rating, User
 from producer.fetch import Archive, DatasetUnavailable, default_cache_dir, fetch_members
 from producer.simulate import catalogue, simulate
@@ -61,7 +62,10 @@ def load(name: str, cache_dir: Path | None = None, seed: int = 0) -> Dataset:
 
 
 def load_events_file(path: Path) -> Iterator[Event]:
-    """The events of a file of JSON lines, one at a time and in file order; empty lines are passed over."""
+    """The events of a file of JSON lines, one at a time and in file order; empty lines are passed over.
+
+    EventsFileError for a line that is no event, or one that the worker would accept under no settings.
+    """
     decoder = msgspec.json.Decoder(Event)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -69,7 +73,8 @@ def load_events_file(path: Path) -> Iterator[Event]:
                 continue
             try:
                 event = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                checked(event)
+            except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, a wrong encoding's too
                 # msgspec's message ends with the JSON path: "... - at `$.rating`"
                 raise EventsFileError(f"{path}, line {number}: {error}") from error
             yield event

@@ -12,8 +12,9 @@ group, so any number of subscribers may read side by side. This file knows nothi
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from operator import methodcaller
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -62,6 +63,10 @@ _PASSING: Final = frozenset(
     }
 )
 
+# For a header whose name is not UTF-8 the client answers and leaves an error behind. Called like this Python looks for
+# one; in a call that is written out it does not once that has run a few times, and something else raises it.
+_ask_for_headers: Final = methodcaller("headers")
+
 _logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
@@ -91,9 +96,10 @@ class Subscriber:
     moment of construction: what is written after it will come, also when the first `poll` is much later.
 
     A topic that does not exist is waited for, and that is logged. Held in memory for each user seen: the epoch and the
-    version of the newest message, nothing else. Raises ConnectionError where no broker answers, and ValueError for a
-    property that librdkafka refuses. `stopping` is asked while the first answers are waited for: once true, it is a
-    ConnectionError too. Later a broker that is away is waited for, which is said once.
+    version of the newest message, nothing else. Raises ConnectionError where no broker answers, TypeError for `users`
+    that are one text, and ValueError for a property that librdkafka refuses. `stopping` is asked while the first
+    answers are waited for: once true, it is a ConnectionError too. Later a broker that is away is waited for, which is
+    said once.
 
     Where no list comes for long it asks for one ten times a second, and each comes as soon as the broker has it. The
     in-process broker answers only when that time is over: give it `consumer.broker.CLIENT_PROPERTIES`.
@@ -110,6 +116,8 @@ class Subscriber:
         clock: Callable[[], float] = time.monotonic,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        if isinstance(users, str):  # a collection, too: of its letters
+            raise TypeError(f"users: expected several user ids, such as [{users!r}], got the text {users!r}")
         self.topic = topic
         self.malformed = 0
         """Records skipped because they are no recommendation lists."""
@@ -317,7 +325,7 @@ def _user_id(message: Message) -> str:
 def _epoch(message: Message) -> int:
     """0, older than any, where the header is missing."""
     epoch = 0
-    headers = message.headers()
+    headers = _headers(message)
     for name, value in headers.items() if isinstance(headers, dict) else headers or ():
         if name == EPOCH_HEADER:
             digits = value if isinstance(value, bytes) else b""
@@ -325,6 +333,14 @@ def _epoch(message: Message) -> int:
                 raise _Malformed(f"header {EPOCH_HEADER} is {value!r}, not a number")
             epoch = int(digits)
     return epoch
+
+
+def _headers(message: Message) -> Any:
+    """As the client has them. Asked once for each message: a second answer after an error is not fit to be touched."""
+    try:
+        return _ask_for_headers(message)
+    except (SystemError, UnicodeDecodeError) as error:
+        raise _Malformed("the name of one of its headers is not UTF-8") from error
 
 
 def _decoded(decoder: msgspec.json.Decoder[Recommendations], value: bytes | str, user_id: str) -> Recommendations:

@@ -1,8 +1,9 @@
 """Stock clients for the tests: they write and read plain records and know nothing of Headrace."""
 
+import ctypes
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition, cimpl
 
 from consumer.source import Record, Source
 
@@ -39,6 +40,39 @@ def produce(
             producer.flush(SECONDS)
     assert producer.flush(SECONDS) == 0
     assert failed == []
+
+
+class _Argument(ctypes.Structure):
+    """One of `rd_kafka_produceva`: what it is, and a union of 64 bytes."""
+
+    _fields_ = (("kind", ctypes.c_int), ("words", ctypes.c_void_p * 8))
+
+
+def produce_with_header_named(
+    bootstrap_servers: str, topic: str, name: bytes, value: bytes, *, key: bytes | None = None
+) -> None:
+    """Write a record with a header of this name to partition 0: names of other clients need not be UTF-8.
+
+    Python's client takes text only, so this speaks to the library under it.
+    """
+    library, pointer = ctypes.CDLL(cimpl.__file__), ctypes.c_void_p
+    library.rd_kafka_conf_new.restype = library.rd_kafka_new.restype = library.rd_kafka_produceva.restype = pointer
+    reason = ctypes.create_string_buffer(512)
+    configuration = pointer(library.rd_kafka_conf_new())
+    for setting, text in ((b"bootstrap.servers", bootstrap_servers.encode()), (b"log_level", b"0")):
+        library.rd_kafka_conf_set(configuration, setting, text, reason, ctypes.c_size_t(512))
+    client = pointer(library.rd_kafka_new(0, configuration, reason, ctypes.c_size_t(512)))
+    assert client, reason.value
+    kept = [ctypes.create_string_buffer(text) for text in (topic.encode(), name, value, key or b"")]
+    at = [ctypes.addressof(text) for text in kept]
+    copied = 2
+    given = {1: (at[0],), 3: (0,), 4: (at[2], len(value)), 7: (copied,), 9: (at[1], at[2], len(value))}
+    if key is not None:
+        given[5] = (at[3], len(key))
+    arguments = (_Argument * len(given))(*((kind, (pointer * 8)(*words)) for kind, words in given.items()))
+    assert not library.rd_kafka_produceva(client, arguments, ctypes.c_size_t(len(given)))
+    assert library.rd_kafka_flush(client, int(SECONDS * 1000)) == 0
+    library.rd_kafka_destroy(client)
 
 
 def numbers(first: int, end: int) -> list[bytes]:

@@ -225,6 +225,20 @@ def test_a_bad_row_is_counted_and_logged_and_what_was_known_stays(items, key, va
     assert why.lower() in logs[0]["why"].lower()
 
 
+def test_a_flood_of_bad_rows_is_counted_but_does_not_flood_the_log(items):
+    counted = []
+    for number in range(100):
+        items.put(f"i{number}", b"bad")
+
+    with capture_logs() as logs:
+        reading(items, count=lambda *counts: counted.append(counts[1]))
+
+    warnings = [log for log in logs if log["log_level"] == "warning"]
+    assert counted.count(RowOutcome.REJECTED) == 100
+    assert [log["passed_over"] for log in warnings] == [1, 2, 4, 8, 16, 32, 64]
+    assert [log["offset"] for log in warnings] == [0, 1, 3, 7, 15, 31, 63]
+
+
 def test_a_bad_row_in_the_place_of_a_good_one_does_not_remove_the_item_at_the_next_start(items):
     items.put("a", title="good")
     first = reading(items)

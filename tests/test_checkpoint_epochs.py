@@ -99,15 +99,35 @@ def test_an_epoch_is_never_given_twice_however_a_start_crashes(tmp_path):
 
 
 def test_the_first_epoch_of_a_folder_that_was_lost_is_above_those_before(tmp_path):
-    before = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_000)
-    epochs = [before.acquire()]
-    before.release()
-    epochs.append(before.acquire())
-    before.release()
+    epochs = [started_at(tmp_path / "folder", 1_700_000_000) for _ in range(2)]
     shutil.rmtree(tmp_path / "folder")
 
-    after = CheckpointStore(tmp_path / "folder", first_epoch=1_700_000_060)
-    epochs.append(after.acquire())
-    after.release()
+    epochs.append(started_at(tmp_path / "folder", 1_700_000_060))
 
     assert epochs == [1_700_000_000, 1_700_000_001, 1_700_000_060]
+
+
+def test_the_epoch_of_a_backup_that_was_put_back_is_above_those_given_since_it_was_made(tmp_path):
+    folder, backup = tmp_path / "folder", tmp_path / "backup"
+    started_at(folder, 1_700_000_000)
+    shutil.copytree(folder, backup)
+    since = [started_at(folder, seconds) for seconds in (1_700_000_060, 1_700_000_060, 1_700_000_061)]
+    shutil.rmtree(folder)
+    shutil.copytree(backup, folder)
+
+    assert started_at(folder, 1_700_003_600) > max(since)
+
+
+def test_the_epoch_rises_also_where_the_clock_went_back(tmp_path):
+    assert [started_at(tmp_path, seconds) for seconds in (1_700_000_060, 1_700_000_000)] == [
+        1_700_000_060,
+        1_700_000_061,
+    ]
+
+
+def started_at(folder, seconds):
+    """The epoch of a run that starts, and ends, at this time."""
+    store = CheckpointStore(folder, first_epoch=seconds)
+    epoch = store.acquire()
+    store.release()
+    return epoch

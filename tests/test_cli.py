@@ -148,33 +148,46 @@ def test_every_command_takes_json_and_debug_and_explains_itself(called, line):
     assert help_of(line).count("--json") == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "nonsense",
-        "run --nonsense",
-        "run --reset sometime",
-        "click u1",
-        "rate u1 i9 good",
-        "evaluate",
-        "evaluate --dataset synthetic --events a.jsonl",
-        "evaluate --dataset netflix",
-        "replay",
-        "replay --dataset synthetic --limit 0",
-        "replay --dataset synthetic --rate 0",
-        "replay --dataset synthetic --rate inf",
-        "replay --dataset synthetic --rate nan",
-        "demo --rate inf",
-        "simulate --rate nan",
-        "evaluate --dataset synthetic --history sometimes",
-        "simulate --seed -1",
-    ],
-)
+WRONG = [
+    "nonsense",
+    "run --nonsense",
+    "run --reset sometime",
+    "click u1",
+    "rate u1 i9 good",
+    "evaluate",
+    "evaluate --dataset synthetic --events a.jsonl",
+    "evaluate --dataset netflix",
+    "replay",
+    "replay --dataset synthetic --limit 0",
+    "replay --dataset synthetic --rate 0",
+    "replay --dataset synthetic --rate inf",
+    "replay --dataset synthetic --rate nan",
+    "demo --rate inf",
+    "simulate --rate nan",
+    "evaluate --dataset synthetic --history sometimes",
+    "simulate --seed -1",
+]
+
+
+@pytest.mark.parametrize("line", WRONG)
 def test_wrong_usage_is_exit_status_2_and_calls_nothing(called, line):
     result = parse(line)
 
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert called == []
+
+
+@pytest.mark.parametrize("line", [*WRONG, "topics"])
+def test_wrong_usage_with_json_ends_in_one_json_object_and_people_are_told_as_ever(called, line):
+    result = parse(f"{line} --json")
+
     assert result.exit_code == 2
     assert called == []
+    (last,) = result.stdout.splitlines()
+    said = json.loads(last)
+    assert said.keys() == {"error"}
+    assert said["error"]
+    assert "Usage:" in result.stderr
 
 
 def test_the_status_of_the_command_is_the_exit_status(monkeypatch):

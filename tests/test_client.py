@@ -15,7 +15,7 @@ from consumer.broker import PRODUCE, InProcessBroker
 from model.entries import MOST_NUMBERS
 from producer import client
 from producer.checking import Message as Sendable
-from producer.client import DeliveryFailed, EventProducer
+from producer.client import DeliveryFailed, EventProducer, FailedDelivery
 from producer.events import LATEST_TIMESTAMP, MAX_NUMBERS, Click, Event, Forget, Impression, Item, Rating, User
 
 FAST_FAILURE = {"message.timeout.ms": 300, "retries": 0, "enable.idempotence": False, "log_level": 0}
@@ -157,6 +157,15 @@ def test_leaving_the_block_raises_what_failed_and_names_the_user(refusing: InPro
         producer.click("u1", "i9")
 
     assert len(failed.value.failed) == 1
+
+
+def test_the_reason_of_a_failed_delivery_is_told_whatever_its_key() -> None:
+    failed = DeliveryFailed([FailedDelivery(b"u\xff", b"value", "the topic is gone")], 0)
+
+    assert str(failed) == (
+        "1 events were not delivered and 0 are still queued: the topic is gone, "
+        "first for key 'u\N{REPLACEMENT CHARACTER}'"
+    )
 
 
 def test_an_error_in_the_block_is_not_hidden_by_a_failed_delivery(

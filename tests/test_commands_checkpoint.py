@@ -1,12 +1,20 @@
 """`checkpoint show` and `verify`, on checkpoints written as the worker writes them."""
 
 import hashlib
+import itertools
 import json
 
 import pytest
 import torch
 
-from consumer.checkpoint import CheckpointDamaged, CheckpointError, CheckpointStore, Counts, Snapshot
+from consumer.checkpoint import (
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointStore,
+    Counts,
+    Snapshot,
+    read_checkpoint,
+)
 from consumer.commands import checkpoint
 from consumer.config import Settings
 from model.state import state_digest
@@ -74,6 +82,45 @@ def test_a_damaged_checkpoint_is_passed_over_when_showing(settings, store):
     damage(store, 0)
 
     assert checkpoint.show(settings)["step"] == 4
+
+
+@pytest.fixture
+def worker_saves_meanwhile(store, monkeypatch):
+    """A function that has these steps saved, each right before a checkpoint is read."""
+
+    def set_up(steps):
+        waiting, read = iter(steps), read_checkpoint
+
+        def save_and_read(path):
+            for step in itertools.islice(waiting, 1):
+                save(store, step)
+            return read(path)
+
+        monkeypatch.setattr("consumer.checkpoint.read_checkpoint", save_and_read)
+        monkeypatch.setattr(checkpoint, "read_checkpoint", save_and_read)
+
+    return set_up
+
+
+def test_a_checkpoint_that_a_worker_drops_meanwhile_is_passed_over(settings, store, worker_saves_meanwhile):
+    for step in (1, 2, 3):
+        save(store, step)
+    worker_saves_meanwhile([4])
+
+    assert checkpoint.verify(settings)["steps"] == [3, 2]
+
+
+@pytest.mark.parametrize("ask", [checkpoint.show, checkpoint.verify])
+def test_where_the_only_checkpoint_is_dropped_meanwhile_the_one_that_replaced_it_is_read(
+    ask, settings, store, worker_saves_meanwhile
+):
+    store.kept = 1
+    save(store, 1)
+    worker_saves_meanwhile([2, 3])
+
+    answer = ask(settings)
+
+    assert answer.get("step", answer.get("steps")) in (3, [3])
 
 
 @pytest.mark.parametrize("ask", [checkpoint.show, checkpoint.verify])

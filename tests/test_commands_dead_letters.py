@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import pytest
-from broker_clients import SECONDS, produce, read
+from broker_clients import SECONDS, produce, produce_with_header_named, read
 from confluent_kafka import KafkaError
 from conftest import InProcess
 
 from consumer.broker import PRODUCE
 from consumer.commands import dead_letters
 from consumer.config import Settings
-from consumer.publish import LETTER_HEADERS, Publisher
+from consumer.publish import LETTER_HEADERS, UNREADABLE_HEADERS, Publisher
 from consumer.source import Reset, Source
 from producer.client import DeliveryFailed
 
@@ -142,6 +142,19 @@ def test_a_letter_that_does_not_say_where_it_came_from_is_never_a_repeat(setting
     produce(settings.bootstrap_servers, settings.dead_letter_topic, [b"one", b"one"])
 
     assert dead_letters.replay(settings)["replayed"] == 2
+
+
+def test_a_letter_whose_headers_cannot_be_read_is_listed_and_sent_without_them(settings):
+    broker, topic = settings.bootstrap_servers, settings.dead_letter_topic
+    for _ in range(20):
+        produce_with_header_named(broker, topic, b"\xff\xfe", b"one", key=b"u1")
+
+    listed, answer = dead_letters.list_letters(settings), dead_letters.replay(settings)
+
+    assert listed["reasons"] == {"-": 20}
+    assert {letter["detail"] for letter in listed["letters"]} == {UNREADABLE_HEADERS}
+    assert answer["replayed"] == 20
+    assert events(settings) == [(b"u1", b"one", [])] * 20
 
 
 def test_a_second_replay_sends_only_what_came_since(settings, broker, unique):

@@ -181,17 +181,39 @@ def test_replay_of_an_unknown_data_set_names_the_known_ones() -> None:
         replay.run(settings_for("127.0.0.1:1"), dataset="netflix")
 
 
-def test_replay_of_a_broken_file_sends_what_stands_before_and_names_the_line(
-    settings: Settings, tmp_path: Path
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b'{"type":"dance"}', r".*`\$\.type`"),
+        (
+            b'{"type":"click","user_id":"u","item_id":"i","timestamp":253402300800000}',
+            r"click: \$\.timestamp: expected at most .*; it was not sent",
+        ),
+    ],
+)
+def test_replay_of_a_broken_file_names_the_line_and_says_how_much_was_sent_before(
+    settings: Settings, tmp_path: Path, line: bytes, why: str
 ) -> None:
     events = write_events(tmp_path / "events.jsonl", 3)
     with (tmp_path / "events.jsonl").open("ab") as file:
-        file.write(b'{"type":"dance"}\n')
+        file.write(line + b"\n")
 
-    with pytest.raises(EventsFileError, match=r"line 4: .*`\$\.type`"):
+    with pytest.raises(EventsFileError, match=rf"events\.jsonl, line 4: {why}; 3 events before it were sent$"):
         replay.run(settings, events=tmp_path / "events.jsonl")
 
     assert sent(settings, 3) == events
+
+
+def test_replay_of_a_broken_file_says_also_what_did_not_arrive(
+    broker: InProcessBroker, settings: Settings, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "events.jsonl", 3)
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+    broker.fail_next_requests(PRODUCE, [KafkaError.POLICY_VIOLATION] * 100)
+
+    with pytest.raises(EventsFileError, match=r"; 0 events before it were sent, and 3 did not arrive$"):
+        replay.run(settings, events=tmp_path / "events.jsonl")
 
 
 def test_replay_says_when_a_data_set_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,13 @@ def test_a_home_folder_is_found(monkeypatch):
     assert str(load({}, {"HEADRACE_CHECKPOINT_DIR": "~/state"}).checkpoint_dir) == "/somewhere/state"
 
 
+def test_a_home_folder_of_nobody_is_a_wrong_setting():
+    line = problem({"HEADRACE_CHECKPOINT_DIR": "~nosuchuser/x"})
+
+    assert line.startswith("HEADRACE_CHECKPOINT_DIR: expected the path of a folder, with a user that exists behind ~, ")
+    assert "got '~nosuchuser/x'" in line
+
+
 def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch):
     monkeypatch.setenv("HEADRACE_K", "3")
 

@@ -142,6 +142,10 @@ def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
         (b'{"type":"click","user_id":"u","item_id":"i","timestamp":1,"x":' + b"[" * 100_000, "recursion"),
         (b'{"type":"click","user_id":"u"', "truncated"),
         (b"[1]", "array"),
+        (
+            b'{"type":"click","user_id":"u","item_id":"i","timestamp":253402300800000}',
+            r"click: \$\.timestamp: expected at most 253402300799999",
+        ),
     ],
 )
 def test_a_line_that_is_no_event_is_named_with_its_number_and_path(tmp_path: Path, line: bytes, reason: str) -> None:

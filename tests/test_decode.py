@@ -390,6 +390,13 @@ def test_a_record_without_a_time_of_its_own_takes_the_event_time_up_to_the_year_
     assert [reject.reason for reject in rejects] == [Reason.FROM_THE_FUTURE]
 
 
+@pytest.mark.parametrize("timestamp_ms", [2**63 - 1, 2**63 - 600_000, 2**62])
+def test_a_record_time_beyond_all_reason_lets_a_good_event_through(timestamp_ms):
+    accepted, rejects = decode([Record(json_of(CLICK), timestamp_ms)])
+
+    assert (len(accepted), rejects) == (1, [])
+
+
 def test_a_record_time_beyond_all_reason_does_not_let_a_huge_event_time_through():
     assert rejected(json_of(CLICK, timestamp=2**62), timestamp_ms=2**62).reason == "from-the-future"
 

@@ -1,8 +1,19 @@
 """HEADRACE_* and KAFKA_* variables, the files they name, and the variables of others."""
 
-import pytest
+import ctypes
+import re
 
-from consumer.environment import SettingsError, is_secret, property_name, read_environment, unknown_variables
+import pytest
+from confluent_kafka import cimpl
+
+from consumer.environment import (
+    SettingsError,
+    _property,
+    is_secret,
+    property_name,
+    read_environment,
+    unknown_variables,
+)
 
 NAMES = ("batch_size", "bootstrap_servers", "group_id", "seed")
 
@@ -118,6 +129,13 @@ def test_a_property_that_would_break_a_promise_is_refused(variable, value):
     assert f"got '{value}'" in line
 
 
+@pytest.mark.parametrize("variable", ["KAFKA_DELIVERY_REPORT_ONLY_ERROR", "KAFKA_DEFAULT_TOPIC_CONFIG", "KAFKA_LOGGER"])
+def test_a_property_that_no_text_can_set_is_refused(variable):
+    assert problems({variable: "true"}) == (
+        f"{variable}: expected nothing, since Headrace decides it itself, got 'true'; leave it out",
+    )
+
+
 def test_a_property_that_keeps_the_promise_is_let_through():
     assert read_environment(NAMES, {"KAFKA_ACKS": "ALL"}).librdkafka == {"acks": "ALL"}
 
@@ -130,6 +148,13 @@ def test_a_property_that_keeps_the_promise_is_let_through():
         "KAFKA_SERVICE_PORT_TCP_CLIENT",
         "KAFKA_PORT",
         "KAFKA_PORT_9092_TCP_ADDR",
+        "KAFKA_UI_SERVICE_HOST",
+        "KAFKA_UI_SERVICE_PORT",
+        "KAFKA_UI_SERVICE_PORT_HTTP",
+        "KAFKA_UI_PORT",
+        "KAFKA_EXPORTER_PORT_9308_TCP",
+        "KAFKA_EXPORTER_PORT_9308_TCP_PROTO",
+        "KAFKA_BROKER_0_EXTERNAL_SERVICE_PORT_TCP_9094",
         "KAFKA_HOME",
         "KAFKA_HEAP_OPTS",
         "KAFKA_OPTS",
@@ -138,6 +163,38 @@ def test_a_property_that_keeps_the_promise_is_let_through():
 )
 def test_variables_of_kubernetes_and_of_kafkas_scripts_are_passed_over(variable):
     assert read_environment(NAMES, {variable: "tcp://10.0.0.1:9092"}).librdkafka == {}
+
+
+def test_a_setting_of_the_name_of_a_kubernetes_service_is_not_its_address():
+    names = ("metrics_port", "metrics_host")
+    environment = {
+        "HEADRACE_METRICS_SERVICE_HOST": "10.0.0.1",
+        "HEADRACE_METRICS_SERVICE_PORT_METRICS": "9464",
+        "HEADRACE_METRICS_PORT": "tcp://10.0.0.1:9464",
+        "HEADRACE_METRICS_PORT_9464_TCP_ADDR": "10.0.0.1",
+    }
+
+    assert read_environment(names, environment).settings == {}
+    assert read_environment(names, {**environment, "HEADRACE_METRICS_PORT": "9999"}).settings == {
+        "metrics_port": "9999"
+    }
+    assert unknown_variables(names, environment) == []
+
+
+def test_no_property_of_librdkafka_is_taken_for_a_variable_of_others():
+    library = ctypes.CDLL(cimpl.__file__)
+    written = ctypes.create_string_buffer(1 << 20)
+    library.fmemopen.restype = ctypes.c_void_p
+    file = ctypes.c_void_p(library.fmemopen(written, ctypes.c_size_t(len(written)), b"w"))
+    library.rd_kafka_conf_properties_show(file)
+    library.fclose(file)
+    properties = set(re.findall(r"^([a-z][a-z0-9._-]*) +\|", written.value.decode(), re.MULTILINE))
+    assert {"acks", "sasl.kerberos.service.name", "client.id"} <= properties
+
+    for name in properties:
+        variable = "KAFKA_" + re.sub("[._-]", lambda mark: {".": "_", "_": "__", "-": "___"}[mark[0]], name).upper()
+        assert property_name(variable) == name
+        assert _property(variable) == name
 
 
 def test_an_unknown_variable_is_told_with_the_nearest_name():

@@ -339,7 +339,7 @@ def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
     records = [Record(1, 5), Record(9, 9), Record(2, 9), Record(0, 3), Record(0, 0), Record(0, 4)]
     taken = Taken([replace(one, time_ms=TIME_MS + one.place) for one in records])
     # the second record is no event
-    touches = Touches.of(np.array([7, 4, 7, -1, 3]), taken, np.array([0, 2, 3, 4, 5]))
+    touches = Touches.of(np.array([7, 4, 7, -1, 3]), taken, np.array([0, 2, 3, 4, 5]), np.zeros(5, np.int64))
 
     behind = ListWriter.behind(np.array([4, 7]), touches)
 
@@ -355,11 +355,22 @@ def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
     assert other_order.offset_U.tolist() == [3, 9]
 
 
+def test_a_list_whose_newest_record_has_no_time_shows_the_events_own():
+    taken = Taken([Record(0, 0), Record(0, 1, time_ms=-1), Record(0, 2, time_ms=-1)])
+    touches = Touches.of(np.array([7, 7, 4]), taken, np.arange(3), np.array([55, 66, 77]))
+
+    behind = ListWriter.behind(np.array([4, 7]), touches)
+
+    assert behind.timestamp_U.tolist() == [77, 66]
+    assert behind.times_E.tolist() == [-1, TIME_MS, -1]
+
+
 def test_no_lists_have_no_events_behind_them():
     nothing = np.zeros(0, dtype=np.int64)
 
     for users in ([], [-1], [5]):
-        touches = Touches.of(np.array(users, dtype=np.int64), Taken([Record(0, 0)]), np.zeros(len(users), np.int64))
+        zeros = np.zeros(len(users), np.int64)
+        touches = Touches.of(np.array(users, dtype=np.int64), Taken([Record(0, 0)]), zeros, zeros)
         behind = ListWriter.behind(nothing, touches)
         assert behind.starts_U.tolist() == [0]
         assert len(behind.times_E) == len(behind.offset_U) == 0

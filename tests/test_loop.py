@@ -1,5 +1,7 @@
 """The order of effects, what a failure leaves behind, and that every record is counted once."""
 
+from dataclasses import replace
+
 import pytest
 from faulty_disk import without_waiting
 from stream_fakes import TIME_MS, Topic, click, places
@@ -9,7 +11,7 @@ from consumer.lists import Written
 from consumer.loop import IDLE_SECONDS
 from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
-from producer.events import Forget, Impression, Rating
+from producer.events import Click, Forget, Impression, Rating
 
 
 @pytest.fixture(autouse=True)
@@ -363,6 +365,33 @@ def test_one_list_a_touched_user_reflects_all_of_the_users_events_in_the_batch(s
     assert {item.item_id for item in by_user["u"].items} == {"b", "d"}
     times = [TIME_MS, TIME_MS + 2, TIME_MS + 1, TIME_MS + 3, TIME_MS + 4]
     assert worker.fresh == [(times, [ACKNOWLEDGED_AT] * 5)]
+
+
+def test_lists_of_records_without_a_time_show_the_times_of_their_events(start):
+    topic = Topic()
+    for number, timestamp in enumerate((5_000, 7_000, 6_000)):
+        topic.append(0, Click(user_id="u", item_id=f"i{number}", timestamp=timestamp))
+    topic.append(0, None)  # no event, so there is no time of its own
+    topic.records[0] = [replace(record, time_ms=-1) for record in topic.records[0]]
+
+    worker = start(topic)
+    worker.run()
+
+    (message,) = worker.publisher.lists
+    assert (message.generated_at, message.source.timestamp) == (7_000, 6_000)
+    assert worker.fresh == [([-1, -1, -1], [ACKNOWLEDGED_AT] * 3)]
+
+
+def test_a_step_of_rejects_without_a_time_has_no_lists_and_goes_by(start):
+    topic = Topic()
+    topic.append(0, None)
+    topic.records[0] = [replace(record, time_ms=-1) for record in topic.records[0]]
+
+    worker = start(topic)
+    worker.run()
+
+    assert worker.publisher.lists == []
+    assert worker.progress.saved.counts.dead_letters == 1
 
 
 def test_a_forget_in_the_middle_of_a_batch_takes_effect_where_it_stands(start):

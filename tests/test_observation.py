@@ -53,7 +53,8 @@ class Watched:
         )
         source = SimpleNamespace(lag=self._look)
         counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
-        self.learner = SimpleNamespace(users=self.users, items=self.items, live=SimpleNamespace(counts=counts))
+        live = SimpleNamespace(counts=counts)
+        self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8)
         self.observation.watch(source, self.learner, None)  # type: ignore[arg-type]
 
     def _look(self) -> dict[int, int]:
@@ -156,6 +157,10 @@ def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watch
     assert watched["headrace_model_version"] == 12
 
 
+def test_the_version_of_a_model_that_was_restored_is_told_before_the_first_event(watched: Watched) -> None:
+    assert watched["headrace_model_version"] == 8
+
+
 def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
     done = step(
         ranked_B=[True, True, False],
@@ -243,6 +248,34 @@ def test_behind_a_list_that_did_not_change_events_are_fresh_now_and_nothing_was_
 
     assert watched["headrace_freshness_seconds_sum"] == pytest.approx(2.0)
     assert watched['headrace_recommendations_total{outcome="published"}'] == 0
+
+
+@pytest.mark.parametrize("at_seconds", [None, np.full(3, TIME_MS / 1000 + 2.0)])
+def test_a_record_without_a_time_has_no_freshness_and_one_of_the_future_has_0(
+    watched: Watched, at_seconds: np.ndarray | None
+) -> None:
+    heard: list[tuple[list[float], int]] = []
+    watched.observation.freshness_listeners.append(lambda seconds, lists: heard.append((seconds.tolist(), lists)))
+
+    watched.observation.lists_settled(np.array([-1, TIME_MS, 2**63 - 1]), at_seconds, 3)
+
+    assert watched["headrace_freshness_seconds_count"] == 2
+    assert watched["headrace_freshness_seconds_sum"] == pytest.approx(2.0)
+    assert heard == [([pytest.approx(2.0), 0.0], 3)]
+
+
+def test_records_without_a_time_leave_the_lag_at_the_newest_that_has_one(watched: Watched) -> None:
+    watched.lag = {0: 5}
+    timeless = Taken([Record(0, 0, time_ms=-1)])
+
+    watched.observation.observe(replace(batch(click()), taken=timeless), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+    before = watched["headrace_consumer_lag_seconds"]
+    watched.observation.observe(batch(click()), Written(0, 0))
+    watched.observation.observe(replace(batch(click()), taken=timeless), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+
+    assert (before, watched["headrace_consumer_lag_seconds"]) == (0, pytest.approx(2.0))
 
 
 def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watched) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import pytest
-from broker_clients import SECONDS, produce, read, take_until
+from broker_clients import SECONDS, produce, produce_with_header_named, read, take_until
 from confluent_kafka import KafkaError
 from conftest import Broker, InProcess, Kafka
 
 from consumer.broker import PRODUCE
 from consumer.lists import Messages, messages_of
-from consumer.publish import MAX_DETAIL_BYTES, DeliveryFailed, Publisher
+from consumer.publish import MAX_DETAIL_BYTES, UNREADABLE_HEADERS, DeliveryFailed, Publisher, check_properties
 from consumer.source import Record, Source
 from producer.events import EPOCH_HEADER, Recommendations, ScoredItem, SourceEvent
 
@@ -190,6 +190,30 @@ def test_a_dead_letter_is_the_original_to_the_byte(
         ("source.partition", b"0"),
         ("source.offset", b"1"),
     ]
+
+
+@pytest.mark.parametrize("detail", ["$: no", "x" * 5000])
+def test_headers_whose_names_are_not_utf_8_are_left_out_of_the_dead_letter_and_that_is_said(
+    broker: Broker, unique: Unique, detail: str
+) -> None:
+    topic = broker.create_topic(unique("events"))
+    produce(broker.bootstrap_servers, topic, [b"ordinary"] * 50)  # Python calls otherwise what it called often
+    produce_with_header_named(broker.bootstrap_servers, topic, b"\xff\xfe", b"not an event", key=b"u1")
+
+    letter = dead_letters_of(broker, unique, records_of(broker, topic, 51), "not-json", detail)[50]
+
+    headers = dict(letter.headers() or [])
+    said = (headers.pop("error.detail") or b"").decode()
+    assert (letter.key(), letter.value()) == (b"u1", b"not an event")
+    assert headers == {
+        "error.reason": b"not-json",
+        "source.topic": topic.encode(),
+        "source.partition": b"0",
+        "source.offset": b"50",
+    }
+    assert said.startswith(detail[:100])
+    assert said.endswith(f"; {UNREADABLE_HEADERS}, so they are left out")
+    assert len(said) <= MAX_DETAIL_BYTES
 
 
 def test_a_record_at_the_size_limit_fits_the_dead_letter_topic(broker: Broker, unique: Unique) -> None:
@@ -382,3 +406,10 @@ def test_flushing_nothing_is_done_at_once(in_process: InProcess) -> None:
 def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Publisher("127.0.0.1:1", topic="t", dead_letter_topic="d", epoch=1, librdkafka=properties)
+    with pytest.raises(ValueError, match=complaint):
+        check_properties("127.0.0.1:1", properties)
+
+
+@pytest.mark.parametrize("value", ["all", "ALL", "-1"])
+def test_acknowledged_by_all_replicas_may_be_said_in_words_or_as_a_number(value: str) -> None:
+    check_properties("127.0.0.1:1", {"acks": value})

@@ -7,7 +7,7 @@ from broker_clients import SECONDS
 from confluent_kafka import Consumer
 from conftest import Broker
 
-from consumer.reading_client import consumer_of, partitions_of
+from consumer.reading_client import check_properties, consumer_of, partitions_of
 
 
 def client(properties: dict[str, str]) -> Consumer:
@@ -26,10 +26,15 @@ def client(properties: dict[str, str]) -> Consumer:
 def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         client(properties)
+    with pytest.raises(ValueError, match=complaint):
+        check_properties("127.0.0.1:1", "headrace", properties)
 
 
 def test_a_property_that_says_what_headrace_does_anyway_is_no_mistake() -> None:
-    client({"enable.auto.commit": "False", "client.id": "mine"}).close()
+    properties = {"enable.auto.commit": "False", "client.id": "mine"}
+
+    client(properties).close()
+    check_properties("127.0.0.1:1", "headrace", properties)
 
 
 def test_the_partitions_of_a_topic_are_asked_for(broker: Broker, unique: Callable[[str], str]) -> None:

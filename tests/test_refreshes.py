@@ -68,6 +68,9 @@ def step(*users, forgotten=(), evicted=()):
     )
 
 
+OWN_TIMES, OWN_TIME = np.array([1, 2, 3]), np.array([4])
+
+
 def taken(*offsets):
     return Taken([Record(0, offset, time_ms=1000 + offset) for offset in offsets])
 
@@ -76,17 +79,19 @@ def test_what_waited_is_made_with_the_next_lists_and_a_forgotten_user_is_left_ou
     clock = Clock()
     refreshes = Refreshes(5, clock)
 
-    first = refreshes.after(step(3, 4, 3), taken(7, 8, 9), np.array([0, 1, 2]), has_lists=False)
+    first = refreshes.after(step(3, 4, 3), taken(7, 8, 9), np.array([0, 1, 2]), OWN_TIMES, has_lists=False)
     assert (len(first.users_E), refreshes.is_waiting) == (0, True)
     clock.seconds += 2
     assert refreshes.staleness_seconds() == 2
 
     # user 4 is forgotten, and a stranger gets the row
-    second = refreshes.after(step(4, forgotten=[("v", 4), ("w", -1)]), taken(10), np.array([0]), has_lists=True)
+    second = refreshes.after(
+        step(4, forgotten=[("v", 4), ("w", -1)]), taken(10), np.array([0]), OWN_TIME, has_lists=True
+    )
 
     assert second.users_E.tolist() == [3, -1, 3, 4]
     assert second.offset_E.tolist() == [7, 8, 9, 10]
-    assert second.time_E.tolist() == [1007, 1008, 1009, 1010]
+    assert second.time_E.tolist() == second.shown_time_E.tolist() == [1007, 1008, 1009, 1010]
     assert second.users().tolist() == [3, 4]
     assert not refreshes.is_waiting
     assert refreshes.staleness_seconds() == 0
@@ -94,10 +99,10 @@ def test_what_waited_is_made_with_the_next_lists_and_a_forgotten_user_is_left_ou
 
 def test_whose_row_was_given_back_while_the_list_waited_keeps_the_list_they_have():
     refreshes = Refreshes(5, Clock())
-    refreshes.after(step(3, 4, 5), taken(7, 8, 9), np.array([0, 1, 2]), has_lists=False)
-    refreshes.after(step(6, evicted=[5, 3]), taken(10), np.array([0]), has_lists=False)
+    refreshes.after(step(3, 4, 5), taken(7, 8, 9), np.array([0, 1, 2]), OWN_TIMES, has_lists=False)
+    refreshes.after(step(6, evicted=[5, 3]), taken(10), np.array([0]), OWN_TIME, has_lists=False)
 
-    found = refreshes.after(step(3), taken(11), np.array([0]), has_lists=True)  # a stranger has the row
+    found = refreshes.after(step(3), taken(11), np.array([0]), OWN_TIME, has_lists=True)  # a stranger has the row
 
     assert found.users_E.tolist() == [-1, 4, -1, 6, 3]
 

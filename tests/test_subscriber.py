@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from broker_clients import produce_with_header_named
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import NewPartitions
 from conftest import Broker, Kafka
@@ -240,6 +241,23 @@ def test_what_is_no_list_is_skipped_counted_and_said(
     assert re.search(reason, record.getMessage())
 
 
+@pytest.mark.parametrize("value", [VALID, b"{}"])
+def test_a_record_with_a_header_whose_name_is_not_utf_8_is_skipped_like_any_other_that_is_no_list(
+    in_memory: InProcessBroker, writer: Writer, caplog: pytest.LogCaptureFixture, value: bytes
+) -> None:
+    for _ in range(50):  # Python calls otherwise what it called often
+        writer.list_("u1", 1)
+    produce_with_header_named(in_memory.bootstrap_servers, TOPIC, b"\xff\xfe", value, key=b"u1")
+    writer.list_("u1", 2)
+    writer.end()
+
+    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC, from_beginning=True) as subscriber:
+        found = read_to_end(subscriber)
+
+    assert (found, subscriber.malformed) == ([("u1", 1), ("u1", 2)], 1)
+    assert "the name of one of its headers is not UTF-8" in caplog.text
+
+
 def test_a_flood_of_malformed_records_is_counted_but_does_not_flood_the_log(
     in_memory: InProcessBroker, writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -437,6 +455,11 @@ def test_partitions_that_are_added_are_followed_from_their_beginning(
         assert subscriber.poll(20) == recommendations("u1", 1)
         writer.list_("u2", 2, partition=0)
         assert subscriber.poll(20) == recommendations("u2", 2)
+
+
+def test_one_user_in_the_place_of_several_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"users: expected several user ids, such as \['ada'\], got the text 'ada'"):
+        Subscriber("127.0.0.1:1", users="ada")
 
 
 def test_a_wrong_property_is_named() -> None:

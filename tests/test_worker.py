@@ -58,6 +58,27 @@ def test_a_start_that_failed_lets_go_of_the_folder(site: Site) -> None:
     assert list(store.paths()) == []
 
 
+@pytest.mark.parametrize(
+    ("properties", "complaint"),
+    [
+        ({"no.such": "1"}, r'^librdkafka refused the settings: No such configuration property: "no\.such"'),
+        ({"fetch.min.bytes": "many"}, "fetch.min.bytes"),
+        ({"auto.offset.reset": "latest"}, "auto.offset.reset='latest': Headrace sets this property itself"),
+        ({"compression.type": "zip"}, "compression.codec"),
+        ({"acks": "1"}, "acks='1': Headrace sets this property itself"),
+    ],
+)
+def test_a_property_that_a_client_refuses_is_a_wrong_setting_and_found_before_anything_is_compiled(
+    site: Site, monkeypatch: pytest.MonkeyPatch, properties: dict[str, str], complaint: str
+) -> None:
+    monkeypatch.setattr("consumer.worker.warm_up", lambda *_: pytest.fail("it compiles"))
+
+    with pytest.raises(SettingsError, match=complaint):
+        Worker(site.settings.model_copy(update={"librdkafka": properties}))
+
+    assert not site.settings.checkpoint_dir.exists()
+
+
 @pytest.mark.parametrize("setting", ["events_topic", "recommendations_topic", "dead_letter_topic"])
 def test_a_topic_that_it_cannot_do_without_stops_the_start_before_anything_is_saved(site: Site, setting: str) -> None:
     with pytest.raises(TopicsMissing, match=r"topic no\.such\.topic does not exist .* `headrace topics create`"):

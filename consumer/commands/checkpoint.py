@@ -21,9 +21,10 @@ def show(settings: Settings) -> dict[str, Any]:
 def verify(settings: Settings) -> dict[str, Any]:
     """Read every checkpoint and check every byte and the digest of the model's state.
 
-    CheckpointDamaged, naming each one, where any does not verify.
+    CheckpointDamaged, naming each one, where any does not verify. One that a running worker drops meanwhile is passed
+    over.
     """
-    verified, damages = [], []
+    verified, damages, is_any_dropped = [], [], False
     for path in _store(settings).paths():
         try:
             manifest, tensors = read_checkpoint(path)
@@ -36,7 +37,12 @@ def verify(settings: Settings) -> dict[str, Any]:
                 raise CheckpointDamaged(f"{path}: the model's state does not have the digest that the manifest says")
             verified.append(manifest.step)
         except CheckpointDamaged as damage:
-            damages.append(str(damage))
+            if path.exists():
+                damages.append(str(damage))
+            else:
+                is_any_dropped = True
+    if is_any_dropped and not verified and not damages:
+        return verify(settings)  # it was dropped for a newer one
     if damages:
         raise CheckpointDamaged("\n".join([*damages, f"{len(verified)} of {len(verified) + len(damages)} verify"]))
     if not verified:

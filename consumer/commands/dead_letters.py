@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from consumer.config import Settings
 from consumer.offsets import OffsetsOutOfRetention, Reset
-from consumer.publish import LETTER_HEADERS
+from consumer.publish import LETTER_HEADERS, UNREADABLE_HEADERS, headers_of
 from consumer.source import Record, Source
 from producer.client import DEFAULTS, DeliveryFailed, FailedDelivery
 
@@ -165,8 +165,14 @@ def _records(source: Source, ends: Mapping[int, int]) -> Iterator[Record]:
 
 
 def _letter(record: Record) -> Letter:
-    """Part the headers: the worker's are the last ones, each once at most, in the order in which it writes them."""
-    own = [*(record.headers() or ())]
+    """Part the headers: the worker's are the last ones, each once at most, in the order in which it writes them.
+
+    A letter whose headers cannot be read is none of the worker's: it has none here, and its detail says why.
+    """
+    headers = headers_of(record)
+    if headers is None:
+        return Letter(record, (), {"error.detail": UNREADABLE_HEADERS})
+    own = [*headers]
     added: dict[str, str] = {}
     for name in reversed(LETTER_HEADERS):
         if own and own[-1][0] == name:

@@ -10,6 +10,7 @@ import msgspec
 from consumer.config import Settings
 from consumer.signals import stop_signals
 from producer.client import REACH_SECONDS, DeliveryFailed, EventProducer, TopicMissing
+from producer.datasets import EventsFileError
 from producer.events import Event
 from producer.replay import replay
 
@@ -40,12 +41,19 @@ def send_all(
     """Send the events and wait for their acknowledgements; SIGTERM and Ctrl-C end it early, and it is still waited.
 
     The answer: `sent` (acknowledged), `failed` (0, or it raises), `seconds`, `events_per_second` and `topic`.
-    Raises RuntimeError, with the reason, where some did not reach the topic; before anything is sent ConnectionError
+    Raises RuntimeError, with the reason, where some did not reach the topic, and EventsFileError, with the number of
+    those that were sent before, where a file has a line that is none; before anything is sent ConnectionError
     where no broker answers in time, and TopicMissing.
     """
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
         _reach(producer, REACH_SECONDS)
-        report = replay(producer, events, rate=rate, limit=limit, stopping=stopping.is_set)
+        try:
+            report = replay(producer, events, rate=rate, limit=limit, stopping=stopping.is_set)
+        except EventsFileError as error:
+            before = producer.flush()
+            lost = len(before.failed) + before.still_queued
+            more = f", and {lost} did not arrive" if lost else ""
+            raise EventsFileError(f"{error}; {before.delivered} events before it were sent{more}") from error
         if report.failed:
             with suppress(DeliveryFailed):
                 producer.close(0)  # what failed is in the report, and was waited for
