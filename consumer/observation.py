@@ -144,7 +144,8 @@ class Observation:
             user_means_B=step.user_means_B,
         )
         self._observe_lists(batch.lists)
-        self._newest_record_ms = int(batch.taken.time_R.max())
+        if len(batch.taken):
+            self._newest_record_ms = int(batch.taken.time_R.max())
         for listener in self.batch_listeners:
             listener(batch, written)
 
