@@ -56,6 +56,14 @@ class LastLists:
         names_R = (is_item_RK & items_I[np.where(is_item_RK, codes_RK, 0)]).any(1)
         self.clear((first + np.flatnonzero(names_R)).tolist())
 
+    def clear_coded(self, codes: Ints) -> None:
+        """Forget those lists that have one of these codes, below 0: others may get them."""
+        for first in range(0, self._rows if len(codes) else 0, ROWS_AT_ONCE):
+            past = min(first + ROWS_AT_ONCE, self._rows)
+            rows, places = np.nonzero(self._codes_RK[first:past] < 0)
+            is_one = (places < self._length_R[first + rows]) & np.isin(self._codes_RK[first + rows, places], codes)
+            self.clear((first + np.unique(rows[is_one])).tolist())
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         """`codes` of all lists end to end, in the order of the rows, and how many each row has, -1 for no list."""
         lengths_R = self._length_R[: self._rows].copy()

@@ -154,6 +154,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         parts.lists.let_go(step.evicted_U)
         if step.swept is not None:
             parts.lists.let_items_leave(*step.swept)
+        parts.lists.give_back_codes(step.given_back_X)
         parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
         behind = parts.lists.behind(lists.users_U, touches)
         times = taken.time_R if len(taken) else touches.time_E  # a step without records: those of the lists that waited

@@ -515,6 +515,30 @@ def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
     assert worker.catalogue.take() == []
 
 
+def test_a_list_whose_item_took_the_row_of_a_removed_one_is_published(start, items, monkeypatch):
+    monkeypatch.setattr("model.content.REST_EVENTS", 10)
+    topic = Topic()
+    alike = {"title": "alpha beta", "categories": ["x"]}
+    items.put("i0", **alike)
+    items.put("before", **alike)
+    topic.append(0, click("u", "i0"))
+    worker = start(topic, items)
+    worker.top_k.cold_items = True
+    worker.run()
+    items.put("before", None)
+    topic.append(0, *[click(f"w{n}", "i0") for n in range(12)])
+    worker.run(batch_size=1)
+    items.put("after", **alike)
+    topic.append(0, click("u", "i0"))
+
+    worker.run()
+
+    content = worker.learner.ranking.content
+    assert (content.ids.row("before"), content.ids.row("after")) == (None, 1)
+    lists = [[item.item_id for item in one.items] for one in worker.publisher.lists if one.user_id == "u"]
+    assert lists == [["before"], ["after"]]
+
+
 def test_the_journal_gives_back_changes_as_they_were_and_lines_without_any_read_as_ever(tmp_path, monkeypatch):
     without_waiting(monkeypatch)
     journal = Journal(tmp_path)

@@ -71,6 +71,19 @@ def test_lists_stay_when_rows_and_width_grow():
     assert len(last) == 101
 
 
+def test_lists_with_a_code_that_goes_to_another_item_are_forgotten_and_what_is_behind_an_end_does_not_count():
+    last, far = LastLists(), 2 * ROWS_AT_ONCE + 5
+    replaced(last, {0: [3, 1, -4]})
+    lists = {0: [3, 1], 1: [-4, 2, 5], 2: [-3], 3: [-9, -1, 7], far: [8, -4]}
+    replaced(last, lists)
+
+    last.clear_coded(np.array([-4, -1]))
+
+    assert replaced(last, lists) == [False, True, False, True, True]
+    last.clear_coded(np.zeros(0, dtype=np.int64))
+    assert not any(replaced(last, lists))
+
+
 lists_of_rows = st.dictionaries(st.integers(0, 40), st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4))
 
 
