@@ -1,6 +1,8 @@
 """What the compacted topics of items and of users say, read to their ends at the start and followed after that.
 
-Only the newest value of an id counts, so what is taken in is the difference to what is known. The step that it is
+Only the newest value of an id counts, so what is taken in is the difference to what is known. In a partition the
+newest is the last; where rows of an id lie in several (partitions were added, or a producer deals them out in its own
+way) it is the one that was sent last, since the order in which partitions are read is nobody's. The step that it is
 taken before has it in its line of the journal, values and all: compaction may have removed them from the topic by the
 time that the step is made again. A start reads the whole topic anew and takes what is no longer there for removed.
 
@@ -27,6 +29,7 @@ from producer.events import MAX_ID_CHARACTERS, Item, User
 
 UNREADABLE: Final = b""
 REMOVED: Final = bytes(8)
+_PARTITION_BITS: Final = 24
 MOST_TAKEN_AT_ONCE: Final = 1000
 """Records that one step takes in at most, once the topic was read to its end."""
 
@@ -101,6 +104,8 @@ class Catalogue:
         """Mark of an id -> mark of it and the value that was told of and then forgotten: as long as the topic has that
         value, and nothing else of the id came after it, not again."""
         self._rejected = 0
+        self._stamps: dict[str, int] = {}
+        """Id -> when its newest row was sent and, in the lowest bits, its partition: one number, as there are many."""
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
@@ -112,6 +117,7 @@ class Catalogue:
         """
         self._source = source
         self._whole = {}
+        self._stamps.clear()
         ends = source.end_offsets()
         while any(source.next_offsets().get(partition, 0) < end for partition, end in ends.items()):
             look_up()
@@ -150,6 +156,7 @@ class Catalogue:
     def forget(self, ids: Sequence[str]) -> None:
         """These ids were erased in the learner: nothing names them here either, and their rows are not told again."""
         for name in ids:
+            self._stamps.pop(name, None)
             told = self._digests.pop(name, REMOVED)
             if told != REMOVED:
                 self._withheld[_mark(name)] = _mark(name, told)
@@ -176,21 +183,19 @@ class Catalogue:
             self._withheld = {name: mark for name, mark in self._withheld.items() if mark in there}
 
     def _add(self, record: Record, rows: dict[str, bytes | None]) -> None:
-        """Put the record's value in its id's place; a bad one leaves what is there."""
+        """Put the record's value in its id's place; a bad one leaves what is there, and so does an outdated one."""
         key, value = record.key(), record.value()
         try:
             name = (key or b"").decode()
-            if value is None:
-                if not 1 <= len(name) <= MAX_ID_CHARACTERS:
-                    expected = f"{self._rows.id_field} of 1 to {MAX_ID_CHARACTERS} characters"
-                    raise ValueError(f"key: expected {expected}")
-                rows[name] = None
-                return
             refusal = self._refusal(name, value)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, a wrong encoding's too
             refusal = str(error)
         if refusal is None:
-            rows[name] = value
+            if self._is_outdated(name, record):
+                self._count(RowOutcome.UNCHANGED, 1)
+            else:
+                rows[name] = value
+                self._stamps[name] = record.timestamp()[1] << _PARTITION_BITS | record.partition()
             return
         self._reject(record, refusal)
         if key is not None:
@@ -211,12 +216,22 @@ class Catalogue:
                 passed_over=self._rejected,
             )
 
+    def _is_outdated(self, name: str, record: Record) -> bool:
+        """Whether another partition had a row of this id that was sent later."""
+        stamp = self._stamps.get(name)
+        if stamp is None or stamp & ((1 << _PARTITION_BITS) - 1) == record.partition():
+            return False
+        return record.timestamp()[1] < stamp >> _PARTITION_BITS
+
     def _count(self, outcome: RowOutcome, rows: int) -> None:
         if self._tell_count is not None:
             self._tell_count(self._rows.kind, outcome, rows)
 
-    def _refusal(self, key: str, value: bytes) -> str | None:
+    def _refusal(self, key: str, value: bytes | None) -> str | None:
         """What is wrong with a row, None where nothing is."""
+        if value is None:
+            is_id = 1 <= len(key) <= MAX_ID_CHARACTERS
+            return None if is_id else f"key: expected {self._rows.id_field} of 1 to {MAX_ID_CHARACTERS} characters"
         value.decode()  # msgspec skips over the fields it ignores without looking at their UTF-8
         message = self._rows.decode(value)
         field = self._rows.id_field

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -309,9 +310,17 @@ def _dead_letters_replay(
     again: Annotated[
         bool, typer.Option("--again", help="Begin with the first one, also those replayed before.")
     ] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+            help="Only those written since then (UTC); older are passed over.",
+        ),
+    ] = None,
 ) -> Invocation:
     """Send the dead letters that came since the last replay to the events topic, as they were."""
-    return Invocation("dead-letters replay", "dead_letters", {"reason": reason, "again": again}, function="replay")
+    options = {"reason": reason, "again": again, "since": since}
+    return Invocation("dead-letters replay", "dead_letters", options, function="replay")
 
 
 @command(checkpoint, "show", SAVED)

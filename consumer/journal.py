@@ -185,6 +185,8 @@ class Takes(Protocol):
 
     def end_offsets(self) -> dict[int, int]: ...
 
+    def lag(self) -> dict[int, int]: ...
+
 
 class Changes(Protocol):
     """What `consumer.catalogue.Catalogue` does for a source."""
@@ -208,7 +210,7 @@ class JournaledSource:
         """`step` and `offsets` are the checkpoint's: the journal is followed from there.
 
         `writer` writes the journal while the step is learned; without one `take` waits for the disk. `decide` says
-        whether a new step has lists, given whether it took all that it may; without it every step has.
+        whether a new step has lists, given whether more records are there than it took; without it every step has.
 
         What `catalogue` has to say goes into new steps, and from the journal into those that are made again.
 
@@ -249,35 +251,53 @@ class JournaledSource:
         taken = self._source.next_offsets()
         return all(taken.get(partition, 0) >= end for partition, end in ends.items())
 
-    def take(self, max_records: int, wait_seconds: float) -> Taken:
-        """The records of the next step; empty where nothing came within `wait_seconds`."""
-        taken = Taken(self._repeat(wait_seconds)) if self._again else self._fresh(max_records, wait_seconds)
+    def take(self, max_records: int, wait_seconds: float) -> Taken | None:
+        """The records of the next step; None where nothing came within `wait_seconds`."""
+        records = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
+        if records is None:
+            return None
+        taken = Taken(records)
         self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
         return taken
 
-    def _repeat(self, wait_seconds: float) -> list[Record]:
+    def step_without_records(self) -> Taken:
+        """A new step of no records, for lists that wait while nothing comes; not while steps are repeated."""
+        if self._again:
+            raise RuntimeError("a new step comes after those that are repeated")
+        self._begin_step([], more_wait=False)
+        return Taken([])
+
+    def _repeat(self, wait_seconds: float) -> list[Record] | None:
         step, runs, changes, has_lists = self._again[0]
         if not self._holds(runs):
             for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
                 self._ahead[record.partition()].append(record)
             if not self._holds(runs):
-                return []
+                return None
         self._again.popleft()
         self.step, self.changes, self.has_lists = step, changes, has_lists
         return [record for run in runs for record in self._taken(run)]
 
-    def _fresh(self, max_records: int, wait_seconds: float) -> Taken:
+    def _fresh(self, max_records: int, wait_seconds: float) -> list[Record] | None:
         records: list[Record] = []
         for waiting in self._ahead.values():  # came while steps were repeated
             while waiting and len(records) < max_records:
                 records.append(waiting.popleft())
-        taken = Taken(records or self._source.take(max_records, wait_seconds))
-        if len(taken):
-            self.changes = [] if self._catalogue is None else self._catalogue.take()
-            self.has_lists = self._decide is None or self._decide(len(taken) >= max_records)
-            self._append(self.step + 1, runs_of(taken))
-            self.step += 1
-        return taken
+        records = records or self._source.take(max_records, wait_seconds)
+        if not records:
+            return None
+        self._begin_step(runs_of(Taken(records)), more_wait=len(records) >= max_records and self._has_more())
+        return records
+
+    def _begin_step(self, runs: Sequence[Run], *, more_wait: bool) -> None:
+        self.changes = [] if self._catalogue is None else self._catalogue.take()
+        self.has_lists = self._decide is None or self._decide(more_wait)
+        self._append(self.step + 1, runs)
+        self.step += 1
+
+    def _has_more(self) -> bool:
+        """Whether there are records that no step took: a step that is full may have had the last ones."""
+        return any(self._ahead.values()) or any(self._source.lag().values())
 
     def wait_until_journaled(self) -> None:
         """Return when the step is on disk, so that its lists may go out; raises what the disk refused with."""

@@ -11,6 +11,9 @@ from model.growth import grown
 from model.moved import MovedRows
 from model.ragged import Part, Ragged, copied
 
+ROWS_AT_ONCE: Final = 1 << 14
+"""Lists that are looked through at a time."""
+
 _NONE: Final = -1
 
 Ints = NDArray[np.int64]
@@ -59,6 +62,14 @@ class LastLists:
         is_item_RK = (np.arange(codes_RK.shape[1]) < lengths_R[:, None]) & (codes_RK >= 0)
         names_R = (is_item_RK & items_I[np.where(is_item_RK, codes_RK, 0)]).any(1)
         self.clear((first + np.flatnonzero(names_R)).tolist())
+
+    def clear_coded(self, codes: Ints) -> None:
+        """Forget those lists that have one of these codes, below 0: others may get them."""
+        for first in range(0, self._rows if len(codes) else 0, ROWS_AT_ONCE):
+            past = min(first + ROWS_AT_ONCE, self._rows)
+            rows, places = np.nonzero(self._codes_RK[first:past] < 0)
+            is_one = (places < self._length_R[first + rows]) & np.isin(self._codes_RK[first + rows, places], codes)
+            self.clear((first + np.unique(rows[is_one])).tolist())
 
     def parts(self) -> dict[str, Part]:
         """`codes` of all lists, in the order of the rows, and how many each row has, -1 for no list: views."""

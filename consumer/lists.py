@@ -145,6 +145,10 @@ class ListWriter:
         """Where lists of these rows name items that leave, what is next is news to their users."""
         self._last.clear_naming(first, past, leaving_I)
 
+    def give_back_codes(self, catalogue_rows_X: Ints) -> None:
+        """These rows of the catalogue go to other items: where lists name them, what is next is news to their users."""
+        self._last.clear_coded(-1 - catalogue_rows_X)
+
     def write(self, lists: ListsOfUsers, behind: Behind, model_version: int, generated_at: int) -> Written:
         """Send what changed, as the lists of step `model_version`; `generated_at` in ms."""
         changed_U = self._last.replace(lists.users_U, lists.codes_UK, lists.lengths_U)

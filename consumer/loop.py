@@ -89,13 +89,16 @@ def run(
     while not stopping() and not (until is not None and parts.source.has_reached(until)):
         with parts.observer.timed(Stage.TAKE):
             taken = parts.source.take(batch_size, longest_wait(parts, batch_wait_seconds))
-        if len(taken):
+        if taken is not None:
             parts.observer.observe(*learn_and_publish(parts, taken))
+        else:
+            publish_waiting(parts)
         parts.publisher.poll()
         if parts.progress.due() and not parts.refreshes.is_waiting:
             keep_progress(parts)
     publish_waiting(parts)
-    save_progress(parts)  # no finally: a failed step is never saved
+    if not parts.refreshes.is_waiting:  # else it stopped among steps made again: the save before them stays
+        save_progress(parts)  # no finally: a failed step is never saved
 
 
 def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
@@ -106,20 +109,17 @@ def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
 
 
 def publish_waiting(parts: Parts) -> None:
-    """At the end of a run: the lists that were put off while events came faster than lists could be made."""
-    touches = parts.refreshes.waiting()
-    users_U = touches.users()
-    if len(users_U):
-        with parts.observer.timed(Stage.TOPK):
-            lists = parts.top_k(users_U)
-        with parts.observer.timed(Stage.PUBLISH):
-            behind = parts.lists.behind(lists.users_U, touches)
-            parts.lists.write(lists, behind, parts.learner.version, int(touches.shown_time_E.max()))
+    """Where no event comes: the lists that were put off while events came faster than lists could be made.
+
+    They are a step of their own, without events: made again after a crash it has the same lists again.
+    """
+    if parts.refreshes.is_waiting and not parts.source.is_repeating:
+        parts.observer.observe(*learn_and_publish(parts, parts.source.step_without_records()))
 
 
 def generated_at(taken: Taken, touches: Touches) -> int:
-    """The largest record timestamp of a step; where none of its records has one, of the events behind its lists."""
-    newest = int(taken.time_R.max())
+    """The largest record timestamp of a step; where it has no record with one, of the events behind its lists."""
+    newest = int(taken.time_R.max(initial=-1))
     return newest if newest >= 0 else int(touches.shown_time_E.max(initial=0))
 
 
@@ -162,6 +162,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         parts.lists.let_go(step.evicted_U)
         if step.swept is not None:
             parts.lists.let_items_leave(*step.swept)
+        parts.lists.give_back_codes(step.given_back_X)
         parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
         behind = parts.lists.behind(lists.users_U, touches)
         written = parts.lists.write(lists, behind, step.version, generated_at(taken, touches))

@@ -149,7 +149,7 @@ class Observation:
             user_means_B=step.user_means_B,
         )
         self._observe_lists(batch.lists)
-        newest_ms = int(batch.taken.time_R.max())
+        newest_ms = int(batch.taken.time_R.max(initial=-1))
         if newest_ms >= 0:  # below, no record of the step says when it was sent
             self._newest_record_ms = newest_ms
         for listener in self.batch_listeners:

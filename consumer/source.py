@@ -125,7 +125,7 @@ class Source:
         self._consumer.unassign()
         partitions = self._partitions()
         extents = {partition: self._extent(partition) for partition in partitions}
-        self._next = start_offsets(self._topic, self._group_id, extents, offsets, self._committed, reset)
+        self._next = start_offsets(self._topic, self._group_id, extents, offsets, self.committed, reset)
         self._ends = {partition: extent.end for partition, extent in extents.items()}
         self._broken = None
         self._errors.clear()
@@ -157,6 +157,12 @@ class Source:
     def next_offsets(self) -> dict[int, int]:
         """Next offset to read, per partition: everything below it has been taken."""
         return dict(self._next)
+
+    def committed(self) -> dict[int, int]:
+        """The group's next offsets, where it has any."""
+        questions = [TopicPartition(self._topic, partition) for partition in self._partitions()]
+        answers = self._ask(lambda seconds: self._consumer.committed(questions, timeout=seconds))
+        return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Write next offsets to the group, for lag tools and people; back when they are written, or CommitFailed."""
@@ -328,12 +334,6 @@ class Source:
     def _known_extent(self, partition: int) -> Extent:
         first, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         return Extent(first, end)
-
-    def _committed(self) -> dict[int, int]:
-        """The group's next offsets, where it has any."""
-        questions = [TopicPartition(self._topic, partition) for partition in self._partitions()]
-        answers = self._ask(lambda seconds: self._consumer.committed(questions, timeout=seconds))
-        return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
 
     def _ask(self, question: Callable[[float], _Answer], answer_seconds: float | None = None) -> _Answer:
         """The broker's answer, asked again while the client is still finding its way; bounded by `answer_seconds`."""

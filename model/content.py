@@ -13,7 +13,8 @@ up to date at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import takewhile
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ from model.vocabulary import Vocabulary
 REST_EVENTS = 100_000
 """Events before the row of a removed item without an event is given back: until then late events find that it was
 removed, and lists made before hold its number."""
+GIVEN_BACK: Final = 64
+"""Such rows are given back when they are one in so many: each time all last lists are gone over for their numbers."""
 
 _NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -102,10 +105,13 @@ class Content:
 
     # --- the catalogue ---
 
-    def describe(self, changes: Mapping[str, ItemContent | None], items: Vocabulary) -> None:
-        """Take in what is said of items now; None: nothing any more, and the item is not to be recommended."""
+    def describe(self, changes: Mapping[str, ItemContent | None], items: Vocabulary) -> NDArray[np.int64]:
+        """Take in what is said of items now; None: nothing any more, and the item is not to be recommended.
+
+        Rows that were given back: `cold_code` of them is in old lists, and is other items' from now on.
+        """
         self.follow(items)
-        self._give_back_rows()
+        given_back_X = self._give_back_rows()
         rows = self.ids.rows(list(changes))
         self._grow(len(self.ids))
         self.entries.write(rows, [features_of(content) for content in changes.values()])
@@ -131,6 +137,7 @@ class Content:
         elif self.table.rows:
             at = torch.from_numpy(rows).to(self.device)
             self._vectors_XD[at] = sums(self.entries.bags(rows), self.table.values)
+        return given_back_X
 
     def follow(self, items: Vocabulary, again_N: NDArray[np.int64] = _NOTHING) -> None:
         """Find the catalogue's rows of items that had their first event; `again_N`: among them are those of these rows,
@@ -159,13 +166,16 @@ class Content:
         for row in rows_N[says_nothing_N].tolist():  # as one that was removed before its first event
             self._removed[row] = self._learned
 
-    def _give_back_rows(self) -> None:
-        """Let go of items that were removed long ago and had no event."""
-        for row, at in list(self._removed.items()):
-            if self._learned - at < REST_EVENTS:
-                break
+    def _give_back_rows(self) -> NDArray[np.int64]:
+        """Let go of items that were removed long ago and had no event, where there are many: their rows."""
+        rested = takewhile(lambda entry: self._learned - entry[1] >= REST_EVENTS, self._removed.items())
+        rows = [row for row, _ in rested]
+        if len(rows) * GIVEN_BACK < self.ids.in_use:
+            return _NOTHING
+        for row in rows:
             del self._removed[row]
             self.ids.remove(self.ids.name(row))
+        return np.array(rows, dtype=np.int64)
 
     def unavailable_items(self) -> NDArray[np.int64]:
         """Item rows that are not to be recommended, ascending."""

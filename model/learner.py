@@ -33,7 +33,7 @@ from model.said_of_users import SaidOfUsers
 from model.scores import all_scores, cold_scores, parts_on_device
 from model.settings import LearnerSettings
 from model.state import on_cpu, refuse_other_settings, settings_as_bytes, tensors_of, under
-from model.step import Piece, Step, joined
+from model.step import NOBODY, Piece, Step, joined
 from model.user_content import Said
 from model.vocabulary import Vocabulary
 from model.windows import Windows
@@ -118,6 +118,8 @@ class Learner:
             max_users=settings.max_users,
             max_items=settings.max_items,
         )
+        self._given_back_X = NOBODY
+        """Rows of the catalogue that no step has told of yet."""
 
     def test_then_learn(self, batch: Interactions | Sequence[Interaction | Forget], step: int | None = None) -> Step:
         """Rank and predict each interaction, then learn the batch as step number `step`, by default the next one.
@@ -129,7 +131,11 @@ class Learner:
         were, live state and counts move on, and the next batch is learned as ever. So is a rating model's pass
         (`Step.ratings_refused`).
         """
-        batch = batch if isinstance(batch, Interactions) else Interactions.of(batch)
+        learned = self._test_then_learn(batch if isinstance(batch, Interactions) else Interactions.of(batch), step)
+        given_back_X, self._given_back_X = self._given_back_X, NOBODY
+        return replace(learned, given_back_X=given_back_X) if len(given_back_X) else learned
+
+    def _test_then_learn(self, batch: Interactions, step: int | None) -> Step:
         if not len(batch):
             return joined([], self.version, [])
         self.version = self.version + 1 if step is None else step
@@ -166,7 +172,8 @@ class Learner:
         parameters = self.ranking.parameters
         if parameters.content is None:
             parameters.content = self._new_content()
-        parameters.content.describe(changes, self.items)
+        given_back_X = parameters.content.describe(changes, self.items)
+        self._given_back_X = np.concatenate((self._given_back_X, given_back_X))
 
     def describe_users(self, changes: Mapping[str, ItemContent | None]) -> None:
         """Take in what is said of users now: categories and features; None: nothing any more, the user stays."""

@@ -69,6 +69,8 @@ class Step:
     """Rows of users that had something of items that leave, and have it no more."""
     moved_I: NDArray[np.int64] | None = field(default_factory=lambda: NOBODY)
     """Rows of items whose parameters or counts it may have changed, in any order, some repeatedly; None: any may be."""
+    given_back_X: NDArray[np.int64] = field(default_factory=lambda: NOBODY)
+    """Rows of the catalogue that were given back before it: their codes in last lists are other items' now."""
     swept: Swept | None = None
     """Users whose last lists are not to name items that leave either."""
 

@@ -43,9 +43,9 @@ class Record:
         return None
 
 
-def places(records: Iterable[Record] | Taken) -> list[tuple[int, int]]:
-    """(partition, offset) of each."""
-    each = records.records if isinstance(records, Taken) else records
+def places(records: Iterable[Record] | Taken | None) -> list[tuple[int, int]]:
+    """(partition, offset) of each; of none where a take brought nothing."""
+    each = records.records if isinstance(records, Taken) else records or []
     return [(record.partition(), record.offset()) for record in each]
 
 
@@ -120,6 +120,9 @@ class FakeSource:
 
     def end_offsets(self) -> dict[int, int]:
         return {partition: extent.end for partition, extent in self.topic.extents.items()}
+
+    def lag(self) -> dict[int, int]:
+        return {partition: self.topic.extents[partition].end - offset for partition, offset in self._next.items()}
 
     def commit_soon(self, offsets: Mapping[int, int]) -> None:
         self.group.update(offsets)

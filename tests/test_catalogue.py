@@ -5,7 +5,7 @@ import json
 import pytest
 from confluent_kafka import Producer
 from faulty_disk import SimulatedCrash, without_waiting
-from stream_fakes import FakeSource, Record, Topic, click
+from stream_fakes import TIME_MS, FakeSource, Record, Topic, click
 from structlog.testing import capture_logs
 from worker_fakes import FakeWorker
 
@@ -32,17 +32,17 @@ class Row(Record):
 class Items(Topic):
     """The items topic; `put` adds a record, `compact` leaves the newest of each key."""
 
-    def __init__(self) -> None:
-        super().__init__(1, "items")
+    def __init__(self, partitions=1) -> None:
+        super().__init__(partitions, "items")
 
-    def put(self, item_id, value=b"{}", **fields):
+    def put(self, item_id, value=b"{}", *, partition=0, time_ms=TIME_MS, **fields):
         if fields or value == b"{}":
             value = encode(Item(item_id=item_id, timestamp=0, **fields))
-        self.append(0, value)
-        row = self.records[0].pop()
-        keyed = Row(row.number, row.place, row.payload, row.name)
+        self.append(partition, value)
+        row = self.records[partition].pop()
+        keyed = Row(row.number, row.place, row.payload, row.name, time_ms)
         object.__setattr__(keyed, "item", item_id if isinstance(item_id, bytes) else item_id.encode())
-        self.records[0].append(keyed)
+        self.records[partition].append(keyed)
 
     def compact(self):
         newest = {row.key(): row for row in self.records[0]}
@@ -251,6 +251,64 @@ def test_a_bad_row_in_the_place_of_a_good_one_does_not_remove_the_item_at_the_ne
     read_anew(second, items)
 
     assert second.take() == []
+
+
+# --- rows of one id in several partitions ---
+
+
+@pytest.fixture
+def two_partitions():
+    """Partition 0, which is read first, has the later words on a, b and c; on d both were sent at the same time."""
+    items = Items(2)
+    for item_id in "abcd":
+        items.put(item_id, title="old", partition=1, time_ms=TIME_MS)
+    items.put("a", title="new", time_ms=TIME_MS + 5)
+    items.put("b", None, time_ms=TIME_MS + 5)
+    items.put("c", None, time_ms=TIME_MS + 1)
+    items.put("c", title="back", time_ms=TIME_MS + 2)
+    items.put("d", title="as good", time_ms=TIME_MS)
+    return items
+
+
+def values(changes):
+    return {change.name: change.value and json.loads(change.value)["title"] for change in changes}
+
+
+def test_of_rows_in_two_partitions_a_start_takes_the_one_that_was_sent_last(two_partitions):
+    changes = reading(two_partitions).take()
+
+    assert values(changes) == {"a": "new", "b": None, "c": "back", "d": "old"}, "of equals the last to come"
+
+
+def test_a_restart_changes_nothing_where_rows_lie_in_two_partitions(two_partitions):
+    first = reading(two_partitions)
+    first.apply(first.take())
+    second = Catalogue(Told())
+    second.load(first.state())
+
+    read_anew(second, two_partitions)
+
+    assert second.take() == []
+
+
+def test_what_comes_late_by_another_partition_is_passed_over_a_removal_too(two_partitions):
+    counted = []
+    catalogue = reading(two_partitions, count=lambda *counts: counted.append(counts[1:]))
+    catalogue.apply(catalogue.take())
+    counted.clear()
+    two_partitions.put("a", None, partition=1, time_ms=TIME_MS + 4)
+    two_partitions.put("b", title="stale", partition=1, time_ms=TIME_MS + 4)
+    two_partitions.put("c", title="newer", partition=1, time_ms=TIME_MS + 4)
+
+    assert values(catalogue.take()) == {"c": "newer"}
+    assert counted.count((RowOutcome.UNCHANGED, 1)) == 2
+
+
+def test_in_one_partition_the_last_row_counts_whatever_its_producers_clock_said(items):
+    items.put("a", title="first", time_ms=TIME_MS + 9)
+    items.put("a", title="last", time_ms=TIME_MS)
+
+    assert values(reading(items).take()) == {"a": "last"}
 
 
 # --- users ---
@@ -522,6 +580,30 @@ def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
 
     assert state_digest(worker.learner.state()) == state_digest(before.learner.state())
     assert worker.catalogue.take() == []
+
+
+def test_a_list_whose_item_took_the_row_of_a_removed_one_is_published(start, items, monkeypatch):
+    monkeypatch.setattr("model.content.REST_EVENTS", 10)
+    topic = Topic()
+    alike = {"title": "alpha beta", "categories": ["x"]}
+    items.put("i0", **alike)
+    items.put("before", **alike)
+    topic.append(0, click("u", "i0"))
+    worker = start(topic, items)
+    worker.top_k.cold_items = True
+    worker.run()
+    items.put("before", None)
+    topic.append(0, *[click(f"w{n}", "i0") for n in range(12)])
+    worker.run(batch_size=1)
+    items.put("after", **alike)
+    topic.append(0, click("u", "i0"))
+
+    worker.run()
+
+    content = worker.learner.ranking.content
+    assert (content.ids.row("before"), content.ids.row("after")) == (None, 1)
+    lists = [[item.item_id for item in one.items] for one in worker.publisher.lists if one.user_id == "u"]
+    assert lists == [["before"], ["after"]]
 
 
 def test_the_journal_gives_back_changes_as_they_were_and_lines_without_any_read_as_ever(tmp_path, monkeypatch):

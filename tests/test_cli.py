@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,10 @@ def help_of(line):
         ("topics create --partitions 3", "topics", "create", {"replication_factor": -1}, {"partitions": "3"}),
         ("topics describe", "topics", "describe", {}, {}),
         ("dead-letters list --limit 5", "dead_letters", "list_letters", {"limit": 5, "reason": None}, {}),
-        ("dead-letters replay --again", "dead_letters", "replay", {"again": True, "reason": None}, {}),
+        (
+            *("dead-letters replay --again --since 2026-11-29", "dead_letters", "replay"),
+            *({"again": True, "reason": None, "since": datetime(2026, 11, 29)}, {}),
+        ),
         ("checkpoint show", "checkpoint", "show", {}, {}),
         ("checkpoint verify --checkpoint-dir /x", "checkpoint", "verify", {}, {"checkpoint_dir": "/x"}),
         ("config show --log-level debug", "config_show", "run", {}, {"log_level": "debug"}),

@@ -1,5 +1,7 @@
 """`dead-letters list` and `replay`, on the in-process broker and on a real Kafka."""
 
+import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pytest
@@ -215,6 +217,50 @@ def test_letters_that_left_the_topic_unreplayed_are_told(broker, settings, uniqu
 
     with pytest.raises(RuntimeError, match="2 dead letters have left the topic before they were replayed; --again"):
         dead_letters.replay(settings)
+
+
+def days_later(days=3.0):
+    return lambda: time.time() + 86_400 * days
+
+
+def test_where_a_replay_may_have_been_forgotten_nothing_is_sent_before_a_person_says_so(settings, broker, unique):
+    reject(settings, broker, unique, [b"one", b"two"])
+
+    with pytest.raises(dead_letters.ReplayUnknown, match=r"has 2 dead letters, .*--again sends all.*--since 20\d\d-"):
+        dead_letters.replay(settings, now_seconds=days_later())
+
+    assert events(settings) == []
+    assert dead_letters.replay(settings, again=True, now_seconds=days_later())["replayed"] == 2
+
+
+def test_once_a_replay_is_known_old_letters_are_no_question(settings, broker, unique):
+    reject(settings, broker, unique, [b"one"])
+    dead_letters.replay(settings)
+    reject(settings, broker, unique, [b"two"])
+
+    answer = dead_letters.replay(settings, now_seconds=days_later())
+
+    assert answer["replayed"] == 1
+
+
+def test_no_letters_or_young_ones_are_no_question(settings, broker, unique):
+    assert dead_letters.replay(settings, now_seconds=days_later())["replayed"] == 0
+
+    # Even of no letters it is remembered where they begin.
+    reject(settings, broker, unique, [b"one"])
+
+    assert dead_letters.replay(settings, now_seconds=days_later())["replayed"] == 1
+
+
+def test_since_a_replay_that_was_forgotten_only_newer_letters_are_sent(settings, broker, unique):
+    reject(settings, broker, unique, [b"replayed", b"replayed too"])
+    replayed_at = datetime.now(UTC).replace(tzinfo=None)
+    reject(settings, broker, unique, [b"new"])
+
+    answers = [dead_letters.replay(settings, since=since, now_seconds=days_later()) for since in (replayed_at, None)]
+
+    assert [(answer["replayed"], answer["passed_over"]) for answer in answers] == [(1, 2), (0, 0)]
+    assert [value for _, value, _ in events(settings)] == [b"new"]
 
 
 def test_people_see_a_letter_in_three_lines():

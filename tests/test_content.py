@@ -7,7 +7,7 @@ import pytest
 import torch
 from streams import joined, random_stream, run, small_learner
 
-from model.content import Content, ContentSettings
+from model.content import GIVEN_BACK, Content, ContentSettings
 from model.entries import ItemContent
 from model.interactions import Interaction
 from model.ranking import RankingRates
@@ -193,6 +193,33 @@ def test_the_row_of_a_removed_item_without_an_event_is_given_back_after_its_rest
     content._compute_all()
     matrix = content.entries.bags(np.arange(len(content.ids)))
     assert content.vectors(np.array([row]))[0, 0] == pytest.approx(matrix.weights_E[matrix.rows_E == row].sum())
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_the_next_step_tells_once_which_rows_were_given_back_one_of_no_events_too():
+    made = learner(described=catalogue(["i0", "i1", "i2", "i3"]))
+    row = made.ranking.content.ids.row("i3")
+    made.describe({"i3": None})
+    run(made, two_tastes(100, items=2), 10)
+    made.describe(catalogue(["i4"]))
+
+    told = [made.test_then_learn([]).given_back_X.tolist() for _ in range(2)]
+
+    assert told == [[row], []]
+
+
+@pytest.mark.usefixtures("short_rest")
+def test_of_a_large_catalogue_rows_are_given_back_when_they_are_some():
+    made = learner(described=catalogue([f"i{n}" for n in range(2 * GIVEN_BACK)]))
+    in_use = []
+
+    for item in ("i100", "i101"):
+        made.describe({item: None})
+        run(made, two_tastes(60), 10)
+        made.describe(catalogue(["i1"]))
+        in_use.append(made.ranking.content.ids.in_use)
+
+    assert in_use == [2 * GIVEN_BACK, 2 * GIVEN_BACK - 2]
 
 
 @pytest.mark.usefixtures("short_rest")

@@ -28,7 +28,7 @@ from consumer.decode import Decoder
 from consumer.duplicates import RecentEventIds
 from consumer.last_lists import LastLists
 from consumer.lists import ListWriter
-from consumer.loop import Parts, learn_and_publish, publish_waiting
+from consumer.loop import Parts, learn_and_publish
 from consumer.modelling import make_learner
 from consumer.refreshes import Refreshes
 from consumer.worker import Worker
@@ -105,8 +105,8 @@ class Site:
         self.steps = {}
         """Step -> its records, as it was handed out first."""
         self.changes = {}
-        self.has_lists = {}
         """Step -> what it took in of the catalogue."""
+        self.has_lists = {}
         self.starts = 0
         self.crashes = 0
         stream = list(payloads(count, seed))
@@ -161,12 +161,15 @@ class Site:
     def _keep_books(self, worker):
         """A step counts from the moment in which it is on the disk: before that nobody hears of it."""
         stream = worker.parts.source
-        take, wait_until_journaled = stream.take, stream.wait_until_journaled
+        wait_until_journaled = stream.wait_until_journaled
         taken = []
 
-        def noted(*given):
-            taken[:] = [take(*given)]
-            return taken[0]
+        def noting(take):
+            def noted(*given):
+                taken[:] = [take(*given)]
+                return taken[0]
+
+            return noted
 
         def journaled():
             wait_until_journaled()
@@ -176,7 +179,8 @@ class Site:
             assert changes == list(stream.changes), f"step {stream.step} took in another catalogue than before"
             assert self.has_lists.setdefault(stream.step, stream.has_lists) == stream.has_lists
 
-        stream.take, stream.wait_until_journaled = noted, journaled
+        stream.take, stream.step_without_records = noting(stream.take), noting(stream.step_without_records)
+        stream.wait_until_journaled = journaled
 
     def messages(self):
         """The recommendations topic: (user, epoch, value) in order."""
@@ -228,7 +232,6 @@ def uninterrupted(site):
         parts.source.changes = site.changes[parts.source.step]
         parts.source.has_lists = site.has_lists[parts.source.step]
         learn_and_publish(parts, site.steps[parts.source.step])
-    publish_waiting(parts)
     sums = zip(*((one.learned, one.duplicates, one.dead_letters) for one in counted), strict=True)
     return learner, Counts(*map(sum, sums)), publisher
 

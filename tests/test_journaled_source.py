@@ -60,6 +60,14 @@ def all_of(worker, max_records=100):
     return steps
 
 
+def all_steps_of(worker):
+    """The same, steps without records too."""
+    steps = []
+    while (taken := worker.take(1, 0)) is not None:
+        steps.append((worker.step, places(taken)))
+    return steps
+
+
 @pytest.fixture
 def topic():
     """Three partitions of ten records."""
@@ -240,6 +248,53 @@ def test_a_journal_of_another_topic_is_noticed_before_its_step_is_handed_out(jou
 
     with pytest.raises(JournalMismatch, match="step 1"):
         worker.take(100, 0)
+
+
+# --- steps without records, for lists that waited ---
+
+
+def test_a_step_without_records_is_handed_out_again_in_its_place(journals):
+    topic = Topic()
+    topic.append(0, b"a", b"b")
+    source = fresh(topic)
+    worker = JournaledSource(source, started(journals()), 0, source.next_offsets())
+    worker.take(1, 0)
+    worker.step_without_records()
+    worker.take(1, 0)
+    source = fresh(topic)
+
+    again = JournaledSource(source, journals(), 0, source.next_offsets())
+
+    assert all_steps_of(again) == [(1, [(0, 0)]), (2, []), (3, [(0, 1)])]
+    assert again.next_offsets() == {0: 2}
+
+
+def test_a_step_without_records_does_not_come_between_those_that_are_repeated(journals):
+    topic = Topic()
+    topic.append(0, b"a")
+    run_of(topic, journals(), [[(0, 1)]])
+    source = fresh(topic)
+    worker = JournaledSource(source, journals(), 0, source.next_offsets())
+
+    with pytest.raises(RuntimeError, match="after those that are repeated"):
+        worker.step_without_records()
+
+
+def test_more_is_there_where_a_full_step_leaves_records_of_the_topic_or_of_those_fetched_meanwhile(journals):
+    topic = Topic()
+    topic.append(0, *[b""] * 3)
+    told = []
+    run_of(topic, journals(), [[(0, 3)]])
+    topic.append(0, *[b""] * 4)
+    source = fresh(topic)
+
+    worker = JournaledSource(
+        source, started(journals()), 0, source.next_offsets(), decide=lambda more: not told.append(more)
+    )
+    for max_records in (100, 1, 2, 1, 2):
+        worker.take(max_records, 0)
+
+    assert told == [True, True, False]
 
 
 # --- a disk that is slow, full or refuses ---

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.last_lists import LastLists
+from consumer.last_lists import ROWS_AT_ONCE, LastLists
 
 
 def replaced(last, lists, width=None):
@@ -83,6 +83,19 @@ def test_who_follows_hears_of_the_rows_whose_lists_changed_or_went():
     assert last.moved.since(before).tolist() == [1, 0, 2]
     replaced(last, {0: [1, 2, 3]})
     assert last.moved.since(before) is None, "a wider table has other places"
+
+
+def test_lists_with_a_code_that_goes_to_another_item_are_forgotten_and_what_is_behind_an_end_does_not_count():
+    last, far = LastLists(), 2 * ROWS_AT_ONCE + 5
+    replaced(last, {0: [3, 1, -4]})
+    lists = {0: [3, 1], 1: [-4, 2, 5], 2: [-3], 3: [-9, -1, 7], far: [8, -4]}
+    replaced(last, lists)
+
+    last.clear_coded(np.array([-4, -1]))
+
+    assert replaced(last, lists) == [False, True, False, True, True]
+    last.clear_coded(np.zeros(0, dtype=np.int64))
+    assert not any(replaced(last, lists))
 
 
 lists_of_rows = st.dictionaries(st.integers(0, 40), st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4))

@@ -314,6 +314,14 @@ def test_a_list_that_names_an_item_on_its_way_out_is_not_compared_with_that_of_w
     assert desk.write(ListOf("u", [1, 2]), ListOf("v", [2, 3]), ListOf("w", [1, -2])) == Written(1, 2)
 
 
+def test_a_list_that_names_a_row_of_the_catalogue_is_not_compared_with_one_of_who_gets_that_row(desk):
+    desk.write(ListOf("u", [1, -2]), ListOf("v", [-1, 3]), ListOf("w", [2]))
+
+    desk.writer.give_back_codes(np.array([1, 4]))
+
+    assert desk.write(ListOf("u", [1, -2]), ListOf("v", [-1, 3]), ListOf("w", [2])) == Written(1, 2)
+
+
 def test_no_lists_are_no_messages(desk):
     assert desk.write() == Written(0, 0)
     assert desk.publisher.sent == []

@@ -352,6 +352,16 @@ def test_a_worker_is_ready_once_it_reads_and_not_alive_when_the_loop_stands_stil
     assert watched.observation.is_alive()
 
 
+def test_a_step_without_records_leaves_the_lags_time_where_it_was(watched: Watched) -> None:
+    watched.lag = {0: 3, 1: 0}
+    watched.observation.observe(batch(click()), Written(1, 0))
+    watched.observation.observe(batch(), Written(1, 0))
+
+    watched.take(1)
+
+    assert watched["headrace_consumer_lag_seconds"] == pytest.approx(2.0)
+
+
 def test_listeners_hear_of_each_batch(watched: Watched) -> None:
     heard: list[tuple[Batch, Written]] = []
     watched.observation.batch_listeners.append(lambda *told: heard.append(told))

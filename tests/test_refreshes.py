@@ -1,6 +1,7 @@
 """Lists are put off only where a backlog lasts, never for longer than they may be, and none is lost."""
 
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,3 +211,86 @@ def test_steps_made_again_after_a_crash_have_lists_where_they_had_them(start):
     assert with_lists[1][:12] == with_lists[0]
     assert False in with_lists[0]
     assert newest(again).keys() == {"u0", "u1", "u2", "u3"}
+
+
+# --- where no event comes any more ---
+
+
+def stalling(worker, after):
+    """Let nothing come after so many takes, though the topic has more; a function that lets it come again."""
+    take, calls = worker.source.take, count(1)
+    may_come = []
+    worker.source.take = lambda *given: take(*given) if may_come or next(calls) <= after else []
+    return lambda: may_come.append(True)
+
+
+def test_lists_that_wait_are_published_and_saved_as_soon_as_nothing_comes(start):
+    worker, calls = start(every_seconds=1), count(1)
+    worker.progress.due = lambda: False  # or the next step would have to have lists
+    stalling(worker, after=9)
+
+    worker.run(batch_size=2, stopping=lambda: next(calls) > 10)
+
+    *_, before, last = worker.observer.batches
+    assert (len(before.lists.users_U), len(last.taken)) == (0, 0)
+    assert {user: offset for user, (offset, _) in newest(worker).items()} == {"u0": 16, "u1": 17, "u2": 14, "u3": 15}
+    assert worker.refreshes.staleness_seconds() == 0
+    assert worker.progress.saved.step == 10
+
+
+def test_lists_of_a_step_without_records_are_made_again_after_a_crash(start):
+    crashed, calls = start(), iter(range(13))
+    stalling(crashed, after=9)
+    with pytest.raises(StopIteration):
+        crashed.run(batch_size=2, stopping=lambda: next(calls) < 0)
+    before = crashed.messages()
+
+    again = start()
+    again.run(batch_size=2)
+
+    assert [len(batch.taken) for batch in crashed.observer.batches[8:]] == [2, 0]
+    assert [len(batch.taken) for batch in again.observer.batches[8:11]] == [2, 0, 2]
+    assert again.messages()[: len(before)] == before
+    assert again.progress.counts.learned == 41
+
+
+def test_a_stop_among_steps_made_again_without_lists_leaves_the_save_before_them(start):
+    crashed, calls = start(), iter(range(12))
+    with pytest.raises(StopIteration):
+        crashed.run(batch_size=2, stopping=lambda: next(calls) < 0)
+    stopped, calls = start(), count(1)
+
+    stopped.run(batch_size=2, stopping=lambda: next(calls) > 8)
+
+    assert stopped.refreshes.is_waiting
+    assert stopped.progress.saved.step == 0
+    again = start()
+    again.run(batch_size=2)
+    assert again.messages()[: len(crashed.messages())] == crashed.messages()
+
+
+def test_the_last_step_of_a_backlog_has_lists_though_it_is_full(start):
+    worker = start()
+
+    worker.run(batch_size=41 // 4)  # 10, 10, 10, 10, 1
+    worker.source.topic.append(0, *[click("u0", f"i{number}") for number in range(44)])
+    worker.run(batch_size=2)
+
+    assert [len(batch.taken) for batch in worker.observer.batches[-2:]] == [2, 2]
+    assert [len(batch.lists.users_U) for batch in worker.observer.batches[-2:]] == [0, 1]
+
+
+def test_a_worker_whose_steps_are_full_and_leave_nothing_is_not_behind(start):
+    worker = start()
+    take = worker.source.take
+
+    def one_more(*given):
+        worker.source.topic.append(0, click("u0", "i1"))
+        return take(*given)
+
+    worker.run()
+    worker.source.take = one_more
+    worker.run(batch_size=1, until={0: 61})
+
+    assert [len(batch.taken) for batch in worker.observer.batches[1:]] == [1] * 20
+    assert all(len(batch.lists.users_U) for batch in worker.observer.batches)

@@ -1,13 +1,18 @@
 """`headrace dead-letters list|replay`: look at what could not be learned, and send it again once the cause is mended.
 
 What was replayed is remembered as the committed offsets of the group `<group>.dead-letters`, so that a second replay
-sends only what came since. Letters stay on their topic either way. A crash of the worker may write a letter twice: the
+sends only what came since. The broker forgets that place some time after the last replay (`offsets.retention.minutes`,
+a week by default), and letters stay much longer: so where it has none and letters are old, a person has to say whether
+there was a replay. Letters stay on their topic either way. A crash of the worker may write a letter twice: the
 place of the record that it holds tells, and only the first of them counts.
 """
 
+import math
+import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +28,8 @@ _BATCH: Final = 1000
 _WAIT_SECONDS: Final = 1.0
 _FLUSH_SECONDS: Final = 60.0
 _SHOWN_CHARACTERS: Final = 100
+_MARK_SECONDS: Final = 86_400.0
+"""No broker forgets earlier where a replay ended, unless somebody wanted it so."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -37,6 +44,10 @@ class Letter(NamedTuple):
     @property
     def reason(self) -> str | None:
         return self.added.get("error.reason")
+
+
+class ReplayUnknown(RuntimeError):
+    """It cannot be told whether old letters were replayed before."""
 
 
 def list_letters(settings: Settings, *, limit: int = 20, reason: str | None = None) -> dict[str, Any]:
@@ -60,12 +71,22 @@ def list_letters(settings: Settings, *, limit: int = 20, reason: str | None = No
     return {"topic": settings.dead_letter_topic, "reasons": counted, "repeats": repeats, "letters": letters[-limit:]}
 
 
-def replay(settings: Settings, *, reason: str | None = None, again: bool = False) -> dict[str, Any]:
+def replay(
+    settings: Settings,
+    *,
+    reason: str | None = None,
+    again: bool = False,
+    since: datetime | None = None,
+    now_seconds: Callable[[], float] = time.time,
+) -> dict[str, Any]:
     """Send the letters since the last replay, or all with `again`, to the events topic: key, value, own headers.
 
-    With `reason` others are passed over, and count as replayed. `repeats` of a letter are left out, whichever replay
-    had it. DeliveryFailed where the broker refused one; the next replay begins with the same letters then.
+    With `reason` others are passed over, and count as replayed; so are, with `since` (UTC), those that are older.
+    `repeats` of a letter are left out, whichever replay had it. ReplayUnknown where there may have been a replay that
+    the broker has forgotten and neither `again` nor `since` is given. DeliveryFailed where the broker refused a
+    letter; the next replay begins with the same letters then.
     """
+    since_ms = -math.inf if since is None else since.replace(tzinfo=UTC).timestamp() * 1000
     failures: list[FailedDelivery] = []
     counts: Counter[str] = Counter()
 
@@ -74,13 +95,15 @@ def replay(settings: Settings, *, reason: str | None = None, again: bool = False
             failures.append(FailedDelivery(message.key() or b"", message.value() or b"", error.str()))
 
     with closing(_source(settings)) as source:
+        if not again and since is None:
+            _check_mark(source, settings, now_seconds())
         told = _seek_to_mark(source, again)
         producer = _producer(settings)
         for record in _records(source, source.end_offsets()):
             letter = _letter(record)
             if told.is_repeat(letter):
                 counts["repeats"] += 1
-            elif reason in (None, letter.reason):
+            elif reason in (None, letter.reason) and record.timestamp()[1] >= since_ms:
                 _send(producer, settings.events_topic, letter, answered)
                 counts["replayed"] += 1
             else:
@@ -115,6 +138,30 @@ def _left_out(result: Mapping[str, Any]) -> str:
 def _source(settings: Settings) -> Source:
     group = f"{settings.group_id}.dead-letters"
     return Source(settings.bootstrap_servers, settings.dead_letter_topic, group, librdkafka=settings.librdkafka)
+
+
+def _check_mark(source: Source, settings: Settings, now_seconds: float) -> None:
+    """Raise ReplayUnknown where nothing says up to where letters were replayed, and they are old enough for that to
+    have been forgotten.
+    """
+    source.seek(None, Reset.EARLIEST)
+    if source.committed():
+        return
+    times = [record.timestamp()[1] for record in _records(source, source.end_offsets())]
+    oldest = min(times, default=math.inf) / 1000
+    if now_seconds - oldest < _MARK_SECONDS:
+        return
+    raise ReplayUnknown(
+        f"{settings.dead_letter_topic} has {len(times)} dead letters, the oldest of {_utc(oldest)}, and group "
+        f"{settings.group_id}.dead-letters has no offsets there: either none was replayed yet, or the broker has "
+        "forgotten which were (offsets.retention.minutes after the last replay). If none was, --again sends all of "
+        f"them. If some were, --since {_utc(now_seconds)} with the time of the last replay sends those written since "
+        "then, each once"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _seek_to_mark(source: Source, again: bool) -> "_Told":
