@@ -185,7 +185,7 @@ class Takes(Protocol):
 
     def end_offsets(self) -> dict[int, int]: ...
 
-    def lag(self) -> dict[int, int]: ...
+    def is_behind(self) -> bool: ...
 
 
 class Changes(Protocol):
@@ -253,11 +253,9 @@ class JournaledSource:
 
     def take(self, max_records: int, wait_seconds: float) -> Taken | None:
         """The records of the next step; None where nothing came within `wait_seconds`."""
-        records = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
-        if records is None:
-            return None
-        taken = Taken(records)
-        self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
+        taken = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
+        if taken is not None:
+            self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
         return taken
 
     def step_without_records(self) -> Taken:
@@ -267,7 +265,7 @@ class JournaledSource:
         self._begin_step([], more_wait=False)
         return Taken([])
 
-    def _repeat(self, wait_seconds: float) -> list[Record] | None:
+    def _repeat(self, wait_seconds: float) -> Taken | None:
         step, runs, changes, has_lists = self._again[0]
         if not self._holds(runs):
             for record in self._source.take(MOST_TAKEN_AT_ONCE, wait_seconds):
@@ -276,18 +274,18 @@ class JournaledSource:
                 return None
         self._again.popleft()
         self.step, self.changes, self.has_lists = step, changes, has_lists
-        return [record for run in runs for record in self._taken(run)]
+        return Taken([record for run in runs for record in self._taken(run)])
 
-    def _fresh(self, max_records: int, wait_seconds: float) -> list[Record] | None:
+    def _fresh(self, max_records: int, wait_seconds: float) -> Taken | None:
         records: list[Record] = []
         for waiting in self._ahead.values():  # came while steps were repeated
             while waiting and len(records) < max_records:
                 records.append(waiting.popleft())
-        records = records or self._source.take(max_records, wait_seconds)
-        if not records:
+        taken = Taken(records or self._source.take(max_records, wait_seconds))
+        if not len(taken):
             return None
-        self._begin_step(runs_of(Taken(records)), more_wait=len(records) >= max_records and self._has_more())
-        return records
+        self._begin_step(runs_of(taken), more_wait=len(taken) >= max_records and self._has_more())
+        return taken
 
     def _begin_step(self, runs: Sequence[Run], *, more_wait: bool) -> None:
         self.changes = [] if self._catalogue is None else self._catalogue.take()
@@ -297,7 +295,7 @@ class JournaledSource:
 
     def _has_more(self) -> bool:
         """Whether there are records that no step took: a step that is full may have had the last ones."""
-        return any(self._ahead.values()) or any(self._source.lag().values())
+        return any(self._ahead.values()) or self._source.is_behind()
 
     def wait_until_journaled(self) -> None:
         """Return when the step is on disk, so that its lists may go out; raises what the disk refused with."""

@@ -192,8 +192,11 @@ class Source:
 
     def lag(self) -> dict[int, int]:
         """Offsets not taken yet, per partition, by what the last answers of the broker told. Asks nothing."""
-        ends = {partition: max(self._ends[partition], self._known_extent(partition).end) for partition in self._next}
-        return {partition: max(0, ends[partition] - offset) for partition, offset in self._next.items()}
+        return {partition: max(0, self._known_end(partition) - offset) for partition, offset in self._next.items()}
+
+    def is_behind(self) -> bool:
+        """Whether `lag` is above 0 anywhere; where that is so, found out sooner."""
+        return any(self._known_end(partition) > offset for partition, offset in self._next.items())
 
     def close(self) -> None:
         """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
@@ -334,6 +337,9 @@ class Source:
     def _known_extent(self, partition: int) -> Extent:
         first, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         return Extent(first, end)
+
+    def _known_end(self, partition: int) -> int:
+        return max(self._ends[partition], self._known_extent(partition).end)
 
     def _ask(self, question: Callable[[float], _Answer], answer_seconds: float | None = None) -> _Answer:
         """The broker's answer, asked again while the client is still finding its way; bounded by `answer_seconds`."""

@@ -121,8 +121,8 @@ class FakeSource:
     def end_offsets(self) -> dict[int, int]:
         return {partition: extent.end for partition, extent in self.topic.extents.items()}
 
-    def lag(self) -> dict[int, int]:
-        return {partition: self.topic.extents[partition].end - offset for partition, offset in self._next.items()}
+    def is_behind(self) -> bool:
+        return any(self.topic.extents[partition].end > offset for partition, offset in self._next.items())
 
     def commit_soon(self, offsets: Mapping[int, int]) -> None:
         self.group.update(offsets)

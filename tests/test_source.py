@@ -275,6 +275,9 @@ def test_lag_counts_what_was_not_taken_yet(broker: Broker, unique: Callable[[str
 
     assert before == {0: 30, 1: 0}
     assert source.lag() == {0: 18, 1: 0}
+    assert source.is_behind()
+    take_until(source, 18)
+    assert not source.is_behind()
     assert source.end_offsets() == {0: 30, 1: 0}
 
 
