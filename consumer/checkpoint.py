@@ -93,6 +93,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the model's state, see `model.state`."""
     files: dict[str, str]
     """SHA-256 of each file beside the manifest."""
+    topic_ids: dict[str, str] = {}
+    """Ids of the topics that the offsets are of, where the broker told them."""
 
     def summary(self) -> dict[str, Any]:
         """What `run` and `checkpoint show` print."""
@@ -119,6 +121,7 @@ class Snapshot:
     settings: dict[str, Any]
     state_sha256: str
     tensors: dict[str, Tensor] = field(repr=False)
+    topic_ids: dict[str, str] = field(default_factory=dict)
 
 
 class Prepared(NamedTuple):
@@ -268,6 +271,7 @@ class CheckpointStore:
             settings=snapshot.settings,
             state_sha256=snapshot.state_sha256,
             files={STATE_FILE: digest.hexdigest()},
+            topic_ids=snapshot.topic_ids,
         )
         durable.write_file(folder / MANIFEST_FILE, _sealed(msgspec.to_builtins(manifest, str_keys=True)))
         durable.sync_folder(folder)

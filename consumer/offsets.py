@@ -36,6 +36,10 @@ class CheckpointLost(SourceError):
     """The group has committed offsets, so something was learned, but there is no checkpoint."""
 
 
+class TopicMadeAnew(SourceError):
+    """The topic is another one than that which the checkpoint's offsets are of."""
+
+
 class OffsetsOutOfRetention(SourceError):
     """The next record to read is not in the topic any more. `missing` events were never read."""
 
@@ -87,6 +91,24 @@ def start_offsets(
     _log.warning("%s; accepted by --reset %s", out_of_retention(topic, gone, extents), reset)
     fallback = {Reset.EARLIEST: firsts, Reset.LATEST: ends}.get(reset) or committed()
     return _readable_or_raise(topic, _only({**wanted, **_only(fallback, gone)}, extents), extents)
+
+
+def was_made_anew(topic: str, saved_id: str | None, found_id: str | None, reset: Reset | None) -> bool:
+    """Whether the topic is another one than when it had the saved id: then the saved offsets say nothing of it.
+
+    That is for a person to accept: without `reset` it raises TopicMadeAnew. Where an id is not known, nothing is
+    compared.
+    """
+    if saved_id is None or found_id is None or saved_id == found_id:
+        return False
+    what = (
+        f"{topic} is not the topic that the checkpoint's offsets are of: its id was {saved_id} and is {found_id} now "
+        "(was it made anew?)"
+    )
+    if reset is None:
+        raise TopicMadeAnew(f"{what}, so what is in it was not learned. {ACCEPT_LOSS}")
+    _log.warning("%s; accepted by --reset %s", what, reset)
+    return True
 
 
 def dropped_before(expected: int, offsets: Iterable[int], first: int) -> tuple[int, int] | None:

@@ -146,8 +146,8 @@ class Progress:
         Where there is none, or a person's `reset` moved the offsets, a checkpoint is saved at once: a crash before
         the next one must not send the worker back to a place that nobody chose.
 
-        Raises what `CheckpointStore.newest` and `Source.seek` raise where a person has to choose, JournalMismatch,
-        and CheckpointError for a checkpoint of another topic.
+        Raises what `CheckpointStore.newest`, `Source.was_made_anew` and `Source.seek` raise where a person has to
+        choose, JournalMismatch, and CheckpointError for a checkpoint of another topic.
         """
         found = self._store.newest()
         saved: Mapping[int, int] | None = None
@@ -158,6 +158,11 @@ class Progress:
             self._learner.load(under(tensors, "model."))
             for name, holder in self._holders.items():
                 holder.load({part: value.numpy() for part, value in under(tensors, f"{name}.").items()})
+        saved_id = None if self.saved is None else self.saved.topic_ids.get(self._topic)
+        if source.was_made_anew(saved_id, reset):
+            saved = None
+        topic_id = source.topic_id or saved_id  # where nobody tells it now somebody may the next time
+        self._topic_ids = {} if topic_id is None else {self._topic: topic_id}
         source.seek(saved, reset)
         offsets = source.next_offsets()
         stays = saved is not None and all(saved.get(partition, 0) == offset for partition, offset in offsets.items())
@@ -326,6 +331,7 @@ class Progress:
                 counts=copy.counts,
                 settings=self._settings,
                 state_sha256=state_digest(model),
+                topic_ids=self._topic_ids,
                 tensors={**{f"model.{name}": value for name, value in model.items()}, **tensors_of(copy.others)},
             )
         )

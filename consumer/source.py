@@ -8,6 +8,7 @@ are found within half a minute, and read from their first record.
     |- BrokerUnreachable     no answer within the time given
     |- TopicMissing          make it with `headrace topics create`
     |- CheckpointLost        the group has committed offsets and there is no checkpoint: a person has to choose
+    |- TopicMadeAnew         the topic is another one than that of the checkpoint: a person has to accept that
     |- OffsetsOutOfRetention records that were not read yet are gone: a person has to accept that
     |- ReadFailed            an error that the client does not mend by itself
     `- CommitFailed          may be passed over: progress is in the checkpoint, the group's offsets are for show
@@ -31,10 +32,11 @@ from consumer.offsets import (
     out_of_retention,
     readable,
     start_offsets,
+    was_made_anew,
 )
 from consumer.partitions import Lookout
 from consumer.reading_client import MENDED_BY_THE_CLIENT, consumer_of, partitions_of
-from consumer.topics import MAKE_TOPICS, TOPIC_GONE
+from consumer.topics import MAKE_TOPICS, TOPIC_GONE, topic_id
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -100,8 +102,11 @@ class Source:
         self._address = bootstrap_servers
         self._topic = topic
         self._group_id = group_id
+        self._librdkafka = librdkafka or {}
         self._answer_seconds = answer_seconds
         self._look_up = look_up
+        self.topic_id: str | None = None
+        """What tells the topic from one made under its name later; None before it is asked, or where nobody says."""
         self._next: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._broken: SourceError | None = None
@@ -115,6 +120,14 @@ class Source:
         self._consumer = consumer_of(
             bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
         )
+
+    def was_made_anew(self, saved_id: str | None, reset: Reset | None) -> bool:
+        """Whether the topic is another one than that of the saved id; asks for its `topic_id`, seconds at most.
+
+        Raises TopicMadeAnew where it is and `reset` is not given.
+        """
+        self.topic_id = topic_id(self._address, self._topic, librdkafka=self._librdkafka)
+        return was_made_anew(self._topic, saved_id, self.topic_id, reset)
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
         """Go on from a checkpoint's next offsets, or, with None, from where `start_offsets` says.

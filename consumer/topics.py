@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its type stubs forget that it exports these
     AdminClient,
     ConfigResource,
@@ -38,6 +38,9 @@ _DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 _REPLICATION_OF_THE_BROKER: Final = -1
 _ANSWER_SECONDS: Final = 30.0
 _LOOK_UP_SECONDS: Final = 2.0
+_ID_SECONDS: Final = 5.0
+_NO_ID: Final = "A" * 22
+"""What a broker from before there were ids gives: a number of zeros."""
 # What is answered in the moment in which a topic is new.
 _SETTLING: Final = frozenset(
     {
@@ -180,6 +183,17 @@ def require(
         raise TopicsMissing(f"{what} not exist on {bootstrap_servers}. {MAKE_TOPICS}")
 
 
+def topic_id(
+    bootstrap_servers: str,
+    name: str,
+    *,
+    librdkafka: Mapping[str, str] | None = None,
+    answer_seconds: float = _ID_SECONDS,
+) -> str | None:
+    """What tells a topic from one that is made under its name later; None where nobody can say so in time."""
+    return _Broker(bootstrap_servers, librdkafka, answer_seconds).topic_id(name)
+
+
 def _with_headroom(plans: Sequence[TopicPlan], there: Mapping[str, Mapping[str, str]]) -> list[TopicPlan]:
     """The plans, with the dead-letter topic's limit above the one that the events topic really has."""
     events, *others, letters = plans
@@ -234,6 +248,19 @@ class _Broker:
                         f"no answer from {self._address} within {self._seconds:g} s ({trouble}). "
                         "Is Kafka running there? HEADRACE_BOOTSTRAP_SERVERS says where it is."
                     ) from error
+
+    def topic_id(self, name: str) -> str | None:
+        """The id that the broker gave the topic when it was made; None where it gives none, or does not answer."""
+        try:
+            cluster = self._admin.list_topics(timeout=self._seconds)
+            # The in-process broker names a controller that it has not: an answer would be waited for in vain.
+            if name not in cluster.topics or cluster.controller_id not in cluster.brokers:
+                return None
+            answers = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._seconds)
+            found = str(answers[name].result().topic_id)
+        except KafkaException:
+            return None
+        return None if found == _NO_ID else found
 
     def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """Every setting of these topics, the broker's defaults included."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from consumer.offsets import Extent, Reset, start_offsets
+from consumer.offsets import Extent, Reset, start_offsets, was_made_anew
 from consumer.records import Taken
 from producer.events import Click, Event, encode
 
@@ -58,6 +58,7 @@ class Topic:
 
     def __init__(self, partitions: int = 1, name: str = "events") -> None:
         self.name = name
+        self.topic_id: str | None = None
         self.records: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
         self.extents = {partition: Extent(0, 0) for partition in range(partitions)}
 
@@ -95,6 +96,13 @@ class FakeSource:
     """The group's committed offsets."""
     arrivals: list[tuple[int, int]] | None = None
     """(partition, most records): what arrives in the next calls, in this order; None: everything that is there."""
+
+    @property
+    def topic_id(self) -> str | None:
+        return self.topic.topic_id
+
+    def was_made_anew(self, saved_id: str | None, reset: Reset | None) -> bool:
+        return was_made_anew(self.topic.name, saved_id, self.topic_id, reset)
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
         self._next = start_offsets(self.topic.name, "group", self.topic.extents, offsets, lambda: self.group, reset)

@@ -7,6 +7,7 @@ from streams import OPTIMIZERS, SMALL, click, joined, random_stream, run, small_
 
 from model.interactions import Forget
 from model.learner import Learner
+from model.ragged import copied
 from model.ranking import RankingRates
 from model.ratings import RatingRates
 from model.settings import LearnerSettings
@@ -19,8 +20,8 @@ POISON = click("u1", "i3", weight=1e300)
 
 def weights(learner):
     """Shared parameters and what their optimisers gathered."""
-    ranking = learner.ranking.parameters.state().items()
-    return {name: value.clone() for name, value in ranking if not name.startswith("pairs.")}
+    ranking = learner.ranking.parameters.parts().items()
+    return {name: torch.from_numpy(copied(part)) for name, part in ranking if not name.startswith("pairs.")}
 
 
 @OPTIMIZERS

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from consumer.offsets import CheckpointLost, Extent, OffsetsOutOfRetention, Reset, dropped_before, start_offsets
+from consumer.offsets import (
+    CheckpointLost,
+    Extent,
+    OffsetsOutOfRetention,
+    Reset,
+    TopicMadeAnew,
+    dropped_before,
+    start_offsets,
+    was_made_anew,
+)
 
 EXTENTS = {0: Extent(100, 200), 1: Extent(0, 50)}
 
@@ -155,3 +164,18 @@ def test_only_a_gap_below_the_first_record_is_a_loss(
     offsets: list[int], first: int, dropped: tuple[int, int] | None
 ) -> None:
     assert dropped_before(5, offsets, first) == dropped
+
+
+def test_a_topic_of_another_id_is_refused_with_the_way_out() -> None:
+    with pytest.raises(TopicMadeAnew, match=r"events is not .* was old and is new now .*made anew\?.*--reset earliest"):
+        was_made_anew("events", "old", "new", None)
+
+
+@pytest.mark.parametrize("reset", [*Reset])
+def test_a_person_may_accept_that_a_topic_is_another_one(reset: Reset) -> None:
+    assert was_made_anew("events", "old", "new", reset)
+
+
+@pytest.mark.parametrize("ids", [("same", "same"), (None, "new"), ("old", None), (None, None)])
+def test_a_topic_is_the_same_where_its_id_is_or_where_nobody_knows_one(ids: tuple[str | None, str | None]) -> None:
+    assert not was_made_anew("events", *ids, None)

@@ -11,7 +11,7 @@ from worker_fakes import SMALL
 
 from consumer.checkpoint import STATE_FILE, CheckpointDamaged, CheckpointError, Counts
 from consumer.journal import JournalMismatch
-from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
+from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset, TopicMadeAnew
 from model.settings import LearnerSettings
 from model.state import state_digest
 
@@ -241,6 +241,40 @@ def test_a_topic_made_anew_that_is_shorter_than_the_journal_refuses_the_start(st
 
     with pytest.raises(JournalMismatch, match="the topic ends at 5"):
         start(anew)
+
+
+def test_a_topic_made_anew_that_is_as_long_refuses_the_start_until_a_person_accepts_it(start, topic):
+    topic.topic_id = "old"
+    first = start(topic)
+    first.run(until={0: 5})
+    crash(first, batch_size=3)
+    anew = Topic(2)
+    clicks(anew, 100, 120)
+    clicks(anew, 120, 140, partition=1)
+    anew.topic_id = "new"
+    with pytest.raises(TopicMadeAnew):
+        start(anew)
+
+    start(anew, reset=Reset.EARLIEST)
+    worker = start(anew)
+    steps_to_repeat = worker.stream.steps_to_repeat
+    worker.run()
+
+    assert steps_to_repeat == 0
+    assert worker.progress.counts == Counts(learned=60), "what was learned stays"
+    assert worker.progress.saved.topic_ids == {"events": "new"}
+
+
+def test_the_id_of_a_topic_is_kept_where_it_is_not_told_and_taken_up_where_it_was_not_known(start, topic):
+    found = []
+    for told in (None, "an id", None):
+        topic.topic_id = told
+        clicks(topic, 20, 21)
+        worker = start(topic)
+        worker.run()
+        found.append(worker.progress.saved.topic_ids)
+
+    assert found == [{}, {"events": "an id"}, {"events": "an id"}]
 
 
 def test_damaged_checkpoints_only_refuse_the_start(start, topic):

@@ -6,12 +6,14 @@ import torch
 from ranked_batches import ITEMS, make_batch
 
 from model.optimizers import OPTIMIZERS
+from model.ragged import copied
 from model.ranking import RankingRates
 
 
 def everything(head):
     """Parameters and optimisers; co-occurrence counts whatever the step does."""
-    return {name: value.clone() for name, value in head.parameters.state().items() if not name.startswith("pairs.")}
+    parts = head.parameters.parts().items()
+    return {name: torch.from_numpy(copied(part)) for name, part in parts if not name.startswith("pairs.")}
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))

@@ -10,7 +10,7 @@ from conftest import Kafka
 from kafka_server import KafkaServer
 
 from consumer.lists import messages_of
-from consumer.offsets import OffsetsOutOfRetention, Reset
+from consumer.offsets import OffsetsOutOfRetention, Reset, TopicMadeAnew
 from consumer.publish import Publisher
 from consumer.source import Source, TopicMissing
 from producer.events import Recommendations, SourceEvent
@@ -273,6 +273,21 @@ def test_a_topic_made_anew_is_not_mistaken_for_the_old_one(kafka: Kafka, unique:
 
     with pytest.raises(OffsetsOutOfRetention, match=r"the topic ends at 0, 10 before it \(was it made anew\?\)"):
         source.seek({0: 10})
+
+
+def test_a_topic_made_anew_has_another_id(kafka: Kafka, unique: Unique, open_source: Open) -> None:
+    topic = kafka.create_topic(unique("events"))
+    source = open_source(kafka, topic)
+    assert not source.was_made_anew(None, None)
+    before = source.topic_id
+    assert not source.was_made_anew(before, None)
+    kafka.admin.delete_topics([topic])[topic].result()
+    _create_when_gone(kafka, topic)
+
+    with pytest.raises(TopicMadeAnew, match=f"its id was {before} and is "):
+        source.was_made_anew(before, None)
+
+    assert source.was_made_anew(before, Reset.EARLIEST)
 
 
 def _create_when_gone(kafka: Kafka, topic: str) -> None:

@@ -12,7 +12,7 @@ from conftest import Broker, InProcess, Kafka
 
 from consumer.publish import Publisher
 from consumer.source import Source
-from consumer.topics import TopicPlan, TopicsError, TopicsMissing, create, describe, plan, require
+from consumer.topics import TopicPlan, TopicsError, TopicsMissing, create, describe, plan, require, topic_id
 
 Unique = Callable[[str], str]
 
@@ -226,3 +226,17 @@ def test_nothing_is_left_of_a_question_once_it_is_answered(in_process: InProcess
 def threads() -> int:
     """Those of clients too, which Python does not count."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def test_where_nobody_can_tell_a_topics_id_there_is_none_and_that_takes_no_time(in_process: InProcess) -> None:
+    topic, began_at = in_process.create_topic("events"), time.monotonic()
+
+    found = topic_id(in_process.bootstrap_servers, topic, answer_seconds=SECONDS)
+
+    assert found is None
+    assert time.monotonic() - began_at < SECONDS / 3
+
+
+def test_neither_a_topic_that_is_not_there_nor_a_broker_that_is_away_has_an_id(kafka: Kafka, unique: Unique) -> None:
+    assert topic_id(kafka.bootstrap_servers, unique("nothing")) is None
+    assert topic_id("127.0.0.1:1", "events", answer_seconds=0.2) is None
