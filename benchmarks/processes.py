@@ -1,5 +1,6 @@
 """A process for each thing that is measured, so that nobody shares an interpreter lock with it."""
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager
@@ -20,7 +21,7 @@ class Process(AbstractContextManager["Process"]):
 
     def start(self, function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Future[Answer]:
         """Begin a call and come back at once."""
-        return self._pool.submit(function, *args, **kwargs)
+        return self._pool.submit(_called, function, *args, **kwargs)
 
     def run(self, function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
         """The answer of a call, once it is there."""
@@ -33,6 +34,18 @@ class Process(AbstractContextManager["Process"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _called(function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
+    """The answer of a call. What it raises has to be fit to be sent: the pool would break, and say nothing of it."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 def run_alone(function: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:

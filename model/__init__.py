@@ -6,8 +6,8 @@ user vector) · letting_go (who makes room: idle and leaving choose) · ranking 
 sampled for large catalogues) · ranking_parameters (what a step moves) · losses and negatives · ratings and factors (two
 rating models) · content and user_content (what is said of items, and of users; said_of_users where anything is) ·
 tables and optimizers (rows that grow, and how they move) · topk (the lists, from scores; item_index, cold_index and
-kernels/scan find them, grouped does on a GPU, recall measures the loose ones) · evaluation (rank -> HR, NDCG, MRR) ·
-state (digest, save and load).
+kernels/scan find them, in several threads by side_by_side, grouped does on a GPU, recall measures the loose ones) ·
+evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load; ragged: lists before they are packed).
 
 Shapes are in the names of arrays:
 

@@ -26,6 +26,7 @@ from benchmarks import gpu, report, rivals, speed, stream  # noqa: E402  # after
 from benchmarks.bare import consume_and_decode, consume_bare  # noqa: E402
 from benchmarks.freshness import quantiles  # noqa: E402
 from benchmarks.introduction import introduce, item_id, user_id  # noqa: E402
+from benchmarks.processes import Process  # noqa: E402
 from benchmarks.sending import NotSent, preload, send_steadily  # noqa: E402
 from benchmarks.stream import Stream, draw, encoded, zipf  # noqa: E402
 from model.learner import Learner  # noqa: E402
@@ -360,3 +361,28 @@ def test_the_decoder_of_the_benchmarks_is_the_workers() -> None:
     accepted, rejects = Decoder()(Taken([Kept(value) for _, value in records(SMALL)]))  # type: ignore[list-item]
 
     assert (len(accepted), rejects) == (SMALL.events, [])
+
+
+class NotFitToBeSent(RuntimeError):
+    """Of two arguments, of which pickle knows one."""
+
+    def __init__(self, what: str, missing: int) -> None:
+        super().__init__(what)
+        self.missing = missing
+
+
+def fail(kind: str) -> None:
+    raise NotFitToBeSent("7 events were dropped", 7) if kind == "odd" else ValueError("the plain kind")
+
+
+@pytest.mark.parametrize(
+    ("kind", "raised", "words"),
+    [("odd", RuntimeError, "NotFitToBeSent: 7 events were dropped"), ("plain", ValueError, "^the plain kind$")],
+)
+def test_what_a_call_in_another_process_raises_is_raised_here_whatever_it_is(
+    kind: str, raised: type[Exception], words: str
+) -> None:
+    with Process() as process:
+        with pytest.raises(raised, match=words):
+            process.run(fail, kind)
+        assert process.run(abs, -3) == 3
