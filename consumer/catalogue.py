@@ -104,6 +104,8 @@ class Catalogue:
         """Mark of an id -> mark of it and the value that was told of and then forgotten: as long as the topic has that
         value, and nothing else of the id came after it, not again."""
         self._rejected = 0
+        self._taken_back: set[str] = set()
+        """Ids of which something is withheld and a null value came: what comes next is news, also in the same take."""
         self._stamps: dict[str, int] = {}
         """Id -> when its newest row was sent and, in the lowest bits, its partition: one number, as there are many."""
         self._whole: dict[str, bytes | None] | None = None
@@ -147,7 +149,10 @@ class Catalogue:
         contents: dict[str, ItemContent | None] = {}
         for name, value, _ in changes:
             contents[name] = None if value is None else self._rows.content_of(self._rows.decode(value))
-            self._digests[name] = _digest(value)
+            if value is None and self._rows.kind == USERS:
+                self._digests.pop(name, None)  # nothing hangs on it, and the user may have been forgotten
+            else:
+                self._digests[name] = _digest(value)
             if self._withheld:
                 self._withheld.pop(_mark(name), None)  # what comes after this is a new wish
         self._describe(contents)
@@ -162,9 +167,13 @@ class Catalogue:
                 self._withheld[_mark(name)] = _mark(name, told)
 
     def _is_news(self, change: Change) -> bool:
+        if change.name in self._taken_back:
+            return True
         digest = _digest(change.value)
         if self._digests.get(change.name) == digest:
             return False
+        if change.value is None and self._rows.kind == USERS and change.name not in self._digests:
+            return _mark(change.name) in self._withheld  # of a stranger there is nothing to take back
         return not (self._withheld and self._is_withheld(change.name, digest))
 
     def _is_withheld(self, name: str, digest: bytes) -> bool:
@@ -194,6 +203,8 @@ class Catalogue:
             if self._is_outdated(name, record):
                 self._count(RowOutcome.UNCHANGED, 1)
             else:
+                if value is None and rows is not self._whole and _mark(name) in self._withheld:
+                    self._taken_back.add(name)
                 rows[name] = value
                 self._stamps[name] = record.timestamp()[1] << _PARTITION_BITS | record.partition()
             return

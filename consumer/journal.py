@@ -258,11 +258,11 @@ class JournaledSource:
             self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
         return taken
 
-    def step_without_records(self) -> Taken:
+    def step_without_records(self, *, more_wait: bool) -> Taken:
         """A new step of no records, for lists that wait while nothing comes; not while steps are repeated."""
         if self._again:
             raise RuntimeError("a new step comes after those that are repeated")
-        self._begin_step([], more_wait=False)
+        self._begin_step([], more_wait=more_wait)
         return Taken([])
 
     def _repeat(self, wait_seconds: float) -> Taken | None:
@@ -284,7 +284,7 @@ class JournaledSource:
         taken = Taken(records or self._source.take(max_records, wait_seconds))
         if not len(taken):
             return None
-        self._begin_step(runs_of(taken), more_wait=len(taken) >= max_records and self._has_more())
+        self._begin_step(runs_of(taken), more_wait=len(taken) >= max_records and self.is_behind())
         return taken
 
     def _begin_step(self, runs: Sequence[Run], *, more_wait: bool) -> None:
@@ -293,8 +293,10 @@ class JournaledSource:
         self._append(self.step + 1, runs)
         self.step += 1
 
-    def _has_more(self) -> bool:
-        """Whether there are records that no step took: a step that is full may have had the last ones."""
+    def is_behind(self) -> bool:
+        """Whether there are records that no step took: a step that is full may have had the last ones, and a take that
+        brought nothing may have come too soon.
+        """
         return any(self._ahead.values()) or self._source.is_behind()
 
     def wait_until_journaled(self) -> None:

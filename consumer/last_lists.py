@@ -6,13 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.kernels.lists import replace_lists, unpack_lists
+from consumer.kernels.lists import find_coded, replace_lists, unpack_lists
 from model.growth import grown
 from model.moved import MovedRows
 from model.ragged import Part, Ragged, copied
-
-ROWS_AT_ONCE: Final = 1 << 14
-"""Lists that are looked through at a time."""
 
 _NONE: Final = -1
 
@@ -47,11 +44,10 @@ class LastLists:
 
     def clear(self, rows: Iterable[int]) -> None:
         """Forget the lists of these rows: their users are gone, and others may get the rows."""
-        for row in rows:
-            if 0 <= row < self._rows:
-                self._length_R[row] = _NONE
-                self._codes_RK[row] = 0
-                self.moved.add(np.array([row]))
+        rows_N = np.fromiter(rows, dtype=np.int64)
+        here = rows_N[(rows_N >= 0) & (rows_N < self._rows)]
+        self._length_R[here], self._codes_RK[here] = _NONE, 0
+        self.moved.add(here)
 
     def clear_naming(self, first: int, past: int, items_I: NDArray[np.bool_]) -> None:
         """Forget those lists of the rows `first` to `past` that name one of these items: others may get their codes."""
@@ -65,11 +61,13 @@ class LastLists:
 
     def clear_coded(self, codes: Ints) -> None:
         """Forget those lists that have one of these codes, below 0: others may get them."""
-        for first in range(0, self._rows if len(codes) else 0, ROWS_AT_ONCE):
-            past = min(first + ROWS_AT_ONCE, self._rows)
-            rows, places = np.nonzero(self._codes_RK[first:past] < 0)
-            is_one = (places < self._length_R[first + rows]) & np.isin(self._codes_RK[first + rows, places], codes)
-            self.clear((first + np.unique(rows[is_one])).tolist())
+        if not len(codes) or not self._rows:
+            return
+        is_one_X = np.zeros(-int(codes.min()), dtype=np.bool_)
+        is_one_X[-1 - codes] = True
+        names_R = np.zeros(self._rows, dtype=np.bool_)
+        find_coded(self._codes_RK, self._length_R[: self._rows], is_one_X, names_R)
+        self.clear(np.flatnonzero(names_R))
 
     def parts(self) -> dict[str, Part]:
         """`codes` of all lists, in the order of the rows, and how many each row has, -1 for no list: views."""

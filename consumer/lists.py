@@ -348,4 +348,5 @@ def warm_up() -> None:
     last = LastLists()
     writer = ListWriter(_Nowhere(), last, lambda _times, _at, _lists: None, topic="t", users=ids, items=ids)
     writer.write(lists, Behind(np.array([0, 0]), zero, zero, zero, zero), 1, 1)
+    last.clear_coded(np.array([-1]))
     last.load(last.state())

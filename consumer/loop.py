@@ -96,7 +96,7 @@ def run(
         parts.publisher.poll()
         if parts.progress.due() and not parts.refreshes.is_waiting:
             keep_progress(parts)
-    publish_waiting(parts)
+    publish_waiting(parts, is_last=True)
     if not parts.refreshes.is_waiting:  # else it stopped among steps made again: the save before them stays
         save_progress(parts)  # no finally: a failed step is never saved
 
@@ -108,13 +108,17 @@ def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
     return batch_wait_seconds
 
 
-def publish_waiting(parts: Parts) -> None:
+def publish_waiting(parts: Parts, *, is_last: bool = False) -> None:
     """Where no event comes: the lists that were put off while events came faster than lists could be made.
 
-    They are a step of their own, without events: made again after a crash it has the same lists again.
+    They are a step of their own, without events: made again after a crash it has the same lists again. Where the topic
+    has more, which is slow to come, they wait as long as they may: the backlog is not over.
     """
-    if parts.refreshes.is_waiting and not parts.source.is_repeating:
-        parts.observer.observe(*learn_and_publish(parts, parts.source.step_without_records()))
+    if not parts.refreshes.is_waiting or parts.source.is_repeating:
+        return
+    more_wait = not is_last and parts.source.is_behind()
+    if not more_wait or parts.refreshes.is_late:
+        parts.observer.observe(*learn_and_publish(parts, parts.source.step_without_records(more_wait=more_wait)))
 
 
 def generated_at(taken: Taken, touches: Touches) -> int:

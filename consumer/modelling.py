@@ -17,7 +17,7 @@ from model.drift import BLOCK, DriftSettings, Watch
 from model.encoders.choice import ENCODERS
 from model.entries import ItemContent
 from model.factors import FactorRates
-from model.interactions import Interaction
+from model.interactions import Forget, Interaction
 from model.item_index import warm_up_products
 from model.kernels.compiled import kept_in
 from model.kernels.compiling import before_each_compilation
@@ -102,6 +102,7 @@ def _warm_up(settings: Settings, look_up: Callable[[], None]) -> None:
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}
             )
         look_up()
+        learner.test_then_learn([Forget("user 2")])
         if settings.max_items:
             for place in learner.letting_go.names_items():
                 place.take_out(0, 1, np.zeros(len(learner.items), dtype=np.uint8))

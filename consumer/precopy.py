@@ -24,11 +24,10 @@ MOST_ROUNDS: Final = 10
 """After so many pieces it ends where what is left does not become less: more rows move than a piece has."""
 
 MOST_TIMES: Final = 8
-"""A piece grows to so many times its size at most, where steps move many rows."""
+"""A piece grows to so many times its size where steps move many rows, and to more only where they move more."""
 
 Parts = Mapping[str, Part]
 Ints = NDArray[np.int64]
-NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 
 
 class UnknownMove(RuntimeError):
@@ -114,20 +113,19 @@ class Precopy:
         """`memory` is where the copies lie, under the names of their arrays."""
         self._memory = memory
         self._piece_bytes = piece_bytes
-        self._left: Ints | slice = NO_ROWS
-        """Rows that are still to be copied: at first a slice, then those that moved."""
         self.is_under_way = False
-        self._moved: list[Ints] = []
-        self._most_moved = 0
-        """Rows that a step moved, at most."""
-        self._least_left = 0
-        self._round = 0
+        self._past = self._rows = 0
+        """All rows below the first are copied once, in order, up to the second."""
+        self._is_left_R = np.zeros(0, dtype=np.bool_)
+        """Rows that moved since they were copied, or came; a row behind `_past` may be among them."""
+        self._most_moved = self._least_left = self._rounds = 0
 
     def begin(self, parts: Parts) -> None:
         """Start a copy. What was handed out by `finish` before is overwritten."""
-        self._rows = len(next(iter(parts.values()), ()))
-        self.is_under_way, self._left, self._moved, self._round = True, slice(0, self._rows), [], 1
-        self._most_moved, self._least_left = 0, self._rows + 1
+        self.is_under_way = True
+        self._past, self._rows = 0, len(next(iter(parts.values()), ()))
+        self._is_left_R = np.zeros(self._rows, dtype=np.bool_)
+        self._most_moved, self._least_left, self._rounds = 0, self._rows + 1, 0
         row_bytes = sum(part.row_bytes() if isinstance(part, Ragged) else part[:1].nbytes for part in parts.values())
         self._first_piece_rows = self._piece_rows = max(1, self._piece_bytes // max(row_bytes, 1))
         self._make_room(parts)
@@ -137,14 +135,16 @@ class Precopy:
         if not self.is_under_way:
             return
         if rows is None:
-            self._left, self._moved = slice(0, self._rows), []
-            self._round += 1
-        else:
-            rows = np.unique(rows)
-            self._moved.append(rows)
-            self._most_moved = max(self._most_moved, len(rows))
-            # A round has to be shorter than the one before it, where a step moves many rows too.
-            self._piece_rows = max(self._piece_rows, min(4 * len(rows), MOST_TIMES * self._first_piece_rows))
+            self._past = 0
+            self._rounds += 1
+            return
+        rows = _distinct(rows)
+        self._reach(int(rows[-1]) + 1 if len(rows) else 0)
+        self._is_left_R[rows] = True
+        # A piece has to be more than a step moves, or there is no end; where that is few rows it may be more of them.
+        self._most_moved = max(self._most_moved, len(rows))
+        more = min(4 * len(rows), MOST_TIMES * self._first_piece_rows)
+        self._piece_rows = max(self._piece_rows, 2 * self._most_moved, more)
 
     def advance(self, parts: Parts) -> bool:
         """Copy the next piece of the parts as they are now; whether `finish` has little to do.
@@ -155,65 +155,64 @@ class Precopy:
             raise RuntimeError("begin comes before advance")
         if not self._make_room(parts):
             self.begin(parts)
-        if not isinstance(self._left, slice):
-            self._gather()
-            if self._is_little:
-                return True
-        now, self._left = _split(self._left, self._piece_rows)
-        self._copy(parts, now)
-        if isinstance(self._left, slice) and _size(self._left):
-            return self._round > MOST_ROUNDS
-        self._gather()
-        left = _size(self._left)
-        self._round = 1 if self._is_little else self._round + (left >= self._least_left)
+        if self._past < self._rows:
+            piece = min(self._piece_rows, MOST_TIMES * self._first_piece_rows)
+            now = slice(self._past, min(self._past + piece, self._rows))
+            self._copy(parts, now)
+            self._past = now.stop
+            left = int(np.count_nonzero(self._is_left_R))
+            return self._rounds >= MOST_ROUNDS or (self._past == self._rows and self._is_little(left))
+        left_N = np.flatnonzero(self._is_left_R)
+        if self._is_little(len(left_N)):
+            return True
+        self._copy(parts, left_N[: self._piece_rows])
+        left = len(left_N[self._piece_rows :])
+        self._rounds = 0 if self._is_little(left) else self._rounds + (left >= self._least_left)
         self._least_left = min(self._least_left, left)
-        return self._is_little or self._round > MOST_ROUNDS
-
-    @property
-    def _is_little(self) -> bool:
-        """Whether what is left takes no longer than a piece, or than what a step moves and half as much again."""
-        return _size(self._left) <= max(self._first_piece_rows, self._most_moved + self._most_moved // 2)
-
-    def _gather(self) -> None:
-        """Leave what moved, beside what is left of it."""
-        left = self._moved if isinstance(self._left, slice) else [self._left, *self._moved]
-        self._left, self._moved = np.unique(np.concatenate(left)) if left else NO_ROWS, []
+        return self._is_little(left) or self._rounds >= MOST_ROUNDS
 
     def finish(self, parts: Parts) -> dict[str, Part]:
         """The copies, of all rows that there are now, as they are now.
 
         UnknownMove where a row is not that of a part, among those with one number a row, which are compared: of lists
-        their lengths.
+        their places and lengths.
         """
         if not self.is_under_way:
             raise RuntimeError("begin comes before finish")
         if not self._make_room(parts):
             self.begin(parts)
-        rows = len(next(iter(parts.values()), ()))
-        if isinstance(self._left, slice):
-            self._copy(parts, self._left)
-            self._left = NO_ROWS
-        self._gather()
-        self._copy(parts, self._left)
-        self._copy(parts, slice(self._rows, rows))
+        self._reach(len(next(iter(parts.values()), ())))
+        self._copy(parts, slice(self._past, self._rows))
+        self._copy(parts, np.flatnonzero(self._is_left_R))
         self.drop()
         copies = {name: self._memory.rows(name, part) for name, part in parts.items()}
         for name, part in parts.items():
-            copy, array = _numbers(copies[name]), _numbers(part)
-            if array.ndim == 1 and not np.array_equal(_bits(copy), _bits(array)):
-                row = int(np.flatnonzero(_bits(copy) != _bits(array))[0])
-                raise UnknownMove(
-                    f"row {row} of {name} moved while it was copied, and nobody said so; nothing is saved"
-                )
+            for copy, array in zip(_numbers(copies[name]), _numbers(part), strict=True):
+                if not np.array_equal(_bits(copy), _bits(array)):
+                    row = int(np.flatnonzero(_bits(copy) != _bits(array))[0])
+                    raise UnknownMove(
+                        f"row {row} of {name} moved while it was copied, and nobody said so; nothing is saved"
+                    )
         return copies
 
     def drop(self) -> None:
         """Leave the copy that is being made."""
-        self.is_under_way, self._left, self._moved = False, NO_ROWS, []
+        self.is_under_way = False
+
+    def _is_little(self, rows: int) -> bool:
+        """Whether so many take no longer than a piece, or than what a step moves and half as much again."""
+        return rows <= max(self._first_piece_rows, self._most_moved + self._most_moved // 2)
+
+    def _reach(self, rows: int) -> None:
+        """There are so many rows by now: new ones are left to be copied."""
+        new = rows - len(self._is_left_R)
+        if new > 0:
+            self._is_left_R = np.concatenate((self._is_left_R, np.ones(new, dtype=np.bool_)))
 
     def _copy(self, parts: Parts, rows: Ints | slice) -> None:
         for name, part in parts.items():
             self._memory.copy_rows(name, part, rows)
+        self._is_left_R[rows] = False
 
     def _make_room(self, parts: Parts) -> bool:
         """Whether what was copied so far is still there: rows that were given another shape are not."""
@@ -267,25 +266,23 @@ def _columns(name: str, lists: Ragged) -> list[tuple[str, NDArray[Any]]]:
     return [*starts, (f"{name} lengths", lists.length_R)]
 
 
-def _numbers(part: Part) -> NDArray[Any]:
-    return part.length_R if isinstance(part, Ragged) else part
+def _numbers(part: Part) -> list[NDArray[Any]]:
+    """What has one number a row."""
+    if isinstance(part, Ragged):
+        return [array for _, array in _columns("", part)]
+    return [part] if part.ndim == 1 else []
+
+
+def _distinct(rows: Ints) -> Ints:
+    """Each once, ascending: `np.unique` takes several times as long."""
+    rows = np.sort(rows)
+    distinct: Ints = rows[np.diff(rows, prepend=-1) != 0]
+    return distinct
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:
     """What is compared of numbers: a NaN is itself, and integers are compared in a fraction of the time."""
     return array.view(f"u{array.itemsize}")
-
-
-def _size(rows: Ints | slice) -> int:
-    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-
-
-def _split(rows: Ints | slice, size: int) -> tuple[Ints | slice, Ints | slice]:
-    """The first `size` of these rows, and the others."""
-    if isinstance(rows, slice):
-        middle = min(rows.start + size, rows.stop)
-        return slice(rows.start, middle), slice(middle, rows.stop)
-    return rows[:size], rows[size:]
 
 
 def warm_up() -> None:

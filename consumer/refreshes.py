@@ -65,6 +65,11 @@ class Refreshes:
         """Whether there are events whose lists are still to be made."""
         return bool(self._waiting)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the oldest of them has waited for as long as any may."""
+        return self.staleness_seconds() >= self._max
+
     def staleness_seconds(self) -> float:
         """For how long the oldest of them has been waiting; 0 where there is none."""
         return self._clock() - self._decided_at if self._waiting else 0.0

@@ -62,7 +62,7 @@ class RankingParameters:
         """What the catalogue says of items, on top of their embeddings; None as long as there is no catalogue."""
         self.moved = MovedRows()
         """Items whose vector, bias or count moved."""
-        self.changed = MovedRows()
+        self.changed = MovedRows(1 << 20)  # a large step counts pairs of many items, some of them over and over
         """Those of them whose parameters, pairs or count changed: the others only have other contents."""
         self.items = Table("items", width, spread=spread, seed=seed, device=device, dtype=dtype)
         self.biases = Table("item biases", 1, spread=0, seed=seed, device=device, dtype=dtype)

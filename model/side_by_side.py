@@ -1,7 +1,8 @@
 """One piece of work in several threads at the same time."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 from model.kernels.compiled import IS_COMPILED
 
@@ -23,16 +24,19 @@ class SideBySide:
     def __call__(self, work: Callable[[int], None], shares: int) -> None:
         """Call `work(0)` here and `work(1)`, ... in other threads, in as many as there are shares at most.
 
-        Comes back when all is done, and raises what a call raised.
+        Comes back when all have ended, and raises what a call raised, this thread's first.
         """
         others = min(self.threads, shares) - 1
         if others < 1 or self._others is None:
             work(0)
             return
-        begun = [self._others.submit(work, number) for number in range(1, others + 1)]
+        begun: list[Future[None]] = []
         try:
+            with suppress(RuntimeError):  # the system has no thread to give: fewer do
+                begun.extend(self._others.submit(work, number) for number in range(1, others + 1))
             work(0)
         finally:
-            for one in begun:
-                if not one.cancel():
-                    one.result()
+            wait(one for one in begun if not one.cancel())
+        for one in begun:
+            if not one.cancelled():
+                one.result()

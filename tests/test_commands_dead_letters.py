@@ -96,6 +96,8 @@ def test_a_replayed_letter_is_the_record_that_came(settings, broker, unique):
 
     answer = dead_letters.replay(settings)
 
+    began = datetime.fromisoformat(answer.pop("began")).replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - began).total_seconds()) < 60
     assert answer == {"replayed": 2, "passed_over": 0, "repeats": 0, "topic": settings.events_topic}
     own = [("trace", b"7"), ("empty", None)]
     assert events(settings) == [(b"u\xff", b"\xff\x00", own), (b"u\xff", None, own)]
@@ -226,7 +228,7 @@ def days_later(days=3.0):
 def test_where_a_replay_may_have_been_forgotten_nothing_is_sent_before_a_person_says_so(settings, broker, unique):
     reject(settings, broker, unique, [b"one", b"two"])
 
-    with pytest.raises(dead_letters.ReplayUnknown, match=r"has 2 dead letters, .*--again sends all.*--since 20\d\d-"):
+    with pytest.raises(dead_letters.ReplayUnknown, match=r"has 2 dead letters, .*--again sends all.*--since YYYY-"):
         dead_letters.replay(settings, now_seconds=days_later())
 
     assert events(settings) == []
@@ -272,8 +274,11 @@ def test_people_see_a_letter_in_three_lines():
 
 
 def test_people_see_what_was_replayed():
-    answer = {"replayed": 3, "passed_over": 2, "repeats": 4, "topic": "recs.events.v1"}
+    answer = {"replayed": 3, "passed_over": 2, "repeats": 4, "topic": "recs.events.v1", "began": "2026-11-29T12:00:00"}
 
     text = dead_letters.as_text(answer)
 
-    assert text == "3 dead letters sent to recs.events.v1 again, 2 passed over, 4 repeats left out"
+    assert (
+        text
+        == "3 dead letters sent to recs.events.v1 again, 2 passed over, 4 repeats left out; begun at 2026-11-29T12:00:00 (UTC)"
+    )

@@ -259,7 +259,7 @@ def test_a_step_without_records_is_handed_out_again_in_its_place(journals):
     source = fresh(topic)
     worker = JournaledSource(source, started(journals()), 0, source.next_offsets())
     worker.take(1, 0)
-    worker.step_without_records()
+    worker.step_without_records(more_wait=False)
     worker.take(1, 0)
     source = fresh(topic)
 
@@ -277,7 +277,7 @@ def test_a_step_without_records_does_not_come_between_those_that_are_repeated(jo
     worker = JournaledSource(source, journals(), 0, source.next_offsets())
 
     with pytest.raises(RuntimeError, match="after those that are repeated"):
-        worker.step_without_records()
+        worker.step_without_records(more_wait=False)
 
 
 def test_more_is_there_where_a_full_step_leaves_records_of_the_topic_or_of_those_fetched_meanwhile(journals):

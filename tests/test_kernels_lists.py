@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.kernels import lists as kernels
-from consumer.kernels.lists import MOST_SCORE, replace_lists, sha256_32, unpack_lists, write_lists
+from consumer.kernels.lists import MOST_SCORE, find_coded, replace_lists, sha256_32, unpack_lists, write_lists
 from consumer.lists import UserList, recommendations_of
 from model.kernels.compiled import interpreted
 from producer.events import Recommendations, SourceEvent
 
-KERNELS = [write_lists, sha256_32, replace_lists, unpack_lists]
+KERNELS = [write_lists, sha256_32, replace_lists, find_coded, unpack_lists]
 INNER = [name for name in vars(kernels) if name.startswith(("_put", "_mix", "_rot"))]
 
 
@@ -217,6 +217,15 @@ def test_lists_are_compared_up_to_their_length_and_take_the_place_of_the_old_one
         assert changed_U.tolist() == [last.get(user) != one for user, one in pairs]
         assert len(pairs) > 0
         last.update(pairs)
+
+
+def test_lists_with_a_marked_code_below_0_are_found(twin):
+    last_RK = np.array([[3, -1, -2], [-3, 1, -2], [-2, 0, 0], [5, 6, 7], [-9, 1, 2]], dtype=np.int32)
+    lengths_R, names_R = np.array([3, 2, -1, 3, 3], dtype=np.int32), np.zeros(5, dtype=np.bool_)
+
+    twin(find_coded)(last_RK, lengths_R, np.array([False, True, True]), names_R)
+
+    assert names_R.tolist() == [True, True, False, False, False]
 
 
 def test_packed_lists_come_back(twin):

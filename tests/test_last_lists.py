@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.last_lists import ROWS_AT_ONCE, LastLists
+from consumer.last_lists import LastLists
 
 
 def replaced(last, lists, width=None):
@@ -86,7 +86,7 @@ def test_who_follows_hears_of_the_rows_whose_lists_changed_or_went():
 
 
 def test_lists_with_a_code_that_goes_to_another_item_are_forgotten_and_what_is_behind_an_end_does_not_count():
-    last, far = LastLists(), 2 * ROWS_AT_ONCE + 5
+    last, far = LastLists(), 40_000
     replaced(last, {0: [3, 1, -4]})
     lists = {0: [3, 1], 1: [-4, 2, 5], 2: [-3], 3: [-9, -1, 7], far: [8, -4]}
     replaced(last, lists)

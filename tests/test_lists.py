@@ -9,7 +9,7 @@ import pytest
 from stream_fakes import TIME_MS, Record
 from worker_fakes import keys_and_values
 
-from consumer.kernels.lists import MOST_SCORE, replace_lists, unpack_lists, write_lists
+from consumer.kernels.lists import MOST_SCORE, find_coded, replace_lists, unpack_lists, write_lists
 from consumer.last_lists import LastLists
 from consumer.lists import Behind, ListWriter, Messages, UserList, Written, messages_of, recommendations_of, warm_up
 from consumer.records import Taken
@@ -333,6 +333,7 @@ def test_warming_up_sends_nothing_and_compiles_what_a_step_needs(desk):
     compiled = signatures()
 
     desk.write(ListOf("u", [3, -1], [0.5, 0.25]))
+    desk.last.clear_coded(np.array([-3]))
     desk.last.load(desk.last.state())
 
     assert signatures() == compiled
@@ -340,7 +341,7 @@ def test_warming_up_sends_nothing_and_compiles_what_a_step_needs(desk):
 
 def signatures():
     """What each kernel was compiled for; nothing where it is interpreted."""
-    return [getattr(kernel, "signatures", []) for kernel in (replace_lists, unpack_lists, write_lists)]
+    return [getattr(kernel, "signatures", []) for kernel in (replace_lists, find_coded, unpack_lists, write_lists)]
 
 
 def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():

@@ -216,12 +216,37 @@ def test_steps_made_again_after_a_crash_have_lists_where_they_had_them(start):
 # --- where no event comes any more ---
 
 
-def stalling(worker, after):
-    """Let nothing come after so many takes, though the topic has more; a function that lets it come again."""
-    take, calls = worker.source.take, count(1)
-    may_come = []
-    worker.source.take = lambda *given: take(*given) if may_come or next(calls) <= after else []
+def stalling(worker, after, *, is_known_to_have_more=False):
+    """Let nothing come after so many takes; a function that lets it come again."""
+    take, is_behind, calls = worker.source.take, worker.source.is_behind, count(1)
+    may_come, stalled = [], [False]
+
+    def slow_take(*given):
+        stalled[0] = not may_come and next(calls) > after
+        return [] if stalled[0] else take(*given)
+
+    worker.source.take = slow_take
+    worker.source.is_behind = lambda: (is_known_to_have_more or not stalled[0]) and is_behind()
     return lambda: may_come.append(True)
+
+
+def test_lists_wait_on_where_more_is_only_slow_to_come_but_no_longer_than_they_may(start):
+    worker, calls = start(every_seconds=1000), count(1)
+    worker.progress.due = lambda: False
+    stalling(worker, after=9, is_known_to_have_more=True)
+
+    def stopping():
+        call = next(calls)
+        if call == 14:
+            assert len(worker.observer.batches) == 9
+            assert worker.refreshes.is_waiting
+            worker.clock.seconds += 1000
+        return call > 16
+
+    worker.run(batch_size=2, stopping=stopping)
+
+    assert [len(batch.taken) for batch in worker.observer.batches[8:]] == [2, 0]
+    assert len(worker.observer.batches[-1].lists.users_U) == 4
 
 
 def test_lists_that_wait_are_published_and_saved_as_soon_as_nothing_comes(start):

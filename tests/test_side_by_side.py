@@ -1,6 +1,7 @@
 """Work in several threads: all of it is done once, nobody waits for a thread that did not come, errors come out."""
 
 import threading
+import time
 
 import pytest
 
@@ -71,6 +72,35 @@ def test_what_a_call_raises_comes_out_once_all_have_ended(which: int) -> None:
         SideBySide(2)(work, 2)
 
     assert ended == [1 - which]
+
+
+def test_an_error_leaves_only_when_every_thread_has_ended() -> None:
+    come, ended = threading.Barrier(3, timeout=10), []
+
+    def work(number: int) -> None:
+        come.wait()
+        if number == 1:
+            raise RuntimeError("thread 1")
+        time.sleep(0.2 * number)
+        ended.append(number)
+
+    with pytest.raises(RuntimeError, match="thread 1"):
+        SideBySide(3)(work, 3)
+
+    assert ended == [0, 2]
+
+
+def test_where_the_system_gives_no_thread_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    numbers: list[int] = []
+    side_by_side = SideBySide(3)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+
+    side_by_side(numbers.append, 9)
+
+    assert numbers == [0]
 
 
 def test_less_than_one_thread_is_refused() -> None:

@@ -84,8 +84,9 @@ def replay(
     With `reason` others are passed over, and count as replayed; so are, with `since` (UTC), those that are older.
     `repeats` of a letter are left out, whichever replay had it. ReplayUnknown where there may have been a replay that
     the broker has forgotten and neither `again` nor `since` is given. DeliveryFailed where the broker refused a
-    letter; the next replay begins with the same letters then.
+    letter; the next replay begins with the same letters then. `began` is what `since` may be told one day.
     """
+    began = _utc(now_seconds())
     since_ms = -math.inf if since is None else since.replace(tzinfo=UTC).timestamp() * 1000
     failures: list[FailedDelivery] = []
     counts: Counter[str] = Counter()
@@ -112,14 +113,16 @@ def replay(
         if failures or unanswered:
             raise DeliveryFailed(failures, unanswered)
         source.commit(source.next_offsets())
-    return {**{name: counts[name] for name in ("replayed", "passed_over", "repeats")}, "topic": settings.events_topic}
+    counted = {name: counts[name] for name in ("replayed", "passed_over", "repeats")}
+    return {**counted, "topic": settings.events_topic, "began": began}
 
 
 def as_text(result: Mapping[str, Any]) -> str:
     """For people: a letter in three lines."""
     if "letters" not in result:
         passed = f", {result['passed_over']} passed over" if result["passed_over"] else ""
-        return f"{result['replayed']} dead letters sent to {result['topic']} again{passed}{_left_out(result)}"
+        sent = f"{result['replayed']} dead letters sent to {result['topic']} again{passed}{_left_out(result)}"
+        return f"{sent}; begun at {result['began']} (UTC)"
     lines = [
         f"{result['topic']}[{letter['partition']}]@{letter['offset']}  {letter['reason']}  from {letter['source']}\n"
         f"    {letter['detail']}\n    {letter['value']}"
@@ -155,8 +158,8 @@ def _check_mark(source: Source, settings: Settings, now_seconds: float) -> None:
         f"{settings.dead_letter_topic} has {len(times)} dead letters, the oldest of {_utc(oldest)}, and group "
         f"{settings.group_id}.dead-letters has no offsets there: either none was replayed yet, or the broker has "
         "forgotten which were (offsets.retention.minutes after the last replay). If none was, --again sends all of "
-        f"them. If some were, --since {_utc(now_seconds)} with the time of the last replay sends those written since "
-        "then, each once"
+        "them. If some were, --since YYYY-MM-DDTHH:MM:SS with the time (UTC) at which the last replay began, as it "
+        "said, sends those written since then, each once"
     )
 
 

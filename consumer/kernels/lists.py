@@ -90,6 +90,21 @@ def replace_lists(
 
 
 @compiled
+def find_coded(
+    last_RK: NDArray[np.int32],
+    last_length_R: NDArray[np.int32],
+    is_one_X: NDArray[np.bool_],
+    names_R: NDArray[np.bool_],
+) -> None:
+    """Which lists have a code below 0 of which -1 - code is marked; `names_R` is False at first."""
+    for row in range(len(last_length_R)):
+        for column in range(last_length_R[row]):
+            cold = -1 - last_RK[row, column]
+            if 0 <= cold < len(is_one_X) and is_one_X[cold]:
+                names_R[row] = True
+
+
+@compiled
 def unpack_lists(packed: NDArray[np.int32], last_RK: NDArray[np.int32], last_length_R: NDArray[np.int32]) -> None:
     """The codes of lists that lie end to end, in the order of the rows, to their rows."""
     place = 0
