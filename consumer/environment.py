@@ -102,12 +102,13 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
 def unknown_variables(names: Iterable[str], environment: Mapping[str, str] | None = None) -> list[str]:
     """A line for each HEADRACE_ variable that is no setting and so has no effect, with the nearest name that is one."""
     known = {PREFIX + name.upper() for name in names}
+    given = os.environ if environment is None else environment
     lines = []
-    for variable in sorted(os.environ if environment is None else environment):
+    for variable in sorted(given):
         name = variable.removesuffix(FILE)
         if not variable.startswith(PREFIX) or name in known or variable in _OF_THE_TESTS:
             continue
-        if not _OF_OTHERS.fullmatch(variable.removeprefix(PREFIX)):
+        if not _is_of_others(variable.removeprefix(PREFIX), given[variable]):
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             lines.append(f"{variable} is not a setting and has no effect; did you mean {nearest[0]}?")
     return lines
@@ -122,6 +123,13 @@ def property_name(variable: str) -> str:
     """The librdkafka property of a KAFKA_ variable: `_` is `.`, `__` is `_`, `___` is `-`."""
     stands_for = {"_": ".", "__": "_", "___": "-"}
     return re.sub("_{1,3}", lambda run: stands_for[run[0]], variable.removeprefix(KAFKA_PREFIX)).lower()
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    """Whether another tool wrote a HEADRACE_ variable; a port under a wrong name is a person's."""
+    if name.endswith("_PORT") and not name.endswith("SERVICE_PORT") and not value.startswith(_SERVICE_ADDRESS):
+        return False
+    return _OF_OTHERS.fullmatch(name) is not None
 
 
 def _is_of_a_service(variable: str, value: str) -> bool:

@@ -393,3 +393,5 @@ def _producer(
         return Producer({**defaults, **librdkafka, **ours, "error_cb": on_error})
     except KafkaException as error:
         raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
+    except TypeError as error:  # a property of Python's client that is a function: no text can set it
+        raise ValueError(f"the Kafka client refused the settings: {error}") from error

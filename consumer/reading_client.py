@@ -78,6 +78,8 @@ def consumer_of(
         return Consumer({**_DEFAULTS, **librdkafka, **ours, "error_cb": on_error, "on_commit": on_commit})
     except KafkaException as error:
         raise ValueError(f"librdkafka refused the settings: {error.args[0].str()}") from error
+    except TypeError as error:  # a property of Python's client that is a function: no text can set it
+        raise ValueError(f"the Kafka client refused the settings: {error}") from error
 
 
 def check_properties(bootstrap_servers: str, group_id: str, librdkafka: Mapping[str, str]) -> None:

@@ -127,6 +127,8 @@ class Source:
         Raises TopicMadeAnew where it is and `reset` is not given.
         """
         self.topic_id = topic_id(self._address, self._topic, librdkafka=self._librdkafka)
+        if saved_id is not None and self.topic_id is None:
+            _log.warning("the broker did not tell the id of %s: whether it was made anew is not known", self._topic)
         return was_made_anew(self._topic, saved_id, self.topic_id, reset)
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:

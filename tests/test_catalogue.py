@@ -427,6 +427,43 @@ def test_the_same_row_of_a_forgotten_user_is_told_again_once_a_null_value_has_co
     assert ids(catalogue.take()) == [("private", True)]
 
 
+def test_a_row_that_comes_behind_a_null_value_in_the_same_take_is_told_again_to_a_repeated_step_too():
+    users = Users()
+    users.put("private", categories=["x"])
+    first = reading_users(users)
+    first.apply(first.take())
+    first.forget(["private"])
+    saved = first.state()
+    users.put("private", None)
+    users.put("private", categories=["x"])
+
+    journaled = first.take()
+    first.apply(journaled)
+    again = reading_users(users, state=saved)
+    again.apply(journaled)
+
+    assert ids(journaled) == [("private", True)]
+    assert "withheld" not in first.state()
+    assert "withheld" not in again.state()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_null_value_of_a_forgotten_user_leaves_no_id(restarts):
+    users = Users()
+    users.put("private", categories=["x"])
+    catalogue = reading_users(users)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"])
+    users.put("private", None)
+    users.put("stranger", None)
+    catalogue.apply(catalogue.take())
+    if restarts:
+        catalogue = reading_users(users, state=catalogue.state())
+        catalogue.apply(catalogue.take())
+
+    assert catalogue.state() == {}
+
+
 def test_what_the_journal_took_in_lets_go_of_what_was_withheld_when_it_is_repeated():
     users = Users()
     users.put("private", categories=["x"])

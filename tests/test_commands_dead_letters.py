@@ -278,7 +278,5 @@ def test_people_see_what_was_replayed():
 
     text = dead_letters.as_text(answer)
 
-    assert (
-        text
-        == "3 dead letters sent to recs.events.v1 again, 2 passed over, 4 repeats left out; begun at 2026-11-29T12:00:00 (UTC)"
-    )
+    sent = "3 dead letters sent to recs.events.v1 again, 2 passed over, 4 repeats left out"
+    assert text == f"{sent}; begun at 2026-11-29T12:00:00 (UTC)"

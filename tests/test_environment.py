@@ -198,11 +198,12 @@ def test_no_property_of_librdkafka_is_taken_for_a_variable_of_others():
 
 
 def test_an_unknown_variable_is_told_with_the_nearest_name():
-    lines = unknown_variables(NAMES, {"HEADRACE_BATCHSIZE": "1", "HEADRACE_SED_FILE": "x"})
+    lines = unknown_variables(NAMES, {"HEADRACE_BATCHSIZE": "1", "HEADRACE_SED_FILE": "x", "HEADRACE_SEE_PORT": "9500"})
 
     assert lines == [
         "HEADRACE_BATCHSIZE is not a setting and has no effect; did you mean HEADRACE_BATCH_SIZE?",
         "HEADRACE_SED_FILE is not a setting and has no effect; did you mean HEADRACE_SEED?",
+        "HEADRACE_SEE_PORT is not a setting and has no effect; did you mean HEADRACE_SEED?",
     ]
 
 

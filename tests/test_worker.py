@@ -66,6 +66,7 @@ def test_a_start_that_failed_lets_go_of_the_folder(site: Site) -> None:
         ({"auto.offset.reset": "latest"}, "auto.offset.reset='latest': Headrace sets this property itself"),
         ({"compression.type": "zip"}, "compression.codec"),
         ({"acks": "1"}, "acks='1': Headrace sets this property itself"),
+        ({"stats_cb": "x"}, "the Kafka client refused the settings: expected stats_cb"),
     ],
 )
 def test_a_property_that_a_client_refuses_is_a_wrong_setting_and_found_before_anything_is_compiled(
