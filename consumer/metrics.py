@@ -129,6 +129,10 @@ class Metrics:
             self._lag_records.labels(partition).set(count)
         self._lag_seconds.set(seconds)
 
+    def set_broker_away(self, seconds: float) -> None:
+        """For how long no broker has answered; 0 while one does."""
+        self._broker_away.set(seconds)
+
     def set_quality(self, *, hit_ratio: float, ndcg: float, mae: float, popularity_hit_ratio: float) -> None:
         """The rolling figures; NaN where there is nothing to judge by."""
         self._hit_ratio.set(hit_ratio)
@@ -276,6 +280,11 @@ class Metrics:
         )
         self._lag_seconds = self._gauge(
             "consumer_lag_seconds", "How far behind the topic the worker is. Bad: more than lists may be old."
+        )
+        self._broker_away = self._gauge(
+            "broker_away_seconds",
+            "For how long no broker has answered the worker; 0 while one does. Bad: more than a minute; nothing is "
+            "read then, and the lag is that of the last answer.",
         )
         self._hit_ratio = self._gauge(
             "prequential_hit_ratio",

@@ -264,9 +264,11 @@ def test_the_red_lines_of_the_dashboard_are_the_limits_of_the_alert_rules() -> N
 
     freshness = next(value for expression, value in lines.items() if "freshness" in expression)
     age = next(value for expression, value in lines.items() if "checkpoint_age" in expression)
+    away = next(value for expression, value in lines.items() if "broker_away" in expression)
 
     assert limits["HeadraceFreshnessSlow"].endswith(f"> {freshness}")
     assert f"headrace_checkpoint_age_seconds > {age} " in limits["HeadraceCheckpointOld"]
+    assert limits["HeadraceBrokerAway"].endswith(f"> {away}")
     assert freshness in Settings().freshness_buckets
 
 

@@ -308,6 +308,15 @@ ROWS: dict[str, list[Panel]] = {
             ],
         ),
         Panel(
+            title="For how long no broker has answered",
+            unit="s",
+            bad="Above the red line: the worker waits, ready and with the lag of the last answer, and learns nothing.",
+            do="Does `headrace topics describe` answer? Then look at the network between worker and broker. It goes on "
+            "by itself once a broker answers.",
+            queries=[Query("max(headrace_broker_away_seconds)", "away")],
+            limit=60,
+        ),
+        Panel(
             title="Which build, on which device",
             unit="short",
             bad="`cpu` where you pay for a GPU, or two versions at once.",
