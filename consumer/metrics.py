@@ -189,6 +189,10 @@ class Metrics:
         self._checkpoint_seconds.set(seconds)
         self._checkpoint_pause.set(pause_seconds)
 
+    def set_checkpoint_interval(self, seconds: float) -> None:
+        """How far apart checkpoints are meant to be."""
+        self._checkpoint_interval.set(seconds)
+
     def set_model_version(self, version: int) -> None:
         self._model_version.set(version)
 
@@ -351,6 +355,10 @@ class Metrics:
         ).set_function(lambda: self._clock() - self._saved_at)
         self._checkpoint_seconds = self._gauge(
             "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
+        )
+        self._checkpoint_interval = self._gauge(
+            "checkpoint_interval_seconds",
+            "HEADRACE_CHECKPOINT_SECONDS, to compare the age with. Bad: near the topic's retention.",
         )
         self._checkpoint_pause = self._gauge(
             "checkpoint_pause_seconds",

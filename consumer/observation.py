@@ -63,6 +63,7 @@ class Observation:
         self._ticked_at: float | None = None
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
+        metrics.set_checkpoint_interval(settings.checkpoint_seconds)
         metrics.watch_readiness(self.is_ready)
 
     @classmethod

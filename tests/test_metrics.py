@@ -36,6 +36,7 @@ CONTRACT = {
     "headrace_evicted_rows_total": ("counter", {"kind"}),
     "headrace_checkpoint_age_seconds": ("gauge", set()),
     "headrace_checkpoint_seconds": ("gauge", set()),
+    "headrace_checkpoint_interval_seconds": ("gauge", set()),
     "headrace_checkpoint_pause_seconds": ("gauge", set()),
     "headrace_model_version": ("gauge", set()),
     "headrace_ready": ("gauge", set()),

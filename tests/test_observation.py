@@ -410,7 +410,9 @@ def test_what_a_start_is_at_is_told_until_the_loop_comes_round(watched: Watched)
 
 
 def test_an_observation_can_be_made_of_settings_alone() -> None:
-    observation = Observation.of(load({"freshness_buckets": "0.5,7"}, environment={}))
+    observation = Observation.of(load({"freshness_buckets": "0.5,7", "checkpoint_seconds": "900"}, environment={}))
 
-    assert 'le="7.0"' in observation.metrics.render().decode()
+    shown = observation.metrics.render().decode()
+    assert 'le="7.0"' in shown
+    assert "\nheadrace_checkpoint_interval_seconds 900.0\n" in shown
     assert (observation.is_alive(), observation.is_ready()) == (True, False)

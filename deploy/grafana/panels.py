@@ -248,10 +248,14 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Age of the newest checkpoint",
             unit="s",
-            bad="Above the red line while events are learned: a crash would have to read all that time again.",
+            bad="Above the red line and twice what is set while events are learned: a crash would have to read all "
+            "that time again.",
             do="The disk of HEADRACE_CHECKPOINT_DIR is slow or hangs, or the broker does not acknowledge lists: a "
             "checkpoint waits for both. On a full or read-only disk the worker ends: see `Is the worker there?`.",
-            queries=[Query("max(headrace_checkpoint_age_seconds)", "age")],
+            queries=[
+                Query("max(headrace_checkpoint_interval_seconds)", "HEADRACE_CHECKPOINT_SECONDS"),
+                Query("max(headrace_checkpoint_age_seconds)", "age"),
+            ],
             limit=300,
         ),
         Panel(
