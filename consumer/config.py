@@ -63,6 +63,11 @@ def _rising(edges: tuple[float, ...]) -> tuple[float, ...]:
     return edges
 
 
+def _with_the_alerts_edge(edges: tuple[float, ...]) -> tuple[float, ...]:
+    """With 1 among them: a quantile never comes out above the last edge, and between two edges it is a guess."""
+    return tuple(sorted({*edges, 1.0}))
+
+
 def _or_auto(value: object) -> object:
     """None for auto."""
     return None if _lower(value) == AUTO else value
@@ -99,7 +104,13 @@ TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, di
 Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
 Device = Annotated[str, BeforeValidator(_lower), _form(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:1")]
 Text = Annotated[str, _form(r"\S(.*\S)?", "some text")]
-Buckets = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_numbers), AfterValidator(_rising)]
+Buckets = Annotated[
+    tuple[float, ...],
+    NoDecode,
+    BeforeValidator(_numbers),
+    AfterValidator(_rising),
+    AfterValidator(_with_the_alerts_edge),
+]
 
 
 class Settings(BaseSettings):
@@ -230,7 +241,8 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """Port of /metrics, /livez and /readyz; 0 takes any free one."""
     freshness_buckets: Buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-    """Edges of the freshness histogram in seconds; put one where your objective lies."""
+    """Edges of the freshness histogram in seconds; put one where your objective lies. 1 is added where it is missing:
+    the alert HeadraceFreshnessSlow judges by it."""
     quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
     """Share of the users whose events `run` ranks before they are learned; auto: all up to HEADRACE_FULL_SOFTMAX_ITEMS
     items, beyond as many as cost little. `demo` and `evaluate` rank all."""

@@ -129,6 +129,10 @@ class Metrics:
             self._lag_records.labels(partition).set(count)
         self._lag_seconds.set(seconds)
 
+    def set_broker_away(self, seconds: float) -> None:
+        """For how long no broker has answered; 0 while one does."""
+        self._broker_away.set(seconds)
+
     def set_quality(self, *, hit_ratio: float, ndcg: float, mae: float, popularity_hit_ratio: float) -> None:
         """The rolling figures; NaN where there is nothing to judge by."""
         self._hit_ratio.set(hit_ratio)
@@ -184,6 +188,10 @@ class Metrics:
         self._saved_at = self._clock()
         self._checkpoint_seconds.set(seconds)
         self._checkpoint_pause.set(pause_seconds)
+
+    def set_checkpoint_interval(self, seconds: float) -> None:
+        """How far apart checkpoints are meant to be."""
+        self._checkpoint_interval.set(seconds)
 
     def set_model_version(self, version: int) -> None:
         self._model_version.set(version)
@@ -277,6 +285,11 @@ class Metrics:
         self._lag_seconds = self._gauge(
             "consumer_lag_seconds", "How far behind the topic the worker is. Bad: more than lists may be old."
         )
+        self._broker_away = self._gauge(
+            "broker_away_seconds",
+            "For how long no broker has answered the worker; 0 while one does. Bad: more than a minute; nothing is "
+            "read then, and the lag is that of the last answer.",
+        )
         self._hit_ratio = self._gauge(
             "prequential_hit_ratio",
             "Share of the newest events whose item was in the top 10 just before it was learned. "
@@ -342,6 +355,10 @@ class Metrics:
         ).set_function(lambda: self._clock() - self._saved_at)
         self._checkpoint_seconds = self._gauge(
             "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
+        )
+        self._checkpoint_interval = self._gauge(
+            "checkpoint_interval_seconds",
+            "HEADRACE_CHECKPOINT_SECONDS, to compare the age with. Bad: near the topic's retention.",
         )
         self._checkpoint_pause = self._gauge(
             "checkpoint_pause_seconds",

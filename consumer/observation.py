@@ -63,6 +63,7 @@ class Observation:
         self._ticked_at: float | None = None
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
+        metrics.set_checkpoint_interval(settings.checkpoint_seconds)
         metrics.watch_readiness(self.is_ready)
 
     @classmethod
@@ -199,6 +200,7 @@ class Observation:
             self._now_seconds() - self._newest_record_ms / 1000 if self._newest_record_ms and any(lag.values()) else 0
         )
         self.metrics.set_lag(lag, max(behind, 0.0))
+        self.metrics.set_broker_away(self._source.away_seconds())
         if self._top_k is not None:
             self.metrics.set_topk_recall(self._top_k.recall.value)
         if self._refreshes is not None:

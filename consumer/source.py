@@ -113,10 +113,9 @@ class Source:
         self._errors: list[tuple[KafkaError, int]] = []
         self._topic_in_doubt = False
         self._last_trouble: str | None = None
+        self._away_since: float | None = None
         self._commits_fail = False
-        self._lookout = Lookout(
-            lambda: partitions_of(bootstrap_servers, topic, group_id, librdkafka or {}, _PARTITIONS_SECONDS)
-        )
+        self._lookout = Lookout(self._look_for_partitions)
         self._consumer = consumer_of(
             bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
         )
@@ -213,6 +212,15 @@ class Source:
         """Whether `lag` is above 0 anywhere; where that is so, found out sooner."""
         return any(self._known_end(partition) > offset for partition, offset in self._next.items())
 
+    def away_seconds(self) -> float:
+        """For how long no broker has answered; 0 while one does. Asks nothing.
+
+        The client tells at once that it has lost the last broker, and nothing when one is back: records tell, or the
+        next look for partitions, half a minute later at most.
+        """
+        since = self._away_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def close(self) -> None:
         """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
         self._lookout.close()
@@ -220,6 +228,15 @@ class Source:
 
     def _places(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+
+    def _look_for_partitions(self) -> list[int]:
+        """Called in the lookout's thread. It is a question to the broker too, also where no record comes for hours."""
+        found = partitions_of(self._address, self._topic, self._group_id, self._librdkafka, _PARTITIONS_SECONDS)
+        if found:
+            self._away_since = None
+        else:
+            self._lose_the_broker()
+        return found
 
     def _follow(self, partitions: Collection[int]) -> None:
         """Read partitions that were added from their first record on: all that they hold is news."""
@@ -255,9 +272,11 @@ class Source:
         for partition, end in ends.items():
             following[partition] = max(following[partition], end)
         self._next = following
-        if batch and self._last_trouble is not None:
-            _log.info("reading %s again", self._topic)
-            self._last_trouble = None
+        if batch:
+            self._away_since = None
+            if self._last_trouble is not None:
+                _log.info("reading %s again", self._topic)
+                self._last_trouble = None
         return cast(list[Record], batch)
 
     def _without_errors(self, batch: list[Message]) -> tuple[list[Message], dict[int, int]]:
@@ -395,6 +414,12 @@ class Source:
         if self._last_trouble is None:
             _log.warning("waiting for the broker: %s", error.str())
         self._last_trouble = error.str()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # others come of one broker among several, too
+            self._lose_the_broker()
+
+    def _lose_the_broker(self) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
 
     def _on_commit(self, error: KafkaError | None, written: list[TopicPartition]) -> None:
         """Called by the client, inside its calls, with the answer to a `commit_soon`."""

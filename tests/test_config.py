@@ -178,6 +178,14 @@ def test_action_weights_may_be_a_mapping_and_negative():
     assert settings.action_weights == {**ACTION_WEIGHTS, "skip": -2.0}
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("0.01,0.1", (0.01, 0.1, 1)), ("0.5,7", (0.5, 1, 7)), ("0.1,1", (0.1, 1)), ("2.5,5", (1, 2.5, 5))],
+)
+def test_the_edge_that_the_alert_of_freshness_judges_by_is_always_there(given, taken):
+    assert load({"freshness_buckets": given}, environment={}).freshness_buckets == taken
+
+
 def test_words_are_taken_in_any_case():
     settings = load({}, {"HEADRACE_DEVICE": "CUDA:1", "HEADRACE_LOG_LEVEL": "Debug", "HEADRACE_OPTIMIZER": "Adam"})
 

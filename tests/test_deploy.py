@@ -264,10 +264,13 @@ def test_the_red_lines_of_the_dashboard_are_the_limits_of_the_alert_rules() -> N
 
     freshness = next(value for expression, value in lines.items() if "freshness" in expression)
     age = next(value for expression, value in lines.items() if "checkpoint_age" in expression)
+    away = next(value for expression, value in lines.items() if "broker_away" in expression)
 
-    assert limits["HeadraceFreshnessSlow"].endswith(f"> {freshness}")
+    assert limits["HeadraceFreshnessSlow"].endswith(f">= {freshness}")
     assert f"headrace_checkpoint_age_seconds > {age} " in limits["HeadraceCheckpointOld"]
+    assert limits["HeadraceBrokerAway"].endswith(f"> {away}")
     assert freshness in Settings().freshness_buckets
+    assert freshness in Settings.model_validate({"freshness_buckets": "0.01,0.1"}).freshness_buckets
 
 
 def test_every_alert_says_how_urgent_it_is_what_is_wrong_and_what_to_do() -> None:

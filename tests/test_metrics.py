@@ -18,6 +18,7 @@ CONTRACT = {
     "headrace_batch_events": ("histogram", set()),
     "headrace_consumer_lag_records": ("gauge", {"partition"}),
     "headrace_consumer_lag_seconds": ("gauge", set()),
+    "headrace_broker_away_seconds": ("gauge", set()),
     "headrace_prequential_hit_ratio": ("gauge", set()),
     "headrace_prequential_ndcg": ("gauge", set()),
     "headrace_prequential_mae": ("gauge", set()),
@@ -35,6 +36,7 @@ CONTRACT = {
     "headrace_evicted_rows_total": ("counter", {"kind"}),
     "headrace_checkpoint_age_seconds": ("gauge", set()),
     "headrace_checkpoint_seconds": ("gauge", set()),
+    "headrace_checkpoint_interval_seconds": ("gauge", set()),
     "headrace_checkpoint_pause_seconds": ("gauge", set()),
     "headrace_model_version": ("gauge", set()),
     "headrace_ready": ("gauge", set()),
@@ -82,6 +84,7 @@ def busy_metrics():
     metrics.observe_freshness(np.array([0.01]))
     metrics.observe_batch(3)
     metrics.set_lag({0: 1}, 0.5)
+    metrics.set_broker_away(0.0)
     metrics.set_quality(hit_ratio=0.2, ndcg=0.1, mae=0.7, popularity_hit_ratio=0.08)
     metrics.set_cohort_quality("cold", {"hit_ratio": 0.2})
     metrics.count_catalogue_rows("items", "taken", 1)

@@ -37,12 +37,13 @@ NO_LISTS = Lists(
 
 
 class Watched:
-    """An observation with everything around it made up; `lag`, `users` and `items` are what it finds."""
+    """An observation with everything around it made up: `lag`, `away_seconds`, `users`, `items` are what it finds."""
 
     def __init__(self) -> None:
         self.clock, self.wall = Clock(), Clock()
         self.wall.seconds = TIME_MS / 1000 + 2.0
         self.lag = {0: 0, 1: 0}
+        self.away_seconds = 0.0
         self.users, self.items = SimpleNamespace(in_use=3), SimpleNamespace(in_use=7)
         self.looks = 0
         self.observation = Observation(
@@ -51,7 +52,7 @@ class Watched:
             clock=self.clock,
             now_seconds=self.wall,
         )
-        source = SimpleNamespace(lag=self._look)
+        source = SimpleNamespace(lag=self._look, away_seconds=lambda: self.away_seconds)
         counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
         live = SimpleNamespace(counts=counts)
         self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8)
@@ -308,6 +309,18 @@ def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_recor
     assert watched["headrace_consumer_lag_seconds"] == 0
 
 
+def test_a_worker_that_has_everything_tells_of_a_broker_that_is_away_until_it_is_back(watched: Watched) -> None:
+    watched.away_seconds = 90.0
+    watched.take()
+    away = watched["headrace_broker_away_seconds"], watched["headrace_consumer_lag_seconds"]
+
+    watched.away_seconds = 0.0
+    watched.take(LOOK_SECONDS)
+
+    assert away == (90, 0)
+    assert watched["headrace_broker_away_seconds"] == 0
+
+
 def test_alarms_are_counted_and_the_rate_is_that_of_the_step(watched: Watched) -> None:
     alarmed = step(alarms=[Alarm("cold", 0.5), Alarm("warm", 0.7)], pace=2.0)
 
@@ -377,7 +390,7 @@ def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watch
     assert watched["headrace_topk_recall_ratio"] == 1
 
     top_k = SimpleNamespace(recall=SimpleNamespace(value=0.97))
-    source = SimpleNamespace(lag=dict)
+    source = SimpleNamespace(lag=dict, away_seconds=float)
     watched.observation.watch(source, watched.learner, None, top_k)  # type: ignore[arg-type]
     watched.take(after_seconds=10)
 
@@ -397,7 +410,9 @@ def test_what_a_start_is_at_is_told_until_the_loop_comes_round(watched: Watched)
 
 
 def test_an_observation_can_be_made_of_settings_alone() -> None:
-    observation = Observation.of(load({"freshness_buckets": "0.5,7"}, environment={}))
+    observation = Observation.of(load({"freshness_buckets": "0.5,7", "checkpoint_seconds": "900"}, environment={}))
 
-    assert 'le="7.0"' in observation.metrics.render().decode()
+    shown = observation.metrics.render().decode()
+    assert 'le="7.0"' in shown
+    assert "\nheadrace_checkpoint_interval_seconds 900.0\n" in shown
     assert (observation.is_alive(), observation.is_ready()) == (True, False)

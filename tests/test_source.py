@@ -341,6 +341,60 @@ def test_a_broker_that_goes_away_is_waited_for(
     assert said == ["waiting for the broker", f"reading {topic} again"]
 
 
+def take_while(source: Source, unchanged: Callable[[], bool]) -> None:
+    """Come round as the worker's loop does, until something has changed."""
+    deadline = time.monotonic() + SECONDS
+    while unchanged():
+        assert time.monotonic() < deadline
+        assert source.take(10, 0.05) == []
+
+
+def test_a_broker_is_away_until_it_answers_again_also_where_no_record_comes(
+    in_process: InProcess, open_source: Open
+) -> None:
+    topic = in_process.create_topic("events")
+    produce(in_process.bootstrap_servers, topic, numbers(0, 5))
+    source = open_source(in_process, topic)
+    source.seek(None)
+    take_until(source, 5)
+    there = source.away_seconds()
+
+    in_process.faults.disconnect()
+    take_while(source, lambda: source.away_seconds() < 0.2)
+    in_process.faults.reconnect()
+    source._lookout.every_seconds = 0.05
+    take_while(source, lambda: source.away_seconds() > 0)
+
+    assert there == 0
+
+
+def test_a_broker_that_was_away_is_there_as_soon_as_a_record_comes(in_process: InProcess, open_source: Open) -> None:
+    topic = in_process.create_topic("events")
+    source = open_source(in_process, topic)
+    source.seek(None)
+
+    in_process.faults.disconnect()
+    take_while(source, lambda: source.away_seconds() == 0)
+    in_process.faults.reconnect()
+    produce(in_process.bootstrap_servers, topic, [b"one"])
+    take_until(source, 1)
+
+    assert source.away_seconds() == 0
+
+
+def test_a_broker_that_says_nothing_at_all_is_found_to_be_away(in_process: InProcess, open_source: Open) -> None:
+    topic = in_process.create_topic("events")
+    source = open_source(in_process, topic)
+    source.seek(None)
+    source._lookout.every_seconds = 0.05
+
+    in_process.faults.delay_answers(20_000)  # connections stand, so the client has no error to tell
+    take_while(source, lambda: source.away_seconds() == 0)
+    in_process.faults.delay_answers(0)
+
+    assert source._last_trouble is None
+
+
 def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InProcess, open_source: Open) -> None:
     topic = in_process.create_topic("events")
     produce(in_process.bootstrap_servers, topic, numbers(0, 50))

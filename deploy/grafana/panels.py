@@ -248,10 +248,14 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Age of the newest checkpoint",
             unit="s",
-            bad="Above the red line while events are learned: a crash would have to read all that time again.",
+            bad="Above the red line and twice what is set while events are learned: a crash would have to read all "
+            "that time again.",
             do="The disk of HEADRACE_CHECKPOINT_DIR is slow or hangs, or the broker does not acknowledge lists: a "
             "checkpoint waits for both. On a full or read-only disk the worker ends: see `Is the worker there?`.",
-            queries=[Query("max(headrace_checkpoint_age_seconds)", "age")],
+            queries=[
+                Query("max(headrace_checkpoint_interval_seconds)", "HEADRACE_CHECKPOINT_SECONDS"),
+                Query("max(headrace_checkpoint_age_seconds)", "age"),
+            ],
             limit=300,
         ),
         Panel(
@@ -306,6 +310,15 @@ ROWS: dict[str, list[Panel]] = {
                 Query("headrace_ready", "ready, {{instance}}"),
                 Query('changes(process_start_time_seconds{job="headrace"}[15m])', "restarts in 15 min, {{instance}}"),
             ],
+        ),
+        Panel(
+            title="For how long no broker has answered",
+            unit="s",
+            bad="Above the red line: the worker waits, ready and with the lag of the last answer, and learns nothing.",
+            do="Does `headrace topics describe` answer? Then look at the network between worker and broker. It goes on "
+            "by itself once a broker answers.",
+            queries=[Query("max(headrace_broker_away_seconds)", "away")],
+            limit=60,
         ),
         Panel(
             title="Which build, on which device",
