@@ -6,6 +6,7 @@ Flags that are settings come on top of the environment, see `consumer.config`.
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from consumer.config import Settings, as_variable, setting_names
 from consumer.invocation import Invocation, invoke, to_json
@@ -44,6 +45,18 @@ class _Commands(TyperGroup):
             if self._as_json:
                 print(to_json({"error": error.format_message()}), flush=True)
             raise
+
+
+_BELOW_ZERO: Final = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class _TakesNumbersBelowZero(TyperCommand):
+    """A command to which -3 is an argument. What else looks like an option and is none is refused, as ever."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self.make_parser(ctx).parse_args(["0" if _BELOW_ZERO.fullmatch(arg) else arg for arg in args])
+        ctx.ignore_unknown_options = True  # only numbers are left of them
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -99,7 +112,7 @@ Item = Annotated[str, typer.Argument(metavar="ITEM", help="An item_id.")]
 
 
 def command(
-    group: typer.Typer, name: str, settings: tuple[str, ...]
+    group: typer.Typer, name: str, settings: tuple[str, ...], cls: type[TyperCommand] = TyperCommand
 ) -> Callable[[Callable[..., Invocation]], Callable[..., None]]:
     """Registers a function that turns options into an Invocation, and adds --json, --debug and a flag a setting."""
 
@@ -117,7 +130,7 @@ def command(
         whole = signature.replace(parameters=[*signature.parameters.values(), *added], return_annotation=None)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in whole.parameters.values()}
         vars(run)["__signature__"] = whole
-        return group.command(name, help=inspect.getdoc(parse))(run)
+        return group.command(name, cls=cls, help=inspect.getdoc(parse))(run)
 
     return register
 
@@ -225,7 +238,7 @@ def _click(
     return Invocation("click", "click", {"user_id": user_id, "item_id": item_id, "action": action})
 
 
-@command(app, "rate", (*TO_EVENTS, "rating_min", "rating_max"))
+@command(app, "rate", (*TO_EVENTS, "rating_min", "rating_max"), _TakesNumbersBelowZero)
 def _rate(user_id: User, item_id: Item, rating: Annotated[float, typer.Argument(metavar="RATING")]) -> Invocation:
     """Send one rating, now."""
     return Invocation("rate", "rate", {"user_id": user_id, "item_id": item_id, "rating": rating})
