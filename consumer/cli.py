@@ -106,7 +106,6 @@ RateOption = Annotated[
     float | None, typer.Option(min=0.001, callback=_finite, help="Events a second; as fast as it goes if left out.")
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Stop after so many.")]
-SeedOption = Annotated[int, typer.Option(min=0, envvar="HEADRACE_SEED", help="Of everything random.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="A user_id.")]
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="An item_id.")]
 
@@ -194,21 +193,20 @@ def _run(
     return Invocation("run", "run", {"until_end": until_end, "reset": reset})
 
 
-@command(app, "replay", TO_EVENTS)
+@command(app, "replay", (*TO_EVENTS, "seed"))
 def _replay(
     *,
     dataset: DatasetOption = None,
     events: EventsOption = None,
     rate: RateOption = None,
     limit: LimitOption = None,
-    seed: SeedOption = 0,
 ) -> Invocation:
     """Send a data set or a file of events to the events topic, in order."""
     source = _one_source(dataset, events)
-    return Invocation("replay", "replay", {**source, "rate": rate, "limit": limit, "seed": seed})
+    return Invocation("replay", "replay", {**source, "rate": rate, "limit": limit})
 
 
-@command(app, "simulate", (*TO_EVENTS, "rating_min", "rating_max"))
+@command(app, "simulate", (*TO_EVENTS, "rating_min", "rating_max", "seed"))
 def _simulate(
     *,
     users: Annotated[int, typer.Option(min=1, help="People who come and go.")] = 1000,
@@ -220,11 +218,10 @@ def _simulate(
         float | None, typer.Option(min=0.0, max=1.0, help="Change all tastes at this share of the events.")
     ] = None,
     rating_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ratings, the rest are clicks.")] = 0.5,
-    seed: SeedOption = 0,
 ) -> Invocation:
     """Send events of made-up users whose tastes drift."""
     stream = {"users": users, "items": items, "drift": drift, "turnover_at": turnover_at, "rating_share": rating_share}
-    return Invocation("simulate", "simulate", {**stream, "rate": rate, "seconds": seconds, "seed": seed})
+    return Invocation("simulate", "simulate", {**stream, "rate": rate, "seconds": seconds})
 
 
 @command(app, "click", TO_EVENTS)

@@ -214,7 +214,7 @@ class Settings(BaseSettings):
     full_softmax_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 4096
     """Up to this many items every candidate is a negative."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of everything random: equal seed, settings and stream give equal states."""
+    """Of everything random, streams that are made up too: equal seed, settings and stream give equal states."""
 
     # --- the checkpoint ---
     checkpoint_dir: Annotated[Path, AfterValidator(_home)] = Path("./headrace-state")

@@ -13,13 +13,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from typer.testing import CliRunner
 
 from consumer.broker import PRODUCE, InProcessBroker
+from consumer.cli import app
 from consumer.commands import click, forget, rate, replay, simulate, watch
 from consumer.commands.sending import deliver
 from consumer.config import Settings, load
 from producer.client import DeliveryFailed
-from producer.datasets import DatasetUnavailable, EventsFileError
+from producer.datasets import Dataset, DatasetUnavailable, EventsFileError
 from producer.datasets import load as load_dataset
 from producer.events import EPOCH_HEADER, Click, Event, Forget, Rating, Recommendations, ScoredItem, SourceEvent, encode
 from producer.subscriber import Forgotten
@@ -156,7 +158,7 @@ def test_replay_sends_a_file_in_its_order(settings: Settings, tmp_path: Path) ->
 
 
 def test_replay_sends_the_beginning_of_a_data_set(settings: Settings) -> None:
-    answer = replay.run(settings, dataset="synthetic", limit=100, seed=3)
+    answer = replay.run(settings.model_copy(update={"seed": 3}), dataset="synthetic", limit=100)
 
     assert answer["sent"] == 100
     assert sent(settings, 100) == list(load_dataset("synthetic", seed=3).events[:100])
@@ -237,7 +239,7 @@ def test_replay_fails_when_events_did_not_arrive(broker: InProcessBroker, settin
 def test_simulate_sends_at_its_rate_for_its_time_stamped_with_now(settings: Settings) -> None:
     before = now_ms()
 
-    answer = simulate.run(settings, users=20, items=50, rate=200, seconds=0.5, seed=1)
+    answer = simulate.run(settings, users=20, items=50, rate=200, seconds=0.5)
 
     events = sent(settings, 100)
     assert (answer["sent"], answer["failed"]) == (100, 0)
@@ -250,13 +252,45 @@ def test_simulate_sends_the_same_for_the_same_seed_but_for_the_time(broker: InPr
     streams = []
     for topic, seed in (("a", 1), ("b", 1), ("c", 2)):
         broker.create_topic(topic, 1)
-        settings = settings_for(broker.bootstrap_servers, events_topic=topic)
-        simulate.run(settings, rate=10_000, seconds=0.02, seed=seed)
+        settings = settings_for(broker.bootstrap_servers, events_topic=topic, seed=seed)
+        simulate.run(settings, rate=10_000, seconds=0.02)
         streams.append([(type(event), event.user_id) for event in sent(settings, 200)])
 
     assert len(streams[0]) == 200
     assert streams[0] == streams[1]
     assert streams[0] != streams[2]
+
+
+@pytest.mark.parametrize(
+    ("environment", "flag", "seed"),
+    [
+        ({}, [], 0),
+        ({"HEADRACE_SEED": "41"}, [], 41),
+        ({"HEADRACE_SEED_FILE": "{file}"}, [], 42),
+        ({"HEADRACE_SEED_FILE": "{file}"}, ["--seed", "43"], 43),
+    ],
+)
+def test_the_seed_of_what_is_made_up_is_that_of_the_settings_wherever_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], flag: list[str], seed: int
+) -> None:
+    (tmp_path / "seed").write_text("42\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(file=tmp_path / "seed"))
+    monkeypatch.setattr("consumer.logs.configure", lambda *_, **__: None)
+    seeds: list[int] = []
+    for module, maker in ((simulate, "simulate"), (replay, "load")):
+        monkeypatch.setattr(
+            module, maker, lambda *_, **given: seeds.append(given["seed"]) or Dataset("made", [], {}, [])
+        )
+        monkeypatch.setattr(module, "send_all", lambda *_, **__: {})
+
+    statuses = [
+        CliRunner().invoke(app, [*command, *flag]).exit_code
+        for command in (["simulate"], ["replay", "--dataset", "synthetic"])
+    ]
+
+    assert statuses == [0, 0]
+    assert seeds == [seed, seed]
 
 
 def test_simulated_ratings_are_on_the_scale_of_the_settings(broker: InProcessBroker) -> None:

@@ -17,13 +17,14 @@ def run(
     events: Path | None = None,
     rate: float | None = None,
     limit: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Send the events in their order, as fast as the broker takes them or `rate` a second.
 
+    A data set that is made up is that of the settings' seed.
+
     What comes back: see `send_all`. Raises also ValueError for wrong arguments, DatasetUnavailable, EventsFileError.
     """
-    return send_all(settings, _stream(dataset, events, seed), rate=rate, limit=limit)
+    return send_all(settings, _stream(dataset, events, settings.seed), rate=rate, limit=limit)
 
 
 def _stream(dataset: str | None, events: Path | None, seed: int) -> Iterable[Event]:
