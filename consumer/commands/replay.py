@@ -1,5 +1,6 @@
 """`headrace replay`: a data set or a file of JSON lines onto the events topic."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def run(
 
     A data set that is made up is that of the settings' seed.
 
-    What comes back: see `send_all`. Raises also ValueError for wrong arguments, DatasetUnavailable, EventsFileError.
+    What comes back: see `send_all`. Raises also ValueError for wrong arguments, DatasetUnavailable.
     """
     return send_all(settings, _stream(dataset, events, settings.seed), rate=rate, limit=limit)
 
@@ -31,5 +32,8 @@ def _stream(dataset: str | None, events: Path | None, seed: int) -> Iterable[Eve
     if (dataset is None) == (events is None):
         raise ValueError("give either --dataset or --events FILE.jsonl")
     if events is not None:
+        # Looked at, not opened: a pipe can be opened once.
+        if not os.access(events, os.R_OK) or events.is_dir():
+            raise ValueError(f"--events: expected a file that can be read, got {str(events)!r}")
         return load_events_file(events)
     return load(dataset or "", seed=seed).events
