@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything asked for is in the page; 2 for wrong usage, and where nothing was run or could be drawn."""
     options = _options(arguments)
     if importlib.util.find_spec("matplotlib") is None:
-        print("matplotlib is missing, which draws the plots: pip install 'headrace[peers]'", file=sys.stderr)
+        print("matplotlib is missing, which draws the plots: pip install '.[worker,peers]'", file=sys.stderr)
         return 2
     limit = options.limit or (QUICK_EVENTS if options.quick else None)
     streams = [workloads.load(name, limit) for name in options.dataset or WORKLOADS]
@@ -73,7 +73,7 @@ def _measure(run: Run, stream: Workload) -> Record | None:
     try:
         outcome = execute(run, workload, rows)
     except ImportError as error:
-        print(f"{run.row} is left out: {error}. Install it with: pip install 'headrace[peers]'", file=sys.stderr)
+        print(f"{run.row} is left out: {error}. Install it with: pip install '.[worker,peers]'", file=sys.stderr)
         return None
     ranked = not np.isnan(outcome.ranks_E).all()
     return page.as_record(run, figures_of(rows, outcome), curve(outcome.ranks_E) if ranked else [], outcome.settings)

@@ -309,6 +309,35 @@ def test_a_quick_run_writes_the_page_with_its_plot_and_keeps_what_people_wrote(t
     assert (out.parent / "img" / "quality-shop.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_matplotlib_nothing_is_run_and_what_to_install_is_that_of_this_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    status = quality.main([])
+
+    assert status == 2
+    assert "pip install '.[worker,peers]'" in capsys.readouterr().err
+
+
+def test_a_row_whose_library_is_missing_is_left_out_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> None:
+        raise ImportError("no module named 'implicit'")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: True)
+    monkeypatch.setattr(quality, "execute", missing)
+    arguments = ["--limit", "50", "--dataset", "shop", "--rows", "popularity", "--out", str(tmp_path / "page.md")]
+
+    status = quality.main(arguments)
+
+    assert status == 2
+    assert "popularity is left out: no module named 'implicit'. Install it with: pip install '.[worker,peers]'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_what_is_kept_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the plots need the extra `peers`")
     keep, out = tmp_path / "runs.jsonl", tmp_path / "quality.md"
