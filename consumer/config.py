@@ -234,8 +234,8 @@ class Settings(BaseSettings):
     quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
     """Share of the users whose events `run` ranks before they are learned; auto: all up to HEADRACE_FULL_SOFTMAX_ITEMS
     items, beyond as many as cost little. `demo` and `evaluate` rank all."""
-    quality_window: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
-    """Newest events that the rolling figures look back on."""
+    quality_window: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    """Newest events that the rolling figures look back on; 100,000 at most, as a step waits for each second's look."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     """Least level that is logged; debug also shows tracebacks."""
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
