@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     can_draw = importlib.util.find_spec("matplotlib") is not None
     if not can_draw:
-        print(f"matplotlib is missing, so there will be no {PICTURE}: pip install 'headrace[peers]'", file=sys.stderr)
+        print(f"matplotlib is missing, so there will be no {PICTURE}: pip install '.[worker,peers]'", file=sys.stderr)
     plan = replace(QUICK if given.quick else FULL, clock=given.clock)
     summed = measure(plan, lambda line: report.emit(line, as_json=True))
     if can_draw:

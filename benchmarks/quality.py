@@ -1,8 +1,9 @@
 """`python -m benchmarks.quality`: rerun the whole table, Headrace's encoders and the peers, and write docs/quality.md.
 
 Every run is one line of JSON on standard output as it ends. `--keep FILE` also appends it there, and does not repeat
-what the file already has: a run that was cut off goes on where it was. The peers need the extra `peers`; one whose
-library is missing is left out, and said to be.
+what the file already has: a run that was cut off goes on where it was. A run of a part (--quick, --limit, --dataset,
+--rows) needs --out: what it leaves out would be gone from the page. The peers need the extra `peers`; one whose library
+is missing is left out, and said to be.
 """
 
 import argparse
@@ -18,23 +19,28 @@ import numpy as np
 from benchmarks import page, workloads
 from benchmarks.figures import curve, figures_of
 from benchmarks.page import Record
-from benchmarks.plan import Run, execute, runs_for
+from benchmarks.plan import PEERS, WITH_CATALOGUE, Run, encoders, execute, runs_for
 from benchmarks.workloads import WORKLOADS, Workload, rows_of
 
 QUICK_EVENTS: Final = 2_000
 OUT: Final = Path("docs/quality.md")
+PARTIAL: Final = ("quick", "limit", "dataset", "rows")
+"""Options that leave runs of the whole table out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when everything asked for is in the page; 2 for wrong usage, and where nothing could be drawn."""
+    """0 when everything asked for is in the page; 2 for wrong usage, and where nothing was run or could be drawn."""
     options = _options(arguments)
     if importlib.util.find_spec("matplotlib") is None:
-        print("matplotlib is missing, which draws the plots: pip install 'headrace[peers]'", file=sys.stderr)
+        print("matplotlib is missing, which draws the plots: pip install '.[worker,peers]'", file=sys.stderr)
         return 2
     limit = options.limit or (QUICK_EVENTS if options.quick else None)
     streams = [workloads.load(name, limit) for name in options.dataset or WORKLOADS]
     plans = [(stream, list(_planned(stream, options))) for stream in streams]
     records = [record for stream, runs in plans for record in _records_of(stream, runs, options)]
+    if not records:
+        print(f"nothing was run, so {options.out} stays as it is", file=sys.stderr)
+        return 2
     planned = [run for _, runs in plans for run in runs]
     done = {json.dumps(record["run"], sort_keys=True) for record in records}
     left_out = [run for run in planned if json.dumps(page.fields_of(run), sort_keys=True) not in done]
@@ -67,7 +73,7 @@ def _measure(run: Run, stream: Workload) -> Record | None:
     try:
         outcome = execute(run, workload, rows)
     except ImportError as error:
-        print(f"{run.row} is left out: {error}. Install it with: pip install 'headrace[peers]'", file=sys.stderr)
+        print(f"{run.row} is left out: {error}. Install it with: pip install '.[worker,peers]'", file=sys.stderr)
         return None
     ranked = not np.isnan(outcome.ranks_E).all()
     return page.as_record(run, figures_of(rows, outcome), curve(outcome.ranks_E) if ranked else [], outcome.settings)
@@ -104,13 +110,25 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help=f"{QUICK_EVENTS} events a stream, one seed, one micro-batch"
     )
     parser.add_argument("--dataset", action="append", choices=tuple(WORKLOADS), help="only this stream; repeatable")
-    parser.add_argument("--rows", action="append", help="only this row, or `peers`, or `ours`; repeatable")
+    parser.add_argument(
+        "--rows", action="append", choices=_row_names(), metavar="ROW", help="only this, or `peers`, `ours`; repeatable"
+    )
     parser.add_argument("--limit", type=_count, help="only so many events of each stream")
     parser.add_argument("--seeds", type=_count, default=3, help="seeds of Headrace's rows on MovieLens (3)")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"the page ({OUT}); its plots go to img/ beside it")
+    parser.add_argument("--out", type=Path, help=f"the page ({OUT} of a whole run); its plots go to img/ beside it")
     parser.add_argument("--keep", type=Path, help="JSON lines: runs that are done, read and appended to")
     parser.add_argument("--no-runs", action="store_true", help="only write the page, from what --keep has")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    partial = [name for name in PARTIAL if getattr(options, name)]
+    if partial and options.out is None:
+        parser.error(f"--{partial[0]} leaves out what {OUT} holds: name another page with --out")
+    options.out = options.out or OUT
+    return options
+
+
+def _row_names() -> list[str]:
+    """What --rows may name."""
+    return ["peers", "ours", *PEERS, *encoders(), WITH_CATALOGUE]
 
 
 def _count(text: str) -> int:

@@ -6,6 +6,7 @@ Flags that are settings come on top of the environment, see `consumer.config`.
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from consumer.config import Settings, as_variable, setting_names
 from consumer.invocation import Invocation, invoke, to_json
@@ -44,6 +45,18 @@ class _Commands(TyperGroup):
             if self._as_json:
                 print(to_json({"error": error.format_message()}), flush=True)
             raise
+
+
+_BELOW_ZERO: Final = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class _TakesNumbersBelowZero(TyperCommand):
+    """A command to which -3 is an argument. What else looks like an option and is none is refused, as ever."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self.make_parser(ctx).parse_args(["0" if _BELOW_ZERO.fullmatch(arg) else arg for arg in args])
+        ctx.ignore_unknown_options = True  # only numbers are left of them
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -93,13 +106,12 @@ RateOption = Annotated[
     float | None, typer.Option(min=0.001, callback=_finite, help="Events a second; as fast as it goes if left out.")
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Stop after so many.")]
-SeedOption = Annotated[int, typer.Option(min=0, envvar="HEADRACE_SEED", help="Of everything random.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="A user_id.")]
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="An item_id.")]
 
 
 def command(
-    group: typer.Typer, name: str, settings: tuple[str, ...]
+    group: typer.Typer, name: str, settings: tuple[str, ...], cls: type[TyperCommand] = TyperCommand
 ) -> Callable[[Callable[..., Invocation]], Callable[..., None]]:
     """Registers a function that turns options into an Invocation, and adds --json, --debug and a flag a setting."""
 
@@ -117,7 +129,7 @@ def command(
         whole = signature.replace(parameters=[*signature.parameters.values(), *added], return_annotation=None)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in whole.parameters.values()}
         vars(run)["__signature__"] = whole
-        return group.command(name, help=inspect.getdoc(parse))(run)
+        return group.command(name, cls=cls, help=inspect.getdoc(parse))(run)
 
     return register
 
@@ -181,21 +193,20 @@ def _run(
     return Invocation("run", "run", {"until_end": until_end, "reset": reset})
 
 
-@command(app, "replay", TO_EVENTS)
+@command(app, "replay", (*TO_EVENTS, "seed"))
 def _replay(
     *,
     dataset: DatasetOption = None,
     events: EventsOption = None,
     rate: RateOption = None,
     limit: LimitOption = None,
-    seed: SeedOption = 0,
 ) -> Invocation:
     """Send a data set or a file of events to the events topic, in order."""
     source = _one_source(dataset, events)
-    return Invocation("replay", "replay", {**source, "rate": rate, "limit": limit, "seed": seed})
+    return Invocation("replay", "replay", {**source, "rate": rate, "limit": limit})
 
 
-@command(app, "simulate", (*TO_EVENTS, "rating_min", "rating_max"))
+@command(app, "simulate", (*TO_EVENTS, "rating_min", "rating_max", "seed"))
 def _simulate(
     *,
     users: Annotated[int, typer.Option(min=1, help="People who come and go.")] = 1000,
@@ -207,11 +218,10 @@ def _simulate(
         float | None, typer.Option(min=0.0, max=1.0, help="Change all tastes at this share of the events.")
     ] = None,
     rating_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ratings, the rest are clicks.")] = 0.5,
-    seed: SeedOption = 0,
 ) -> Invocation:
     """Send events of made-up users whose tastes drift."""
     stream = {"users": users, "items": items, "drift": drift, "turnover_at": turnover_at, "rating_share": rating_share}
-    return Invocation("simulate", "simulate", {**stream, "rate": rate, "seconds": seconds, "seed": seed})
+    return Invocation("simulate", "simulate", {**stream, "rate": rate, "seconds": seconds})
 
 
 @command(app, "click", TO_EVENTS)
@@ -225,7 +235,7 @@ def _click(
     return Invocation("click", "click", {"user_id": user_id, "item_id": item_id, "action": action})
 
 
-@command(app, "rate", (*TO_EVENTS, "rating_min", "rating_max"))
+@command(app, "rate", (*TO_EVENTS, "rating_min", "rating_max"), _TakesNumbersBelowZero)
 def _rate(user_id: User, item_id: Item, rating: Annotated[float, typer.Argument(metavar="RATING")]) -> Invocation:
     """Send one rating, now."""
     return Invocation("rate", "rate", {"user_id": user_id, "item_id": item_id, "rating": rating})

@@ -225,7 +225,7 @@ class Settings(BaseSettings):
     full_softmax_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 4096
     """Up to this many items every candidate is a negative."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of everything random: equal seed, settings and stream give equal states."""
+    """Of everything random, streams that are made up too: equal seed, settings and stream give equal states."""
 
     # --- the checkpoint ---
     checkpoint_dir: Annotated[Path, AfterValidator(_home)] = Path("./headrace-state")
@@ -246,8 +246,8 @@ class Settings(BaseSettings):
     quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
     """Share of the users whose events `run` ranks before they are learned; auto: all up to HEADRACE_FULL_SOFTMAX_ITEMS
     items, beyond as many as cost little. `demo` and `evaluate` rank all."""
-    quality_window: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
-    """Newest events that the rolling figures look back on."""
+    quality_window: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    """Newest events that the rolling figures look back on; 100,000 at most, as a step waits for each second's look."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     """Least level that is logged; debug also shows tracebacks."""
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from threading import Thread
 from types import TracebackType
 from typing import Final, Self
@@ -87,6 +88,10 @@ def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
+
+        def server_bind(self) -> None:
+            """Without the host's name, which HTTPServer looks up and nobody here reads: that may wait for DNS."""
+            TCPServer.server_bind(self)
 
         def handle_error(self, _request: object, client_address: object) -> None:
             """Somebody hung up in the middle of an answer: no matter."""

@@ -89,7 +89,7 @@ class Publishes(Protocol):
 class Written(NamedTuple):
     sent: int
     unchanged: int
-    """Not sent, unless lists are always published."""
+    """Not sent: what is always published is none of these."""
 
 
 OnFresh = Callable[[Ints, Doubles | None, int], None]
@@ -157,7 +157,7 @@ class ListWriter:
             self._on_fresh(_events_behind(behind, np.flatnonzero(~sent_U))[0], None, 0)
         for lists_N, messages in self._messages(lists, behind, np.flatnonzero(sent_U), model_version, generated_at):
             self._publisher.send(messages, self._delivered(behind, lists_N))
-        return Written(int(sent_U.sum()), int(len(changed_U) - changed_U.sum()))
+        return Written(int(sent_U.sum()), int((~sent_U).sum()))
 
     @staticmethod
     def behind(users_U: Ints, touches: Touches) -> Behind:

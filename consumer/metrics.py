@@ -75,6 +75,7 @@ class ListOutcome(StrEnum):
     PUBLISHED = "published"
     """Acknowledged by the broker."""
     UNCHANGED = "unchanged"
+    """Not sent, since nothing changed: one that is published all the same is not among these."""
 
 
 class Metrics:

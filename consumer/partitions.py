@@ -32,7 +32,7 @@ class Lookout:
         self._thread = ThreadPoolExecutor(1, "partitions")
 
     def new_partitions(self, known: Collection[int]) -> list[int]:
-        """Those that are not among the `known`, ascending, once for each answer. Never waits; raises what `ask` did."""
+        """Those not among the `known`, ascending. Never waits. Each answer comes once, as does what `ask` raised."""
         if self._asking is None:
             if self._clock() - self._asked_at >= self.every_seconds:
                 self._asked_at = self._clock()
@@ -40,8 +40,8 @@ class Lookout:
             return []
         if not self._asking.done():
             return []
-        answer, self._asking = self._asking.result(), None
-        return sorted(set(answer) - set(known))
+        answered, self._asking = self._asking, None
+        return sorted(set(answered.result()) - set(known))
 
     def close(self) -> None:
         """Ask no more; back when the question under way is answered. Closing twice does nothing."""

@@ -104,5 +104,5 @@ def test_without_matplotlib_there_are_lines_and_no_picture(
     out, err = capsys.readouterr()
     assert status == 0
     assert '"picture": null' in out.splitlines()[-1]
-    assert "pip install 'headrace[peers]'" in err
+    assert "pip install '.[worker,peers]'" in err
     assert list(tmp_path.iterdir()) == []

@@ -309,6 +309,35 @@ def test_a_quick_run_writes_the_page_with_its_plot_and_keeps_what_people_wrote(t
     assert (out.parent / "img" / "quality-shop.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_matplotlib_nothing_is_run_and_what_to_install_is_that_of_this_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    status = quality.main([])
+
+    assert status == 2
+    assert "pip install '.[worker,peers]'" in capsys.readouterr().err
+
+
+def test_a_row_whose_library_is_missing_is_left_out_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> None:
+        raise ImportError("no module named 'implicit'")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: True)
+    monkeypatch.setattr(quality, "execute", missing)
+    arguments = ["--limit", "50", "--dataset", "shop", "--rows", "popularity", "--out", str(tmp_path / "page.md")]
+
+    status = quality.main(arguments)
+
+    assert status == 2
+    assert "popularity is left out: no module named 'implicit'. Install it with: pip install '.[worker,peers]'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_what_is_kept_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the plots need the extra `peers`")
     keep, out = tmp_path / "runs.jsonl", tmp_path / "quality.md"
@@ -323,6 +352,49 @@ def test_what_is_kept_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert [line.get("run") for line in first] == ["shop/300/popularity/0/0/live", None]
     assert [line.get("run") for line in second] == [None]
     assert second[-1]["runs"] == 1
+
+
+@pytest.fixture
+def whole_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page of a whole run, in the place of the one that is written by default."""
+    out = tmp_path / "quality.md"
+    out.write_text("figures of days\n")
+    monkeypatch.setattr(quality, "OUT", out)
+    return out
+
+
+@pytest.mark.parametrize("partial", [["--quick"], ["--limit", "9"], ["--dataset", "shop"], ["--rows", "recency"]])
+def test_a_run_of_a_part_does_not_overwrite_the_page_of_all(
+    partial: list[str], whole_page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        quality.main([*partial, "--no-runs"])
+
+    assert refused.value.code == 2
+    assert f"{partial[0]} leaves out what {whole_page} holds: name another page with --out" in capsys.readouterr().err
+    assert whole_page.read_text() == "figures of days\n"
+
+
+def test_a_row_that_does_not_exist_is_refused_by_name(whole_page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        quality.main(["--rows", "recencey", "--out", str(whole_page)])
+
+    error = capsys.readouterr().err
+    assert refused.value.code == 2
+    assert "invalid choice: 'recencey'" in error
+    assert all(f"{row!r}" in error for row in ("peers", "ours", "recency", "item-kNN, cosine", WITH_CATALOGUE))
+    assert whole_page.read_text() == "figures of days\n"
+
+
+def test_where_nothing_was_run_the_page_stays_as_it_is(whole_page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need the extra `peers`")
+    arguments = ["--limit", "50", "--dataset", "shop", "--rows", "River BiasedMF", "--out", str(whole_page)]
+
+    status = quality.main(arguments)
+
+    assert status == 2
+    assert f"nothing was run, so {whole_page} stays as it is" in capsys.readouterr().err
+    assert whole_page.read_text() == "figures of days\n"
 
 
 def test_a_stream_that_does_not_exist_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from typer.testing import CliRunner
 
 from consumer.broker import PRODUCE, InProcessBroker
-from consumer.commands import click, forget, rate, replay, simulate, watch
+from consumer.cli import app
+from consumer.commands import click, forget, rate, replay, sending, simulate, watch
 from consumer.commands.sending import deliver
 from consumer.config import Settings, load
+from consumer.invocation import Invocation, invoke
 from producer.client import DeliveryFailed
-from producer.datasets import DatasetUnavailable, EventsFileError
+from producer.datasets import Dataset, DatasetUnavailable
 from producer.datasets import load as load_dataset
 from producer.events import EPOCH_HEADER, Click, Event, Forget, Rating, Recommendations, ScoredItem, SourceEvent, encode
 from producer.subscriber import Forgotten
@@ -156,7 +160,7 @@ def test_replay_sends_a_file_in_its_order(settings: Settings, tmp_path: Path) ->
 
 
 def test_replay_sends_the_beginning_of_a_data_set(settings: Settings) -> None:
-    answer = replay.run(settings, dataset="synthetic", limit=100, seed=3)
+    answer = replay.run(settings.model_copy(update={"seed": 3}), dataset="synthetic", limit=100)
 
     assert answer["sent"] == 100
     assert sent(settings, 100) == list(load_dataset("synthetic", seed=3).events[:100])
@@ -198,7 +202,7 @@ def test_replay_of_a_broken_file_names_the_line_and_says_how_much_was_sent_befor
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(line + b"\n")
 
-    with pytest.raises(EventsFileError, match=rf"events\.jsonl, line 4: {why}; 3 events before it were sent$"):
+    with pytest.raises(RuntimeError, match=rf"events\.jsonl, line 4: {why}; 3 events before it were sent$"):
         replay.run(settings, events=tmp_path / "events.jsonl")
 
     assert sent(settings, 3) == events
@@ -212,8 +216,75 @@ def test_replay_of_a_broken_file_says_also_what_did_not_arrive(
         file.write(b"{}\n")
     broker.fail_next_requests(PRODUCE, [KafkaError.POLICY_VIOLATION] * 100)
 
-    with pytest.raises(EventsFileError, match=r"; 0 events before it were sent, and 3 did not arrive$"):
+    with pytest.raises(RuntimeError, match=r"; 0 events before it were sent, and 3 did not arrive$"):
         replay.run(settings, events=tmp_path / "events.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("sound", "status", "said"), [(0, 2, "nothing was sent"), (3, 1, "3 events before it were sent")]
+)
+def test_a_broken_file_is_wrong_usage_until_something_was_sent(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sound: int,
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr("consumer.logs.configure", lambda *_, **__: None)
+    file = tmp_path / "events.jsonl"
+    write_events(file, sound)
+    with file.open("ab") as lines:
+        lines.write(b"{}\n")
+    flags = {"bootstrap_servers": settings.bootstrap_servers}
+
+    left = invoke(Invocation("replay", "replay", {"events": file}), flags, as_json=False, debug=False)
+
+    assert left == status
+    assert re.search(rf"events\.jsonl, line {sound + 1}: .*; {said}\n", capsys.readouterr().err)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def nothing(path: Path) -> None:
+    del path
+
+
+@pytest.mark.parametrize("make", [nothing, a_folder])
+def test_a_file_that_cannot_be_read_is_wrong_usage_before_a_broker_is_asked(
+    tmp_path: Path,
+    closed_port: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+) -> None:
+    monkeypatch.setattr("consumer.logs.configure", lambda *_, **__: None)
+    monkeypatch.setattr(sending, "REACH_SECONDS", 0.5)
+    file = tmp_path / "events.jsonl"
+    make(file)
+    flags = {"bootstrap_servers": closed_port}
+
+    status = invoke(Invocation("replay", "replay", {"events": file}), flags, as_json=False, debug=False)
+
+    assert status == 2
+    assert f"--events: expected a file that can be read, got {str(file)!r}" in capsys.readouterr().err
+
+
+def test_replay_reads_a_pipe(settings: Settings, tmp_path: Path) -> None:
+    pipe = tmp_path / "events"
+    os.mkfifo(pipe)
+    events = [Click(user_id="u1", item_id=f"i{index}", timestamp=index) for index in range(3)]
+    writer = Thread(target=lambda: pipe.write_bytes(b"".join(encode(event) + b"\n" for event in events)))
+    writer.start()
+
+    answer = replay.run(settings, events=pipe)
+
+    writer.join()
+    assert answer["sent"] == 3
+    assert sent(settings, 3) == events
 
 
 def test_replay_says_when_a_data_set_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +308,7 @@ def test_replay_fails_when_events_did_not_arrive(broker: InProcessBroker, settin
 def test_simulate_sends_at_its_rate_for_its_time_stamped_with_now(settings: Settings) -> None:
     before = now_ms()
 
-    answer = simulate.run(settings, users=20, items=50, rate=200, seconds=0.5, seed=1)
+    answer = simulate.run(settings, users=20, items=50, rate=200, seconds=0.5)
 
     events = sent(settings, 100)
     assert (answer["sent"], answer["failed"]) == (100, 0)
@@ -250,13 +321,45 @@ def test_simulate_sends_the_same_for_the_same_seed_but_for_the_time(broker: InPr
     streams = []
     for topic, seed in (("a", 1), ("b", 1), ("c", 2)):
         broker.create_topic(topic, 1)
-        settings = settings_for(broker.bootstrap_servers, events_topic=topic)
-        simulate.run(settings, rate=10_000, seconds=0.02, seed=seed)
+        settings = settings_for(broker.bootstrap_servers, events_topic=topic, seed=seed)
+        simulate.run(settings, rate=10_000, seconds=0.02)
         streams.append([(type(event), event.user_id) for event in sent(settings, 200)])
 
     assert len(streams[0]) == 200
     assert streams[0] == streams[1]
     assert streams[0] != streams[2]
+
+
+@pytest.mark.parametrize(
+    ("environment", "flag", "seed"),
+    [
+        ({}, [], 0),
+        ({"HEADRACE_SEED": "41"}, [], 41),
+        ({"HEADRACE_SEED_FILE": "{file}"}, [], 42),
+        ({"HEADRACE_SEED_FILE": "{file}"}, ["--seed", "43"], 43),
+    ],
+)
+def test_the_seed_of_what_is_made_up_is_that_of_the_settings_wherever_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], flag: list[str], seed: int
+) -> None:
+    (tmp_path / "seed").write_text("42\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(file=tmp_path / "seed"))
+    monkeypatch.setattr("consumer.logs.configure", lambda *_, **__: None)
+    seeds: list[int] = []
+    for module, maker in ((simulate, "simulate"), (replay, "load")):
+        monkeypatch.setattr(
+            module, maker, lambda *_, **given: seeds.append(given["seed"]) or Dataset("made", [], {}, [])
+        )
+        monkeypatch.setattr(module, "send_all", lambda *_, **__: {})
+
+    statuses = [
+        CliRunner().invoke(app, [*command, *flag]).exit_code
+        for command in (["simulate"], ["replay", "--dataset", "synthetic"])
+    ]
+
+    assert statuses == [0, 0]
+    assert seeds == [seed, seed]
 
 
 def test_simulated_ratings_are_on_the_scale_of_the_settings(broker: InProcessBroker) -> None:
@@ -310,7 +413,7 @@ def test_the_sending_commands_load_nothing_of_the_model() -> None:
     program = (
         "import sys\n"
         "for name in ('torch', 'numpy', 'river', 'numba'): sys.modules[name] = None\n"
-        "from consumer.commands import click, forget, rate, replay, simulate, watch\n"
+        "from consumer.commands import click, forget, rate, replay, sending, simulate, watch\n"
     )
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

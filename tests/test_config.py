@@ -100,6 +100,7 @@ def test_settings_cannot_be_changed():
         ("RATING_LEARNING_RATE", "1e6", "expected at most 1000"),
         ("QUALITY_SHARE", "1.1", "expected at most 1"),
         ("QUALITY_SHARE", "most", "expected a number"),
+        ("QUALITY_WINDOW", "100001", "expected at most 100000"),
         ("DEVICE", "gpu", "expected auto, cpu, cuda or cuda:1"),
         ("DEVICE", "cuda:x", "expected auto, cpu, cuda or cuda:1"),
         ("OPTIMIZER", "lion", "expected 'sgd', 'adagrad' or 'adam'"),

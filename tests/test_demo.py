@@ -27,7 +27,7 @@ from consumer.invocation import Invocation, invoke
 from consumer.worker import Worker
 from producer import datasets
 from producer import replay as replay_module
-from producer.datasets import Dataset
+from producer.datasets import Dataset, DatasetUnavailable
 from producer.events import Item, User
 
 KEYS = {
@@ -156,7 +156,7 @@ def titles() -> Mapping[str, str]:
 @pytest.fixture(autouse=True)
 def _small_data_set(monkeypatch: pytest.MonkeyPatch, titles: Mapping[str, str]) -> None:
     events = list(tastes(1_000))
-    monkeypatch.setattr(demo, "load", lambda name: Dataset(name, events, titles, []))
+    monkeypatch.setattr(demo, "load", lambda name, seed: Dataset(f"{name} {seed}", events, titles, []))
 
 
 def test_a_data_set_that_cannot_be_had_is_one_line_with_the_ways_out(
@@ -176,6 +176,16 @@ def test_a_data_set_that_cannot_be_had_is_one_line_with_the_ways_out(
     assert "Ways out: try again" in line
     assert "--dataset synthetic" in line
     assert json.loads(printed.out.splitlines()[-1])["error"] in line
+
+
+def test_a_data_set_that_is_made_up_is_that_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(name: str, seed: int) -> None:
+        raise DatasetUnavailable(f"{name} {seed} is not here")
+
+    monkeypatch.setattr(demo, "load", unavailable)
+
+    with pytest.raises(DatasetUnavailable, match="synthetic 7 is not here"):
+        demo.run(load({"seed": 7}, environment={}), dataset="synthetic")
 
 
 def test_the_demo_sends_no_faster_than_it_is_told_and_by_default_at_its_own_pace(
@@ -225,7 +235,7 @@ def test_what_is_known_of_items_and_users_is_there_before_the_first_event(
     items = [Item(item_id=f"i{n}", timestamp=0, title=f"Film number {n}") for n in range(40)]
     users = [User(user_id=f"u{n}", timestamp=0, categories=["a person"]) for n in range(5)]
     data = Dataset("small", list(tastes(200)), {}, items, users)
-    monkeypatch.setattr(demo, "load", lambda _: data)
+    monkeypatch.setattr(demo, "load", lambda *_, **__: data)
 
     demo.run(settings)
 

@@ -25,8 +25,9 @@ from consumer.config import ACTION_WEIGHTS, Settings, load
 from consumer.environment import SettingsError
 from consumer.invocation import Invocation, invoke
 from producer import datasets
-from producer.datasets import DatasetUnavailable, EventsFileError
+from producer.datasets import Dataset, DatasetUnavailable, EventsFileError
 from producer.events import encode
+from producer.simulate import catalogue, simulate
 
 KEYS = {
     *("events", "left_out", "ranked", "hr@10", "ndcg@10", "mrr", "mae", "rmse", "mae_median"),
@@ -219,6 +220,23 @@ def test_the_same_seed_gives_the_same_ranks_and_another_seed_others(tmp_path: Pa
 
     assert written[0] == written[1]
     assert written[0] != written[2]
+
+
+def test_a_data_set_that_is_made_up_is_that_of_the_seed_and_so_is_its_catalogue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int] = []
+
+    def noted(name: str, seed: int) -> Dataset:
+        seeds.append(seed)
+        events = list(simulate(users=5, items=9, events=20, seed=seed))
+        return Dataset(name, events, {}, catalogue(items=9, seed=seed))
+
+    monkeypatch.setattr(evaluate.datasets, "load", noted)
+
+    evaluate.run(settings(seed=7), dataset="synthetic", content=True)
+
+    assert seeds == [7, 7]
 
 
 def test_history_strictly_before_makes_a_difference_only_where_times_are_shared(tmp_path: Path) -> None:

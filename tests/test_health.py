@@ -118,6 +118,19 @@ def test_a_busy_port_is_an_error_that_names_the_setting(health, worker):
         Health(worker.render, lambda: True, lambda: True, port=health.port)
 
 
+def test_nobody_is_asked_for_the_name_of_the_host(worker, monkeypatch):
+    def ask_dns(*_):
+        raise AssertionError("this may take as long as DNS does")
+
+    for name in ("getfqdn", "gethostbyaddr"):
+        monkeypatch.setattr(socket, name, ask_dns)
+
+    with Health(worker.render, lambda: True, lambda: True, port=0) as health:
+        status = ask(health, "/livez")[0]
+
+    assert status == 200
+
+
 def test_an_address_that_is_not_ours_is_an_error_that_names_the_setting(worker):
     with pytest.raises(CannotListen, match=r"cannot listen on 192\.0\.2\.1 port 0: .*HEADRACE_METRICS_HOST"):
         Health(worker.render, lambda: True, lambda: True, host="192.0.2.1", port=0)

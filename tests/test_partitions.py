@@ -13,6 +13,7 @@ class Topic:
 
     def __init__(self) -> None:
         self.partitions = [0, 1]
+        self.broken = False
         self.asked = 0
         self.may_answer = Event()
         self.may_answer.set()
@@ -20,6 +21,8 @@ class Topic:
     def ask(self) -> list[int]:
         self.asked += 1
         assert self.may_answer.wait(30)
+        if self.broken:
+            raise ValueError("not asked well")
         return self.partitions
 
 
@@ -121,3 +124,18 @@ def test_a_question_that_fails_is_no_secret(clock: Clock) -> None:
 
     with pytest.raises(ValueError, match="not asked well"):
         lookout.new_partitions({0})
+
+
+def test_after_a_question_that_failed_it_is_asked_again(
+    topic: Topic, clock: Clock, look: Callable[[], list[int]]
+) -> None:
+    topic.broken = True
+    clock.seconds = 30
+    look()
+    with pytest.raises(ValueError, match="not asked well"):
+        look()
+    topic.broken, topic.partitions = False, [0, 1, 2]
+    clock.seconds = 60
+
+    assert [look(), look()] == [[], [2]]
+    assert topic.asked == 2

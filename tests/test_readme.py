@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 from confluent_kafka import Producer
@@ -147,11 +148,11 @@ def test_the_sending_example_delivers_its_events(in_process_broker: Callable[...
     assert printed == [(4, "delivered")]
 
 
-def test_the_reading_example_prints_a_list_and_a_person_who_was_forgotten(
+def test_the_reading_example_prints_what_the_topic_holds_as_it_says_and_a_person_who_was_forgotten(
     in_process_broker: Callable[..., InProcessBroker],
 ) -> None:
     broker = in_process_broker({"recs.recommendations.v1": 1})
-    recommendations = Recommendations(
+    older = Recommendations(
         user_id="ada",
         recommendation_id="r1",
         generated_at=1,
@@ -159,8 +160,9 @@ def test_the_reading_example_prints_a_list_and_a_person_who_was_forgotten(
         source=SourceEvent("recs.events.v1", 0, 0, 1),
         items=[ScoredItem("the-wheel", 0.9), ScoredItem("the-river", 0.5)],
     )
+    newer = msgspec.structs.replace(older, recommendation_id="r2", model_version=2, items=[ScoredItem("the-sea", 0.9)])
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
-    for value in (encode(recommendations), None):
+    for value in (encode(older), encode(newer), None):
         producer.produce("recs.recommendations.v1", key="ada", value=value, headers={"headrace.epoch": b"1"})
     producer.flush(10)
 
@@ -168,10 +170,12 @@ def test_the_reading_example_prints_a_list_and_a_person_who_was_forgotten(
 
     def print_and_stop(*words: object) -> None:
         printed.append(" ".join(map(str, words)))
-        if len(printed) == 2:
+        if len(printed) == 3:
             raise Enough
 
+    code = example("Subscriber(", broker.bootstrap_servers)
     with pytest.raises(Enough):
-        exec(example("Subscriber(", broker.bootstrap_servers), {"print": print_and_stop})
+        exec(code, {"print": print_and_stop})
 
-    assert printed == ["ada ['the-wheel', 'the-river']", "ada was forgotten"]
+    assert "# first what the topic still holds, oldest first, " in code
+    assert printed == ["ada ['the-wheel', 'the-river']", "ada ['the-sea']", "ada was forgotten"]

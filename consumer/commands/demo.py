@@ -54,7 +54,7 @@ def run(
     """
     screen_stream = sys.stdout
     print(f"Loading {dataset} ...", file=screen_stream, flush=True)
-    data = load(dataset)
+    data = load(dataset, seed=settings.seed)
     total = len(data.events[:limit])
     names = (settings.events_topic, settings.items_topic, settings.users_topic, settings.recommendations_topic)
     topics = dict.fromkeys(names, PARTITIONS)

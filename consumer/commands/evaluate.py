@@ -62,7 +62,7 @@ def run(
     warm_up(settings)
     learn = Evaluation(settings, allow_repeats=allow_repeats, strictly_before=strictly_before)
     if content and dataset is not None:
-        data = datasets.load(dataset)
+        data = datasets.load(dataset, seed=settings.seed)
         learn.learner.describe({item.item_id: content_of(item) for item in data.items})
         learn.learner.describe_users({user.user_id: user_content_of(user) for user in data.users})
     with _rank_writer(ranks) as write:
@@ -142,8 +142,9 @@ def _read(settings: Settings, dataset: str | None, events: Path | None, limit: i
         raise UsageError("name either a data set (--dataset) or a file of events (--events)")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: expected at least 1, got {limit}")
-    lines = lines_of_file(events) if events is not None else lines_of_dataset(datasets.load(dataset or ""))
-    return learnable(lines, settings, limit)
+    if events is not None:
+        return learnable(lines_of_file(events), settings, limit)
+    return learnable(lines_of_dataset(datasets.load(dataset or "", seed=settings.seed)), settings, limit)
 
 
 def _meaning(settings: Settings, event: Event | None) -> Meaning:

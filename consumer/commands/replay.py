@@ -1,5 +1,6 @@
 """`headrace replay`: a data set or a file of JSON lines onto the events topic."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ def run(
     events: Path | None = None,
     rate: float | None = None,
     limit: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Send the events in their order, as fast as the broker takes them or `rate` a second.
 
-    What comes back: see `send_all`. Raises also ValueError for wrong arguments, DatasetUnavailable, EventsFileError.
+    A data set that is made up is that of the settings' seed.
+
+    What comes back: see `send_all`. Raises also ValueError for wrong arguments, DatasetUnavailable.
     """
-    return send_all(settings, _stream(dataset, events, seed), rate=rate, limit=limit)
+    return send_all(settings, _stream(dataset, events, settings.seed), rate=rate, limit=limit)
 
 
 def _stream(dataset: str | None, events: Path | None, seed: int) -> Iterable[Event]:
     if (dataset is None) == (events is None):
         raise ValueError("give either --dataset or --events FILE.jsonl")
     if events is not None:
+        # Looked at, not opened: a pipe can be opened once.
+        if not os.access(events, os.R_OK) or events.is_dir():
+            raise ValueError(f"--events: expected a file that can be read, got {str(events)!r}")
         return load_events_file(events)
     return load(dataset or "", seed=seed).events

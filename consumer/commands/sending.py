@@ -41,9 +41,9 @@ def send_all(
     """Send the events and wait for their acknowledgements; SIGTERM and Ctrl-C end it early, and it is still waited.
 
     The answer: `sent` (acknowledged), `failed` (0, or it raises), `seconds`, `events_per_second` and `topic`.
-    Raises RuntimeError, with the reason, where some did not reach the topic, and EventsFileError, with the number of
-    those that were sent before, where a file has a line that is none; before anything is sent ConnectionError
-    where no broker answers in time, and TopicMissing.
+    Raises RuntimeError, with the reason, where some did not reach the topic, and, with the number of those that were
+    sent before, where a file has a line that is none; before anything is sent EventsFileError for such a line,
+    ConnectionError where no broker answers in time, and TopicMissing.
     """
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
         _reach(producer, REACH_SECONDS)
@@ -52,8 +52,10 @@ def send_all(
         except EventsFileError as error:
             before = producer.flush()
             lost = len(before.failed) + before.still_queued
+            if not before.delivered and not lost:
+                raise EventsFileError(f"{error}; nothing was sent") from error
             more = f", and {lost} did not arrive" if lost else ""
-            raise EventsFileError(f"{error}; {before.delivered} events before it were sent{more}") from error
+            raise RuntimeError(f"{error}; {before.delivered} events before it were sent{more}") from error
         if report.failed:
             with suppress(DeliveryFailed):
                 producer.close(0)  # what failed is in the report, and was waited for

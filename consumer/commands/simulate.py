@@ -18,11 +18,10 @@ def run(
     drift: float = 0.02,
     turnover_at: float | None = None,
     rating_share: float = 0.5,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Send `rate` events a second, stamped with the time of their making, for `seconds` or until Ctrl-C.
 
-    Ratings are on the scale of the settings; who takes what depends on `seed` alone. What comes back: see
+    Ratings are on the scale of the settings; who takes what depends on their seed alone. What comes back: see
     `send_all`. Raises ValueError, naming it, for a wrong argument.
     """
     if not rate > 0 or rate == float("inf"):
@@ -38,7 +37,7 @@ def run(
         rating_share=rating_share,
         rating_min=settings.rating_min,
         rating_max=settings.rating_max,
-        seed=seed,
+        seed=settings.seed,
         clock_ms=lambda: time.time_ns() // 1_000_000,
     )
     return send_all(settings, events, rate=rate)
