@@ -29,6 +29,15 @@ PRODUCTS_AT_ONCE = 1 << 20
 ENTRIES_AT_ONCE = 1 << 18
 """Of what a product leaves to be scored one by one."""
 
+WORTH = 512
+"""Plain lists out of few items that are work for a thread, a millisecond of it: for less, where processors are busy, one
+more costs more than it gives.
+"""
+MANY_ITEMS = 1 << 17
+"""A list takes about as much again for each so many items."""
+TOGETHER = 3
+"""And for what co-occurrence adds."""
+
 
 class Items(NamedTuple):
     """The items as they stand now; all arrays are as long as there are items."""
@@ -154,12 +163,18 @@ class ItemIndex:
         bars_U = np.full(users, -np.inf, dtype=np.float32) if least_U is None else least_U.copy()
         taken_1 = np.zeros(1, dtype=np.int64)
         self._side_by_side(
-            lambda thread: self._scan(thread, askers, slack, True, found, bars_U, taken_1), users // SHARE
+            lambda thread: self._scan(thread, askers, slack, True, found, bars_U, taken_1), self._shares(askers)
         )
         dense_U = np.flatnonzero(found.lengths_U == DENSE_USER)
         if len(dense_U):
             self._by_products(askers, dense_U, found, bars_U)
         return found
+
+    def _shares(self, askers: Askers) -> int:
+        """For how many threads these lists are work enough; each has some users then."""
+        users = len(askers.users_UD)
+        each = 1 + self.size // MANY_ITEMS + (TOGETHER if len(askers.together.windows_UW) else 0)
+        return min(users * each // WORTH, users // SHARE)
 
     def longest(self) -> float:
         """The length of the longest vector of a candidate, as float32 rounds it."""

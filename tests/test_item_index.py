@@ -228,6 +228,7 @@ def test_a_list_does_not_depend_on_who_else_is_asked_for():
 @pytest.mark.parametrize("case", ["by bounds", "by products", "with co-occurrence"])
 def test_lists_do_not_depend_on_how_many_threads_make_them(case, slack, tells_needed, monkeypatch):
     monkeypatch.setattr(model.item_index, "PRODUCTS_AT_ONCE", 40_000)  # several products
+    monkeypatch.setattr(model.item_index, "WORTH", 32)
     made, askers = world(17, users=500, items=2000, width=16)
     if case == "by products":
         made = made._replace(count_I=np.where(made.known_I, 3, 0))
@@ -257,6 +258,17 @@ def test_lists_do_not_depend_on_how_many_threads_make_them(case, slack, tells_ne
         assert found.needed_UK.tobytes() == right.needed_UK.tobytes()
     if IS_COMPILED:
         assert sum(len(calls) > 0 for calls in users_of.values()) > 1
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "is_together", "threads"), [(500, 2000, False, 1), (500, 2000, True, 3), (40, 2000, True, 1)]
+)
+def test_only_where_lists_are_work_enough_threads_share_it(users, items, is_together, threads):
+    made, askers = world(17, users=users, items=items)
+    if is_together:
+        askers = askers._replace(together=said_together(askers, made.count_I))
+
+    assert max(index_of(made)._shares(askers), 1) == threads
 
 
 @pytest.mark.parametrize("users", [20, 60], ids=["few", "by products"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from streams import click, random_stream, run, small_learner
 
+import model.item_index
 import model.topk
 from model.content import ContentSettings
 from model.encoders.choice import ENCODERS
@@ -327,7 +328,8 @@ def test_many_users_are_taken_in_goes(learner, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 @pytest.mark.parametrize("encoder", ["recency", "blend"])
-def test_threads_that_follow_the_steps_make_the_lists_of_one(encoder, mode):
+def test_threads_that_follow_the_steps_make_the_lists_of_one(encoder, mode, monkeypatch):
+    monkeypatch.setattr(model.item_index, "WORTH", 32)
     learner = small_learner(encoder=encoder, ranking=RankingRates(full_softmax_items=0, negatives=8))
     run(learner, random_stream(4, 1500, users=200, items=90), 64)
     learner.describe({f"i{n}": ItemContent(categories=[f"kind {n % 4}"]) for n in range(0, 120, 2)})
