@@ -30,8 +30,8 @@ ENTRIES_AT_ONCE = 1 << 18
 """Of what a product leaves to be scored one by one."""
 
 WORTH = 512
-"""Plain lists out of few items that are work for a thread, a millisecond of it: for less, where processors are busy, one
-more costs more than it gives.
+"""Plain lists out of few items that are work for a thread, a millisecond of it: for less, where processors are busy,
+one more costs more than it gives.
 """
 MANY_ITEMS = 1 << 17
 """A list takes about as much again for each so many items."""
