@@ -74,6 +74,14 @@ def read_anew(catalogue, items):
     catalogue.read(source)
 
 
+def restarted(catalogue, items):
+    """One that goes on from the state of another, and has read the topic."""
+    made = Catalogue(Told())
+    made.load(catalogue.state())
+    read_anew(made, items)
+    return made
+
+
 def ids(changes):
     return [(change.name, change.value is not None) for change in changes]
 
@@ -157,10 +165,7 @@ def test_a_row_that_vanished_from_the_topic_while_the_worker_was_away_is_taken_f
     items.put("a", None)
     items.put("b", title="b")
     items.records[0] = [row for row in items.records[0] if row.key() != b"a"]
-    second = Catalogue(Told())
-    second.load(first.state())
-
-    read_anew(second, items)
+    second = restarted(first, items)
 
     assert ids(second.take()) == [("a", False)]
 
@@ -169,10 +174,7 @@ def test_a_removal_is_told_once_also_over_restarts(items):
     items.put("a", None)
     first = reading(items)
     first.apply(first.take())
-    second = Catalogue(Told())
-    second.load(first.state())
-
-    read_anew(second, items)
+    second = restarted(first, items)
 
     assert second.take() == []
 
@@ -245,10 +247,7 @@ def test_a_bad_row_in_the_place_of_a_good_one_does_not_remove_the_item_at_the_ne
     first.apply(first.take())
     items.put("a", b"bad")
     items.compact()
-    second = Catalogue(Told())
-    second.load(first.state())
-
-    read_anew(second, items)
+    second = restarted(first, items)
 
     assert second.take() == []
 
@@ -283,10 +282,7 @@ def test_of_rows_in_two_partitions_a_start_takes_the_one_that_was_sent_last(two_
 def test_a_restart_changes_nothing_where_rows_lie_in_two_partitions(two_partitions):
     first = reading(two_partitions)
     first.apply(first.take())
-    second = Catalogue(Told())
-    second.load(first.state())
-
-    read_anew(second, two_partitions)
+    second = restarted(first, two_partitions)
 
     assert second.take() == []
 
@@ -504,9 +500,7 @@ def test_ids_that_were_removed_are_kept_as_long_as_the_topic_has_them_and_no_lon
     first.apply(first.take())
     items.put("b", b"bad")
     items.records[0] = items.records[0][1:]
-    second = Catalogue(Told())
-    second.load(first.state())
-    read_anew(second, items)
+    second = restarted(first, items)
 
     changes = second.take()
 

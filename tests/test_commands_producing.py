@@ -65,6 +65,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+# --- click, rate, forget ---
+
+
 def test_click_sends_one_click_of_now(settings: Settings) -> None:
     before = now_ms()
 
@@ -140,6 +143,9 @@ def test_an_event_that_the_broker_refuses_is_a_failure(broker: InProcessBroker, 
 
     with pytest.raises(DeliveryFailed, match="POLICY_VIOLATION"):
         click.run(settings, "u1", "i9")
+
+
+# --- replay ---
 
 
 def write_events(path: Path, number: int) -> list[Event]:
@@ -305,6 +311,9 @@ def test_replay_fails_when_events_did_not_arrive(broker: InProcessBroker, settin
         replay.run(settings, events=tmp_path / "events.jsonl")
 
 
+# --- simulate ---
+
+
 def test_simulate_sends_at_its_rate_for_its_time_stamped_with_now(settings: Settings) -> None:
     before = now_ms()
 
@@ -419,6 +428,9 @@ def test_the_sending_commands_load_nothing_of_the_model() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- watch ---
 
 
 def recommendations(user_id: str, version: int, *items: str) -> Recommendations:

@@ -34,6 +34,9 @@ def open_source() -> Iterator[Open]:
         source.close()
 
 
+# --- taking ---
+
+
 def test_every_record_is_taken_once_and_in_order(
     broker: Broker, unique: Callable[[str], str], open_source: Open
 ) -> None:
@@ -148,6 +151,9 @@ def test_seeking_again_goes_back_exactly(broker: Broker, unique: Callable[[str],
     assert [record.value() for record in take_until(source, 40)] == numbers(10, 50)
 
 
+# --- committing ---
+
+
 def committed(broker: Broker, group: str, topic: str, partitions: int) -> list[int]:
     """What a stock client reads as the group's offsets."""
     stock = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": group})
@@ -196,6 +202,9 @@ def test_nothing_is_committed_by_itself(broker: Broker, unique: Callable[[str], 
     second.seek(None)
 
     assert second.next_offsets() == {0: 0}
+
+
+# --- where to begin, and what is lost ---
 
 
 def test_without_its_checkpoint_a_group_is_asked_what_to_do(
@@ -279,6 +288,9 @@ def test_lag_counts_what_was_not_taken_yet(broker: Broker, unique: Callable[[str
     take_until(source, 18)
     assert not source.is_behind()
     assert source.end_offsets() == {0: 30, 1: 0}
+
+
+# --- a broker that is away or in trouble ---
 
 
 def test_a_missing_topic_is_told_with_the_command_that_makes_it(

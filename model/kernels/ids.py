@@ -261,15 +261,3 @@ def words_for(length_B: Ints | Rows, words_S: Ints) -> int:
         if length_B[place] >= 0:
             words += words_S[_size_of(length_B[place], words_S)]
     return words
-
-
-@compiled
-def gather_spans(blob: Bytes, start_R: Ints, length_R: Rows, packed: Bytes, packed_start_R: Ints) -> int:
-    """Copy ids end to end in the order of their rows; where each begins then, and the bytes of all."""
-    used = 0
-    for row in range(start_R.shape[0]):
-        packed_start_R[row] = used
-        for byte in range(max(length_R[row], 0)):
-            packed[used] = blob[start_R[row] + byte]
-            used += 1
-    return used
