@@ -1,6 +1,7 @@
 """Publishing: one contract on the in-process broker and on a real Kafka, then what only faults can show."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -272,14 +273,20 @@ def test_a_topic_that_is_gone_is_told_with_the_command_that_makes_it(kafka: Kafk
     publisher.flush(SECONDS)
     kafka.admin.delete_topics([topic], operation_timeout=SECONDS)[topic].result()
 
-    with pytest.raises(DeliveryFailed, match=rf"to {topic}: .*\. Make the topics with `headrace topics create`\.$"):
-        send_on(publisher)
+    why = failure_of(publisher)
+    if "_DESTROY" in why:  # what it was sending when the partition lost its leader, before it heard of the topic
+        why = failure_of(a_publisher(kafka, topic, librdkafka=settings))
+
+    assert re.search(rf"to {topic}: .*\. Make the topics with `headrace topics create`\.$", why)
 
 
-def send_on(publisher: Publisher) -> None:
-    while True:
-        publisher.send(lists_of("u1"))
-        publisher.flush(SECONDS)
+def failure_of(publisher: Publisher) -> str:
+    """What it says when it fails, as it goes on sending."""
+    with pytest.raises(DeliveryFailed) as raised:
+        while True:
+            publisher.send(lists_of("u1"))
+            publisher.flush(SECONDS)
+    return str(raised.value)
 
 
 def test_a_mark_is_acknowledged_once_all_that_was_sent_before_it_is(in_process: InProcess) -> None:
