@@ -283,10 +283,14 @@ def test_a_topic_that_is_gone_is_told_with_the_command_that_makes_it(kafka: Kafk
 def failure_of(publisher: Publisher) -> str:
     """What it says when it fails, as it goes on sending."""
     with pytest.raises(DeliveryFailed) as raised:
-        while True:
-            publisher.send(lists_of("u1"))
-            publisher.flush(SECONDS)
+        send_on(publisher)
     return str(raised.value)
+
+
+def send_on(publisher: Publisher) -> None:
+    while True:
+        publisher.send(lists_of("u1"))
+        publisher.flush(SECONDS)
 
 
 def test_a_mark_is_acknowledged_once_all_that_was_sent_before_it_is(in_process: InProcess) -> None:
