@@ -307,8 +307,13 @@ def test_a_limit_is_at_least_one(limit: int) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing\.jsonl"):
+    with pytest.raises(ValueError, match=r"^--events: .*missing\.jsonl"):
         evaluate.run(settings(), events=tmp_path / "missing.jsonl")
+
+
+def test_a_file_for_ranks_that_cannot_be_written_is_named_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^--ranks: expected a file that can be written, got .*missing/ranks\.csv"):
+        evaluate.run(settings(), events=tmp_path / "events.jsonl", ranks=tmp_path / "missing" / "ranks.csv")
 
 
 def test_a_line_that_is_no_event_is_named_with_its_number_and_nothing_is_written(tmp_path: Path) -> None:
@@ -356,15 +361,14 @@ def test_the_command_writes_ranks_and_its_last_line_has_every_key(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "said"),
-    [("no JSON\n", 2, "events.jsonl, line 1: "), (None, 1, "No such file or directory: ")],
+    ("content", "said"),
+    [("no JSON\n", "events.jsonl, line 1: "), (None, "--events: expected a file that can be read, got ")],
 )
-def test_a_file_that_cannot_be_evaluated_is_one_line_and_no_status_0(
+def test_a_file_that_cannot_be_evaluated_is_one_line_and_wrong_usage(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     content: str | None,
-    status: int,
     said: str,
 ) -> None:
     monkeypatch.setattr("consumer.logs.configure", lambda *_, **__: None)
@@ -375,7 +379,7 @@ def test_a_file_that_cannot_be_evaluated_is_one_line_and_no_status_0(
     left = invoke(Invocation("evaluate", "evaluate", {"events": file}), {"device": "cpu"}, as_json=True, debug=False)
 
     printed = capsys.readouterr()
-    assert left == status
+    assert left == 2
     assert said in json.loads(printed.out.splitlines()[-1])["error"]
     [line] = [line for line in printed.err.splitlines() if "warning" not in line]
     assert line.startswith("headrace evaluate: ")

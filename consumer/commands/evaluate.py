@@ -17,6 +17,7 @@ import numpy as np
 from consumer.actions import to_model
 from consumer.catalogue import content_of, user_content_of
 from consumer.cold import ColdFigures
+from consumer.commands.files import readable, writable
 from consumer.commands.learnable import Stream, learnable, lines_of_dataset, lines_of_file
 from consumer.config import Settings
 from consumer.modelling import make_learner, warm_up
@@ -56,6 +57,8 @@ def run(
     began = time.perf_counter()
     if content and dataset is None:
         raise UsageError("--content: a file of events has no catalogue; name a data set with --dataset")
+    if ranks is not None:
+        writable("--ranks", ranks)
     stream = _read(settings, dataset, events, limit)
     meanings = [_meaning(settings, event) for event in stream.events]
     settings = settings.model_copy(update={"quality_share": 1.0})
@@ -143,7 +146,7 @@ def _read(settings: Settings, dataset: str | None, events: Path | None, limit: i
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: expected at least 1, got {limit}")
     if events is not None:
-        return learnable(lines_of_file(events), settings, limit)
+        return learnable(lines_of_file(readable("--events", events)), settings, limit)
     return learnable(lines_of_dataset(datasets.load(dataset or "", seed=settings.seed)), settings, limit)
 
 

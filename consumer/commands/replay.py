@@ -1,10 +1,10 @@
 """`headrace replay`: a data set or a file of JSON lines onto the events topic."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from consumer.commands.files import readable
 from consumer.commands.sending import send_all
 from consumer.config import Settings
 from producer.datasets import load, load_events_file
@@ -32,8 +32,5 @@ def _stream(dataset: str | None, events: Path | None, seed: int) -> Iterable[Eve
     if (dataset is None) == (events is None):
         raise ValueError("give either --dataset or --events FILE.jsonl")
     if events is not None:
-        # Looked at, not opened: a pipe can be opened once.
-        if not os.access(events, os.R_OK) or events.is_dir():
-            raise ValueError(f"--events: expected a file that can be read, got {str(events)!r}")
-        return load_events_file(events)
+        return load_events_file(readable("--events", events))
     return load(dataset or "", seed=seed).events
