@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
     # --- the loop ---
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
-    """Most events in a step."""
+    """Most events in a step; in `demo` 32 if left out."""
     batch_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.005
     """Longest wait for the first event of a step; a tenth of a second, if that is more, where nothing else is due."""
     max_staleness_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0

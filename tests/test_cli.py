@@ -216,7 +216,7 @@ def test_config_show_has_a_flag_for_every_setting():
 def test_help_says_the_default_of_a_setting():
     output = help_of("run")
 
-    assert "Most events in a step. [default: (512)]" in output
+    assert "Most events in a step; in `demo` 32 if left out. [default: (512)]" in output
 
 
 def test_the_console_script_and_the_module_run_without_torch():

@@ -16,10 +16,6 @@ def nothing(path: Path) -> None:
     del path
 
 
-def in_no_folder(path: Path) -> Path:
-    return path.parent / "missing" / path.name
-
-
 @pytest.mark.parametrize("make", [nothing, a_folder])
 def test_a_file_to_read_has_to_be_there(tmp_path: Path, make: Callable[[Path], None]) -> None:
     file = tmp_path / "events.jsonl"
@@ -30,7 +26,7 @@ def test_a_file_to_read_has_to_be_there(tmp_path: Path, make: Callable[[Path], N
 
 
 def test_a_file_to_write_has_to_lie_in_a_folder_that_is_there(tmp_path: Path) -> None:
-    for file in (tmp_path, in_no_folder(tmp_path / "ranks.csv")):
+    for file in (tmp_path, tmp_path / "missing" / "ranks.csv"):
         with pytest.raises(ValueError, match=rf"^--ranks: expected a file that can be written, got '{file}'$"):
             writable("--ranks", file)
 

@@ -133,7 +133,8 @@ def test_a_wrong_setting_is_named_with_what_would_be_right_and_what_came(name, c
 def test_a_wrong_flag_is_named_as_the_flag():
     line = problem(flags={"batch_size": "x"})
 
-    assert line == "--batch-size: expected a whole number, got 'x'. Most events in a step. Default: 512"
+    about = "Most events in a step; in `demo` 32 if left out. Default: 512"
+    assert line == f"--batch-size: expected a whole number, got 'x'. {about}"
 
 
 def test_every_wrong_setting_is_told_at_once():

@@ -206,22 +206,23 @@ def test_the_demo_sends_no_faster_than_it_is_told_and_by_default_at_its_own_pace
     assert slow["seconds"] >= 0.6
 
 
-def test_the_demo_keeps_steps_small_and_ranks_everybody_whatever_the_settings_say(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("given", "most"), [({}, 32), ({"batch_size": 64}, 64), ({"batch_size": 512}, 512)])
+def test_the_demo_ranks_everybody_and_keeps_steps_small_where_nobody_set_their_size(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, object], most: int
 ) -> None:
     made: list[Settings] = []
     worker = demo.Worker
     monkeypatch.setattr(demo, "Worker", lambda settings, **given: made.append(settings) or worker(settings, **given))
-    given = load(
-        {"device": "cpu", "metrics_port": 0, "batch_size": 512, "quality_share": 0, "librdkafka": {"client.id": "x"}},
+    settings = load(
+        {"device": "cpu", "metrics_port": 0, "quality_share": 0, "librdkafka": {"client.id": "x"}, **given},
         environment={},
     )
 
-    answer = demo.run(given, limit=100)
+    answer = demo.run(settings, limit=100)
 
     [used] = made
-    assert (used.batch_size, used.quality_share, used.librdkafka) == (32, 1.0, CLIENT_PROPERTIES)
-    assert used.bootstrap_servers != given.bootstrap_servers
+    assert (used.batch_size, used.quality_share, used.librdkafka) == (most, 1.0, CLIENT_PROPERTIES)
+    assert used.bootstrap_servers != settings.bootstrap_servers
     assert not used.checkpoint_dir.exists()  # a folder of its own, gone with the demo
     assert answer["hr@10"] >= 0
 

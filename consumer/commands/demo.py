@@ -31,7 +31,7 @@ from producer.replay import replay
 from producer.subscriber import Subscriber
 
 STEP_EVENTS = 32
-"""Most events in a step: small steps, fresh lists."""
+"""Most events in a step where nobody set a number: small steps, fresh lists."""
 STEPS_AHEAD = 2
 """Steps' worth of events that may lie between the replay and the worker: one in work, one on its way."""
 EVENTS_PER_SECOND = 2000.0
@@ -67,7 +67,7 @@ def run(
                 "bootstrap_servers": broker.bootstrap_servers,
                 "librdkafka": CLIENT_PROPERTIES,
                 "checkpoint_dir": folder,
-                "batch_size": min(settings.batch_size, STEP_EVENTS),
+                "batch_size": settings.batch_size if "batch_size" in settings.model_fields_set else STEP_EVENTS,
                 "quality_share": 1.0,
             }
         )
