@@ -125,7 +125,7 @@ class Source:
 
         Raises TopicMadeAnew where it is and `reset` is not given.
         """
-        self.topic_id = topic_id(self._address, self._topic, librdkafka=self._librdkafka)
+        self.topic_id = topic_id(self._address, self._topic, librdkafka=self._librdkafka, look_up=self._look_up)
         if saved_id is not None and self.topic_id is None:
             _log.warning("the broker did not tell the id of %s: whether it was made anew is not known", self._topic)
         return was_made_anew(self._topic, saved_id, self.topic_id, reset)

@@ -7,13 +7,14 @@ says how. Needs a real Kafka: the in-process broker makes its topics itself.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its type stubs forget that it exports these
     AdminClient,
+    ClusterMetadata,
     ConfigResource,
     NewTopic,
     OffsetSpec,
@@ -189,9 +190,13 @@ def topic_id(
     *,
     librdkafka: Mapping[str, str] | None = None,
     answer_seconds: float = _ID_SECONDS,
+    look_up: Callable[[], None] = lambda: None,
 ) -> str | None:
-    """What tells a topic from one that is made under its name later; None where nobody can say so in time."""
-    return _Broker(bootstrap_servers, librdkafka, answer_seconds).topic_id(name)
+    """What tells a topic from one that is made under its name later; None where nobody can say so in time.
+
+    `look_up` is called every other second while the answer is waited for: what it raises ends the wait.
+    """
+    return _Broker(bootstrap_servers, librdkafka, answer_seconds, look_up).topic_id(name)
 
 
 def _with_headroom(plans: Sequence[TopicPlan], there: Mapping[str, Mapping[str, str]]) -> list[TopicPlan]:
@@ -233,13 +238,16 @@ class _Broker:
 
     def partitions(self) -> dict[str, int]:
         """Every topic there is, and its number of partitions."""
+        return {name: len(topic.partitions) for name, topic in self._cluster().topics.items()}
+
+    def _cluster(self) -> ClusterMetadata:
+        """What the brokers say of themselves and of their topics."""
         deadline = time.monotonic() + self._seconds
         while True:
             self._look_up()
             remaining = deadline - time.monotonic()
             try:
-                topics = self._admin.list_topics(timeout=min(max(remaining, 0.1), _LOOK_UP_SECONDS)).topics
-                return {name: len(topic.partitions) for name, topic in topics.items()}
+                return self._admin.list_topics(timeout=min(max(remaining, 0.1), _LOOK_UP_SECONDS))
             except KafkaException as error:
                 self._admin.poll(0)  # lets the client tell why
                 if remaining <= _LOOK_UP_SECONDS or error.args[0].code() not in _NO_ANSWER:
@@ -251,14 +259,18 @@ class _Broker:
 
     def topic_id(self, name: str) -> str | None:
         """The id that the broker gave the topic when it was made; None where it gives none, or does not answer."""
+        deadline = time.monotonic() + self._seconds
         try:
-            cluster = self._admin.list_topics(timeout=self._seconds)
+            cluster = self._cluster()
             # The in-process broker names a controller that it has not: an answer would be waited for in vain.
             if name not in cluster.topics or cluster.controller_id not in cluster.brokers:
                 return None
-            answers = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._seconds)
-            found = str(answers[name].result().topic_id)
-        except KafkaException:
+            remaining = max(deadline - time.monotonic(), 0.1)
+            answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=remaining)[name]
+            while not wait([answer], _LOOK_UP_SECONDS).done:
+                self._look_up()
+            found = str(answer.result().topic_id)
+        except (KafkaException, TopicsError):
             return None
         return None if found == _NO_ID else found
 

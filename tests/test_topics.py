@@ -237,6 +237,24 @@ def test_where_nobody_can_tell_a_topics_id_there_is_none_and_that_takes_no_time(
     assert time.monotonic() - began_at < SECONDS / 3
 
 
+def test_waiting_for_an_id_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+    looks = iter([None, Interrupted()])
+
+    def look_up() -> None:
+        if (raised := next(looks)) is not None:
+            raise raised
+
+    began_at = time.monotonic()
+    with pytest.raises(Interrupted):
+        topic_id(closed_port, "events", answer_seconds=60, look_up=look_up)
+
+    assert time.monotonic() - began_at < 10
+
+
+class Interrupted(Exception):
+    """What somebody who looks up may raise."""
+
+
 def test_neither_a_topic_that_is_not_there_nor_a_broker_that_is_away_has_an_id(kafka: Kafka, unique: Unique) -> None:
     assert topic_id(kafka.bootstrap_servers, unique("nothing")) is None
     assert topic_id("127.0.0.1:1", "events", answer_seconds=0.2) is None
