@@ -107,10 +107,8 @@ def was_made_anew(topic: str, saved_id: str | None, found_id: str | None, reset:
     )
     if reset is None:
         raise TopicMadeAnew(
-            f"{what}. If it was made anew while nobody read it, nothing in it was learned: start with `--reset "
-            "earliest` to learn all of it. If it was while a worker ran, that went on in it at the old offsets: "
-            "`--reset committed` goes on from there, and what is below them is not learned. `--reset latest` learns "
-            "what comes from now on"
+            f"{what}. The checkpoint has nothing of the new one: start with `--reset earliest` to learn all of it, or "
+            "with `--reset latest` to learn what comes from now on"
         )
     _log.warning("%s; accepted by --reset %s", what, reset)
     return True

@@ -219,7 +219,7 @@ class Progress:
         """Do what is due, without waiting for anything. True: a checkpoint became durable and its offsets are on
         their way to the group, or there was nothing new to save.
 
-        Raises OSError where the disk has refused; nothing was committed then.
+        Raises OSError where the disk has refused, TopicMadeAnew; nothing was committed then.
         """
         started = self._clock()
         if self._under_way is not None:
@@ -236,7 +236,7 @@ class Progress:
         """Wait for all acknowledgements, write a checkpoint, commit the offsets. Nothing new, nothing written.
 
         A save that is under way comes to its end first. Raises DeliveryFailed where an acknowledgement is missing,
-        OSError where the disk refuses; nothing was committed then.
+        OSError where the disk refuses, TopicMadeAnew; nothing was committed then.
         """
         begun_at = self._clock()
         self._populating = None
@@ -321,7 +321,11 @@ class Progress:
         )
 
     def _prepare(self, copy: _Copy) -> Prepared:
-        """Digest and write the copy: seconds, in which other threads run."""
+        """Digest and write the copy: seconds, in which other threads run.
+
+        TopicMadeAnew where what was learned may be of another topic than the offsets; asked after the copy was made.
+        """
+        self._topic_source.check_topic()
         model = tensors_of(copy.model)
         return self._store.prepare(
             Snapshot(

@@ -28,6 +28,7 @@ from consumer.offsets import (
     OffsetsOutOfRetention,
     Reset,
     SourceError,
+    TopicMadeAnew,
     dropped_before,
     out_of_retention,
     readable,
@@ -76,7 +77,7 @@ class CommitFailed(SourceError):
 # The client tells errors inside its calls: so a long wait is cut, to look at them in between.
 _NOTICE_SECONDS: Final = 0.5
 # Asked in a thread; but a close waits for the answer.
-_PARTITIONS_SECONDS: Final = 2.0
+_TOPIC_SECONDS: Final = 2.0
 # The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
 _LOOK_UP_SECONDS: Final = 2.0
 
@@ -112,6 +113,7 @@ class Source:
         self._broken: SourceError | None = None
         self._errors: list[tuple[KafkaError, int]] = []
         self._topic_in_doubt = False
+        self._known_id: str | None = None
         self._last_trouble: str | None = None
         self._away_since: float | None = None
         self._commits_fail = False
@@ -126,9 +128,24 @@ class Source:
         Raises TopicMadeAnew where it is and `reset` is not given.
         """
         self.topic_id = topic_id(self._address, self._topic, librdkafka=self._librdkafka, look_up=self._look_up)
+        self._known_id = self.topic_id or saved_id
         if saved_id is not None and self.topic_id is None:
             _log.warning("the broker did not tell the id of %s: whether it was made anew is not known", self._topic)
         return was_made_anew(self._topic, saved_id, self.topic_id, reset)
+
+    def check_topic(self) -> None:
+        """TopicMadeAnew where the topic is not that of the start any more; then there are no more records either.
+
+        May be called in another thread. It waits seconds at most for the id; where nobody tells it nothing is compared.
+        """
+        if self._known_id is None:
+            return
+        found = topic_id(self._address, self._topic, librdkafka=self._librdkafka, answer_seconds=_TOPIC_SECONDS)
+        try:
+            was_made_anew(self._topic, self._known_id, found, None)
+        except TopicMadeAnew as anew:
+            self._broken = anew
+            raise
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
         """Go on from a checkpoint's next offsets, or, with None, from where `start_offsets` says.
@@ -149,7 +166,7 @@ class Source:
         """The next records, in offset order within a partition: as soon as there are any, after `wait_seconds` none.
 
         What is already here is taken along, up to `max_records`; the rest waits for the next call. Raises
-        OffsetsOutOfRetention where records were dropped before they were read, TopicMissing, and ReadFailed;
+        OffsetsOutOfRetention where records were dropped before they were read, TopicMissing, TopicMadeAnew, ReadFailed;
         after that this source gives no more records. A broker that is away is waited for.
         """
         if not self._next:
@@ -231,9 +248,10 @@ class Source:
 
     def _look_for_partitions(self) -> list[int]:
         """Called in the lookout's thread. It is a question to the broker too, also where no record comes for hours."""
-        found = partitions_of(self._address, self._topic, self._group_id, self._librdkafka, _PARTITIONS_SECONDS)
+        found = partitions_of(self._address, self._topic, self._group_id, self._librdkafka, _TOPIC_SECONDS)
         if found:
             self._away_since = None
+            self.check_topic()
         else:
             self._lose_the_broker()
         return found

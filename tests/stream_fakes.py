@@ -102,7 +102,11 @@ class FakeSource:
         return self.topic.topic_id
 
     def was_made_anew(self, saved_id: str | None, reset: Reset | None) -> bool:
+        self._known_id = self.topic_id or saved_id
         return was_made_anew(self.topic.name, saved_id, self.topic_id, reset)
+
+    def check_topic(self) -> None:
+        was_made_anew(self.topic.name, self._known_id, self.topic_id, None)
 
     def seek(self, offsets: Mapping[int, int] | None, reset: Reset | None = None) -> None:
         self._next = start_offsets(self.topic.name, "group", self.topic.extents, offsets, lambda: self.group, reset)

@@ -7,6 +7,7 @@ from stream_fakes import Topic, click
 from worker_fakes import Held, InTurn
 
 from consumer.checkpoint import Counts, read_manifest
+from consumer.offsets import TopicMadeAnew
 from consumer.precopy import CopyMemory, Precopies
 from consumer.publish import DeliveryFailed
 from model.state import state_digest
@@ -62,6 +63,31 @@ def test_a_full_disk_commits_nothing_and_the_checkpoint_before_stays_the_newest(
 
     assert worker.progress.saved == before == worker.store.newest()[0]
     assert worker.source.group == {0: 4, 1: 0}
+
+
+def test_what_was_learned_of_a_topic_made_anew_is_not_saved(start, topic):
+    topic.topic_id = "old"
+    worker = start(topic)
+    worker.run(until={0: 4}, batch_size=4)
+    before = worker.progress.saved
+    topic.topic_id = "new"
+
+    with pytest.raises(TopicMadeAnew, match="its id was old and is new now"):
+        worker.run()
+
+    assert worker.progress.saved == before == worker.store.newest()[0]
+    assert worker.source.group == {0: 4, 1: 0}
+
+
+def test_a_topic_whose_id_was_not_told_at_the_start_is_compared_with_the_saved_one(start, topic):
+    topic.topic_id = "old"
+    start(topic).run(until={0: 4}, batch_size=4)
+    topic.topic_id = None
+    worker = start(topic)
+    topic.topic_id = "new"
+
+    with pytest.raises(TopicMadeAnew):
+        worker.run()
 
 
 def test_nothing_new_is_not_written_again(start, topic):
@@ -130,6 +156,18 @@ def test_steps_go_on_while_a_save_is_under_way_and_what_is_saved_is_as_it_was_at
     assert tensors["lists.codes"].tolist() == lists["codes"].tolist() != worker.last_lists.state()["codes"].tolist()
     assert worker.progress.saved == manifest
     assert worker.observer.saves == 1
+
+
+def test_a_topic_made_anew_before_a_save_began_ends_the_loop_when_it_is_written(start, topic):
+    topic.topic_id = "old"
+    worker, _ = begun(start, topic)
+    topic.topic_id = "new"
+    worker.executor.do_next()
+
+    with pytest.raises(TopicMadeAnew):
+        worker.run_steps(1)
+
+    assert worker.store.newest()[0].step == 0
 
 
 def test_room_for_the_copy_gets_its_memory_beside_the_loop_before_anything_is_copied(start, topic, monkeypatch):

@@ -291,6 +291,27 @@ def test_a_topic_made_anew_has_another_id(kafka: Kafka, unique: Unique, open_sou
     assert source.was_made_anew(before, Reset.EARLIEST)
 
 
+def test_a_topic_made_anew_while_it_is_read_stops_the_source(kafka: Kafka, unique: Unique, open_source: Open) -> None:
+    topic = kafka.create_topic(unique("events"))
+    produce(kafka.bootstrap_servers, topic, numbers(0, 10))
+    source = open_source(kafka, topic)
+    source.was_made_anew(None, None)
+    source.seek(None)
+    take_until(source, 10)
+    source.check_topic()  # it is the same as yet
+    kafka.admin.delete_topics([topic])[topic].result()
+    _create_when_gone(kafka, topic)
+    produce(kafka.bootstrap_servers, topic, numbers(0, 20))
+
+    source._lookout.every_seconds = 0
+
+    with pytest.raises(TopicMadeAnew, match=re.escape(f"its id was {source.topic_id} and is ")):
+        take_until(source, 11)
+    for refused in (lambda: source.take(1, 0), source.check_topic):
+        with pytest.raises(TopicMadeAnew):
+            refused()
+
+
 def _create_when_gone(kafka: Kafka, topic: str) -> None:
     while topic in kafka.admin.list_topics(timeout=SECONDS).topics:
         pass
