@@ -1,6 +1,5 @@
 """From the settings to a learner: the one place that knows both."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ import torch
 
 from consumer.config import Settings
 from consumer.environment import SettingsError
+from consumer.processors import processors
 from consumer.turns import in_turn
 from model.content import ContentSettings
 from model.drift import BLOCK, DriftSettings, Watch
@@ -51,13 +51,8 @@ def make_top_k(settings: Settings, learner: Learner, *, mode: Mode | None = None
         cold_items=settings.cold_items,
         mode=mode or settings.topk,
         least_recall=settings.topk_recall,
-        threads=settings.topk_threads or min(_processors(), MOST_THREADS),
+        threads=settings.topk_threads or min(processors(), MOST_THREADS),
     )
-
-
-def _processors() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def warm_up(settings: Settings, look_up: Callable[[], None] = lambda: None) -> None:

@@ -105,7 +105,8 @@ OURS_ALLOWED: list[tuple[str, tuple[str, ...]]] = [
                            "consumer.catalogue", "consumer.precopy",
                            "model.learner", "model.ragged", "model.state")),
     # Settings into a model; what happened into figures; figures onto the demo's screen.
-    ("consumer.modelling", ("consumer.config", "consumer.environment", "consumer.turns", "model.*")),
+    ("consumer.modelling", ("consumer.config", "consumer.environment", "consumer.processors", "consumer.turns",
+                            "model.*")),
     ("consumer.observation", ("consumer.config", "consumer.metrics", "consumer.quality")),
     ("consumer.tally", ("consumer.loop", "consumer.lists", "consumer.quality", "producer.events")),
     ("consumer.screen", ("consumer.tally",)),

@@ -1,6 +1,5 @@
 """From the settings to a learner: each setting arrives where it belongs."""
 
-import os
 from typing import Literal
 
 import pytest
@@ -103,7 +102,7 @@ def test_lists_are_made_as_the_settings_say(mode: Literal["exact", "fast"] | Non
 def test_unless_it_is_said_each_processor_has_a_thread_for_lists_up_to_four(
     processors: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(processors)), raising=False)
+    monkeypatch.setattr(modelling, "processors", lambda: processors)
 
     assert make_top_k(settings(), make_learner(settings())).threads == threads
 
