@@ -1,8 +1,8 @@
-"""Brokers for the tests: the in-process one, and a real Apache Kafka that is started once for all of them.
+"""What many tests take: brokers, a disk that takes no time, stores of checkpoints.
 
-A test that takes `broker` runs on both. One that takes `kafka` or `kafka_server` runs on the real one
-only. Where Kafka cannot be had such tests are skipped with one line that says why; with
-HEADRACE_REQUIRE_KAFKA=1 that is a failure.
+Of brokers there are the in-process one, and a real Apache Kafka that is started once for all tests. A test that takes
+`broker` runs on both. One that takes `kafka` or `kafka_server` runs on the real one only. Where Kafka cannot be had
+such tests are skipped with one line that says why; with HEADRACE_REQUIRE_KAFKA=1 that is a failure.
 """
 
 import itertools
@@ -10,15 +10,20 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from faulty_disk import without_waiting
 from kafka_server import KafkaServer, KafkaUnavailable
 from kept_kernels import keep_in_turn
 
 from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
+
+if TYPE_CHECKING:
+    from consumer.checkpoint import CheckpointStore
 
 _numbers = itertools.count(1)
 
@@ -88,6 +93,28 @@ class Kafka:
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         for deleted in self.admin.delete_records([TopicPartition(topic, partition, before_offset)]).values():
             deleted.result()
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syncing costs nothing: see `without_waiting`."""
+    without_waiting(monkeypatch)
+
+
+@pytest.fixture
+def open_store() -> Iterator[Callable[..., "CheckpointStore"]]:
+    """A function that makes a store of checkpoints; it lets go of its folder at the end of the test."""
+    from checkpoint_cases import stores_opened  # only now: torch is slow to come
+
+    yield from stores_opened()
+
+
+@pytest.fixture
+def store(tmp_path: Path, open_store: Callable[..., "CheckpointStore"]) -> "CheckpointStore":
+    """An acquired store with the checkpoints of steps 1, 2 and 3."""
+    from checkpoint_cases import saved_thrice
+
+    return saved_thrice(open_store(tmp_path / "state"))
 
 
 @pytest.fixture

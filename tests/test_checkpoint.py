@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_cases import assert_is, restarted, saved_thrice, snapshot, steps_of, stores_opened
-from faulty_disk import without_waiting
+from checkpoint_cases import assert_is, restarted, snapshot, steps_of
 from safetensors import safe_open
 from structlog.testing import capture_logs
 
@@ -31,21 +30,7 @@ SOURCES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
-
-
-@pytest.fixture
-def open_store():
-    """A function that makes a store; it lets go of its folder at the end of the test."""
-    yield from stores_opened()
-
-
-@pytest.fixture
-def store(tmp_path, open_store):
-    """An acquired store with the checkpoints of steps 1, 2 and 3."""
-    return saved_thrice(open_store(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def test_what_is_saved_comes_back(store):

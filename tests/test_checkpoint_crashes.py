@@ -4,28 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoint_cases import assert_is, restarted, saved_thrice, snapshot, stores_opened
-from faulty_disk import FaultyDisk, SimulatedCrash, disk_full, without_waiting
+from checkpoint_cases import assert_is, restarted, snapshot
+from faulty_disk import FaultyDisk, SimulatedCrash, disk_full
 from structlog.testing import capture_logs
 
 from consumer.checkpoint import STATE_FILE, CheckpointStore, read_checkpoint
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
-
-
-@pytest.fixture
-def open_store():
-    """A function that makes a store; it lets go of its folder at the end of the test."""
-    yield from stores_opened()
-
-
-@pytest.fixture
-def store(tmp_path, open_store):
-    """An acquired store with the checkpoints of steps 1, 2 and 3."""
-    return saved_thrice(open_store(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def effects_of_a_save(store, tmp_path) -> list[str]:

@@ -3,28 +3,13 @@
 import shutil
 
 import pytest
-from checkpoint_cases import restarted, saved_thrice, snapshot, steps_of, stores_opened
-from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
+from checkpoint_cases import restarted, snapshot, steps_of
+from faulty_disk import FaultyDisk, SimulatedCrash
 from structlog.testing import capture_logs
 
 from consumer.checkpoint import CheckpointError, CheckpointStore, FolderInUse
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
-
-
-@pytest.fixture
-def open_store():
-    """A function that makes a store; it lets go of its folder at the end of the test."""
-    yield from stores_opened()
-
-
-@pytest.fixture
-def store(tmp_path, open_store):
-    """An acquired store with the checkpoints of steps 1, 2 and 3."""
-    return saved_thrice(open_store(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def test_a_second_worker_on_the_folder_is_refused_until_the_first_is_gone(store, open_store):

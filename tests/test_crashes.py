@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from broker_clients import SECONDS, produce, read
 from confluent_kafka import Consumer, Producer, TopicPartition
-from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
+from faulty_disk import FaultyDisk, SimulatedCrash
 from stream_fakes import places
 from worker_fakes import FakePublisher, InTurn, Watching
 
@@ -39,10 +39,7 @@ from producer.events import EPOCH_HEADER, Click, Forget, Impression, Item, Ratin
 PARTITIONS = 2
 EVENTS, ITEMS, USERS, LISTS, DEAD = "events", "items", "users", "lists", "dead"
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def payloads(count, seed):

@@ -4,16 +4,13 @@ import json
 import zlib
 
 import pytest
-from faulty_disk import FaultyDisk, SimulatedCrash, without_waiting
+from faulty_disk import FaultyDisk, SimulatedCrash
 from journal_cases import append, journals_in, started
 from structlog.testing import capture_logs
 
 from consumer.journal import Entry, Run
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture

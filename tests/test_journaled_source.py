@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from faulty_disk import FaultyDisk, disk_full, without_waiting
+from faulty_disk import FaultyDisk, disk_full
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -18,10 +18,7 @@ from stream_fakes import FakeSource, Record, Topic, places
 from consumer.journal import Entry, Journal, JournaledSource, JournalMismatch, Run, runs_of
 from consumer.records import Taken
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from faulty_disk import without_waiting
 from stream_fakes import TIME_MS, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
@@ -13,10 +12,7 @@ from consumer.metrics import Stage
 from consumer.publish import DeliveryFailed
 from producer.events import Click, Forget, Impression, Rating
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A save: everything that was published is acknowledged first, then it is written, then offsets are committed."""
 
 import pytest
-from faulty_disk import without_waiting
 from progress_cases import clicks, twenty_clicks, workers_in
 from stream_fakes import Topic, click
 from worker_fakes import Held, InTurn
@@ -13,10 +12,7 @@ from consumer.publish import DeliveryFailed
 from model.state import state_digest
 from producer.events import Forget, Rating
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from faulty_disk import without_waiting
 from progress_cases import clicks, crash, places_of, twenty_clicks, workers_in
 from stream_fakes import Topic, click, places
 from structlog.testing import capture_logs
@@ -15,10 +14,7 @@ from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset, Topic
 from model.settings import LearnerSettings
 from model.state import state_digest
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture

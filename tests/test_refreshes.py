@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from faulty_disk import without_waiting
 from stream_fakes import Record, Topic, click
 from worker_fakes import SMALL, Clock, FakeWorker
 
@@ -14,10 +13,7 @@ from consumer.records import Taken
 from consumer.refreshes import Refreshes
 from producer.events import Forget
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 def decided(refreshes, clock, steps, *, at_once=False):

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import structlog
-from faulty_disk import without_waiting
 from prometheus_client.parser import text_string_to_metric_families
 from stream_fakes import Topic, click
 from worker_fakes import Clock, FakeWorker
@@ -22,9 +21,7 @@ POISON = 1e300
 """A weight whose gradient no single-precision number holds."""
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    without_waiting(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 @pytest.fixture
