@@ -56,7 +56,7 @@ class Watched:
         counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
         live = SimpleNamespace(counts=counts)
         self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8)
-        self.observation.watch(source, self.learner, None)  # type: ignore[arg-type]
+        self.observation.watch(source, self.learner)  # type: ignore[arg-type]
 
     def _look(self) -> dict[int, int]:
         self.looks += 1
@@ -391,7 +391,7 @@ def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watch
 
     top_k = SimpleNamespace(recall=SimpleNamespace(value=0.97))
     source = SimpleNamespace(lag=dict, away_seconds=float)
-    watched.observation.watch(source, watched.learner, None, top_k)  # type: ignore[arg-type]
+    watched.observation.watch(source, watched.learner, top_k)  # type: ignore[arg-type]
     watched.take(after_seconds=10)
 
     assert watched["headrace_topk_recall_ratio"] == 0.97
