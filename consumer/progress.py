@@ -223,7 +223,6 @@ class Progress:
         elif self._is_copying:
             is_done = self._copy_on(publisher)
         else:
-            self.pause_seconds = 0.0
             is_done = self._begin(publisher, started)
         self.pause_seconds = max(self.pause_seconds, self._clock() - started)
         return is_done
@@ -257,6 +256,7 @@ class Progress:
         self._begun_at = now
         if self._is_saved():
             return True
+        self.pause_seconds = 0.0
         for parts in self._growing_parts().values():
             for name, part in parts.items():
                 self._memory.make_room(name, part)
