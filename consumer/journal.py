@@ -102,7 +102,6 @@ class Journal:
 
     def start_segment(self, oldest_step: int) -> None:
         """Write to a new segment from now on; drop the oldest ones, as long as no step after `oldest_step` is there."""
-        self.close()
         self.prepare_segment(oldest_step)
         self.switch_segment()
 

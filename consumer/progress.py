@@ -134,7 +134,7 @@ class Progress:
         self._populating: Future[None] | None = None
         """Where room for copies is to have memory first: to get it takes longer than to copy."""
         self._under_way: _Save | None = None
-        self._begun_at = self._saved_at = clock()
+        self._begun_at = clock()
         self.save_seconds = 0.0
         """How long the newest save took, from its beginning until it was durable."""
         self.pause_seconds = 0.0
@@ -201,10 +201,6 @@ class Progress:
         """A step moved these rows: see `Learner.moved_rows`."""
         self._precopies.note(moved_rows)
 
-    def seconds_since_save(self) -> float:
-        """Since the newest checkpoint was durable, or since the start."""
-        return self._clock() - self._saved_at
-
     def due(self) -> bool:
         """Whether a save is to begin now, or the one under way waits for the loop's thread."""
         if self._populating is not None:
@@ -227,7 +223,6 @@ class Progress:
         elif self._is_copying:
             is_done = self._copy_on(publisher)
         else:
-            self.pause_seconds = 0.0
             is_done = self._begin(publisher, started)
         self.pause_seconds = max(self.pause_seconds, self._clock() - started)
         return is_done
@@ -244,11 +239,10 @@ class Progress:
         publisher.flush(self._flush_seconds)
         while self._under_way is not None:
             self._go_on(self._under_way)
-        if self._is_saved():
-            self._begun_at = self._saved_at = self._clock()
-        else:
+        if not self._is_saved():
             self._finish(self._keep(self._prepare(self._copy())), begun_at)
-            self._begun_at, self.pause_seconds = self._saved_at, self.save_seconds
+            self.pause_seconds = self.save_seconds
+        self._begun_at = self._clock()
         assert self.saved is not None
         return self.saved
 
@@ -261,8 +255,8 @@ class Progress:
     def _begin(self, publisher: Publisher, now: float) -> bool:
         self._begun_at = now
         if self._is_saved():
-            self._saved_at = now
             return True
+        self.pause_seconds = 0.0
         for parts in self._growing_parts().values():
             for name, part in parts.items():
                 self._memory.make_room(name, part)
@@ -365,8 +359,7 @@ class Progress:
         self._tell(saved)
         self._journal.switch_segment()
         self._topic_source.commit_soon(saved.offsets[self._topic])
-        self._saved_at = self._clock()
-        self.save_seconds = self._saved_at - begun_at
+        self.save_seconds = self._clock() - begun_at
 
     def _tell(self, saved: Manifest) -> None:
         self.saved = saved

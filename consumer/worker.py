@@ -169,7 +169,7 @@ class Worker:
             observer=self.observation,
             progress=self.progress,
         )
-        self.observation.watch(self.source, self.learner, self.progress, top_k, refreshes)
+        self.observation.watch(self.source, self.learner, top_k, refreshes)
 
     def end_offsets(self) -> dict[int, int]:
         """The high watermarks of the events topic now."""

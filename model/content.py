@@ -177,10 +177,6 @@ class Content:
             self.ids.remove(self.ids.name(row))
         return np.array(rows, dtype=np.int64)
 
-    def unavailable_items(self) -> NDArray[np.int64]:
-        """Item rows that are not to be recommended, ascending."""
-        return np.flatnonzero(self.hidden_I[: self.items])
-
     def cold_rows(self) -> NDArray[np.int64]:
         """Catalogue rows of available items without an event, of which something is said."""
         return np.flatnonzero(self.is_cold(np.arange(len(self.ids))))

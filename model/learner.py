@@ -410,7 +410,10 @@ class Learner:
         return tensors_of({name: copied(part) for name, part in self.parts().items()})
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved state; ValueError, and nothing loaded, where it does not fit the settings.
+        """Go on from a saved state; OtherSettings, and nothing loaded, where it was made under others that bind.
+
+        ValueError for what is no whole state, nothing loaded, and where a part does not fit into ours: what was loaded
+        until then stays, and the learner is of no use.
 
         Rates may differ from those it was saved under: they steer only what is learned from now on.
         """

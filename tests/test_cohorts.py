@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from model.cohorts import UserMeans
+import consumer.quality
+from model.cohorts import COLD_EVENTS, UserMeans
+
+
+def test_who_is_cold_is_the_same_to_the_watch_over_drift_and_to_live_figures():
+    assert COLD_EVENTS == consumer.quality.COLD_EVENTS
 
 
 def means_of(users, ratings, means, events=(0, 0)):

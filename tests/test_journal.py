@@ -160,8 +160,12 @@ def test_a_file_that_is_no_segment_is_left_alone(journals):
 
 
 def test_appending_without_a_segment_is_refused(journals):
-    with pytest.raises(RuntimeError, match="start_segment"):
-        journals().append(1, [])
+    closed = started(journals(), 1)
+    closed.close()
+
+    for journal in (journals(), closed):
+        with pytest.raises(RuntimeError, match="start_segment"):
+            journal.append(2, [])
 
 
 def test_a_cleared_journal_has_no_steps_and_can_be_begun_again(journals):
@@ -267,6 +271,7 @@ def test_a_segment_that_was_prepared_and_never_written_to_is_no_loss_and_is_drop
     journal = started(journals(), 1)
     journal.prepare_segment(0)
     journal.prepare_segment(0)  # of a second save, where the first one failed behind it
+    assert len(segments(journal)) == 2
     append(journal, 2)
     journal.close()
 

@@ -59,6 +59,36 @@ def test_no_more_histories_are_gone_over_than_the_entries_allow_for(twin):
 
 
 @BOTH
+def test_whatever_names_items_is_gone_over_only_as_far_as_the_entries_allow_for(twin):
+    entries, changed_N = A_ROW + 3, np.zeros(9, dtype=np.int64)
+    rows, lengths = np.full((4, 3), 5, dtype=np.int32), np.full(4, 3)
+    numbers = np.ones((4, 3), dtype=np.float32)
+
+    for more, past in ((0, 2), (1, 3)):
+        args = 1, 4, entries + more, MARKS
+        pairs = rows, numbers, lengths.astype(np.int32), np.ones(4), np.zeros(4, dtype=np.int32)
+        assert twin(leaving.take_out_of_lists)(*args, rows.reshape(-1), 3 * np.arange(4), lengths, changed_N)[0] == past
+        assert twin(leaving.take_out_of_remembered)(*args, rows, numbers, changed_N)[0] == past
+        assert twin(leaving.take_out_of_pairs)(*args, *pairs, changed_N)[0] == past
+
+
+@BOTH
+def test_the_first_item_of_all_is_taken_out_like_any_other(twin):
+    marks_I, changed_N = np.array([LEAVING, 0], dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    made, remembered = rings([2], [0, 1]), np.array([[0, 1]], dtype=np.int32)
+    residuals, keys_P = np.ones((1, 2), dtype=np.float32), np.array([(0 << 32) + 1])
+    sums_P, counts_P = np.ones((2, 1), dtype=np.float32)
+
+    twin(leaving.take_out_of_rings)(0, 1, ALL, marks_I, *made, changed_N)
+    twin(leaving.take_out_of_remembered)(0, 1, ALL, marks_I, remembered, residuals, changed_N)
+    twin(leaving.take_out_of_slots)(0, ALL, marks_I, keys_P, sums_P, counts_P)
+
+    assert made[0].tolist() == [[-1, 1]]
+    assert remembered.tolist() == [[-1, 1]]
+    assert keys_P.tolist() == [-1]
+
+
+@BOTH
 def test_the_others_of_a_list_close_up_in_their_order_and_nothing_stays_behind_them(twin):
     pool = np.array([1, 5, 4, 0, 9, 1, 1, 8, 2, 3], dtype=np.int32)
     start_U, length_U = np.array([0, 5, 0, 8]), np.array([4, 2, 0, 2])

@@ -85,6 +85,17 @@ def test_who_follows_hears_of_the_rows_whose_lists_changed_or_went():
     assert last.moved.since(before) is None, "a wider table has other places"
 
 
+def test_lists_that_name_an_item_are_forgotten_of_the_rows_that_are_gone_over_only():
+    last = LastLists()
+    replaced(last, {row: [3, 1] for row in range(5)})
+
+    last.clear_naming(1, 3, np.arange(4) == 3)
+
+    assert replaced(last, {row: [3, 1] for row in range(5)}) == [False, True, True, False, False]
+    last.clear_naming(3, 10**9, np.arange(4) == 3)
+    assert replaced(last, {row: [3, 1] for row in range(5)}) == [False, False, False, True, True]
+
+
 def test_lists_with_a_code_that_goes_to_another_item_are_forgotten_and_what_is_behind_an_end_does_not_count():
     last, far = LastLists(), 40_000
     replaced(last, {0: [3, 1, -4]})
@@ -114,6 +125,15 @@ def test_saved_and_loaded_every_list_is_as_it_was(lists):
     for name, array in last.state().items():
         np.testing.assert_array_equal(restored.state()[name], array, strict=True)
     assert not any(replaced(restored, lists))
+    assert replaced(restored, {50: [1]}) == [True], "it was forgotten"
+
+
+def test_who_follows_hears_that_all_lists_are_others_after_a_load():
+    last = LastLists()
+
+    last.load(last.state())
+
+    assert last.moved.since(0) is None
 
 
 def test_the_state_is_plain_arrays_in_the_order_of_the_rows():

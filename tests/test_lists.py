@@ -348,7 +348,7 @@ def test_the_events_behind_lists_are_those_of_their_users_in_stream_order():
     records = [Record(1, 5), Record(9, 9), Record(2, 9), Record(0, 3), Record(0, 0), Record(0, 4)]
     taken = Taken([replace(one, time_ms=TIME_MS + one.place) for one in records])
     # the second record is no event
-    touches = Touches.of(np.array([7, 4, 7, -1, 3]), taken, np.array([0, 2, 3, 4, 5]), np.zeros(5, np.int64))
+    touches = Touches.of(np.array([7, 4, 7, -1, 9]), taken, np.array([0, 2, 3, 4, 5]), np.zeros(5, np.int64))
 
     behind = ListWriter.behind(np.array([4, 7]), touches)
 

@@ -39,7 +39,7 @@ class Watched:
         self.observation = Observation(self.metrics, self.settings, clock=self.clock, now_seconds=self.clock)
         drift = DriftSettings(boost=self.settings.drift_boost)
         self.learner = Learner(LearnerSettings(width=4, rating_width=2, window=3, depth=4, drift=drift))
-        self.observation.watch(SimpleNamespace(lag=dict, away_seconds=float), self.learner, SimpleNamespace())
+        self.observation.watch(SimpleNamespace(lag=dict, away_seconds=float), self.learner)
 
     def learn(self, interactions):
         step = self.learner.test_then_learn(interactions)
@@ -150,7 +150,7 @@ def repeating(**settings):
     watched.learner = Learner(
         LearnerSettings(encoder="blend", width=8, rating_width=2, allow_repeats=True, drift=drift)
     )
-    watched.observation.watch(SimpleNamespace(lag=dict, away_seconds=float), watched.learner, SimpleNamespace())
+    watched.observation.watch(SimpleNamespace(lag=dict, away_seconds=float), watched.learner)
     return watched
 
 

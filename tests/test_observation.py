@@ -55,8 +55,9 @@ class Watched:
         source = SimpleNamespace(lag=self._look, away_seconds=lambda: self.away_seconds)
         counts = SimpleNamespace(known_I=np.ones(7, dtype=np.bool_))
         live = SimpleNamespace(counts=counts)
-        self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8)
-        self.observation.watch(source, self.learner, None)  # type: ignore[arg-type]
+        drift = SimpleNamespace(pace=2.0)
+        self.learner = SimpleNamespace(users=self.users, items=self.items, live=live, version=8, drift=drift)
+        self.observation.watch(source, self.learner)  # type: ignore[arg-type]
 
     def _look(self) -> dict[int, int]:
         self.looks += 1
@@ -158,8 +159,9 @@ def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watch
     assert watched["headrace_model_version"] == 12
 
 
-def test_the_version_of_a_model_that_was_restored_is_told_before_the_first_event(watched: Watched) -> None:
+def test_version_and_rate_of_a_model_that_was_restored_are_told_before_the_first_event(watched: Watched) -> None:
     assert watched["headrace_model_version"] == 8
+    assert watched["headrace_learning_rate"] == 0.5  # in the middle of a drift
 
 
 def test_losses_and_samples_are_those_of_the_step(watched: Watched) -> None:
@@ -391,7 +393,7 @@ def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watch
 
     top_k = SimpleNamespace(recall=SimpleNamespace(value=0.97))
     source = SimpleNamespace(lag=dict, away_seconds=float)
-    watched.observation.watch(source, watched.learner, None, top_k)  # type: ignore[arg-type]
+    watched.observation.watch(source, watched.learner, top_k)  # type: ignore[arg-type]
     watched.take(after_seconds=10)
 
     assert watched["headrace_topk_recall_ratio"] == 0.97

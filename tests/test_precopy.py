@@ -157,6 +157,18 @@ def test_steps_that_move_more_rows_than_a_piece_has_come_to_an_end(precopy):
     assert pieces < 40 + MOST_ROUNDS
 
 
+def test_a_piece_grows_with_what_steps_move_so_that_little_is_left_for_the_end(precopy):
+    rng, arrays = np.random.default_rng(0), arrays_of(3000)
+    precopy.begin(arrays)
+    while not precopy.advance(arrays):
+        rows = np.unique(rng.integers(0, 3000, 200))
+        move(arrays, rows)
+        precopy.note(rows)
+
+    assert np.count_nonzero(precopy._is_left_R) < 300
+    assert_copied(precopy.finish(arrays), arrays)
+
+
 def test_a_piece_stays_one_however_many_rows_a_step_moves(precopy):
     arrays = arrays_of(1000)
     precopy.begin(arrays)

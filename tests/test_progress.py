@@ -115,7 +115,6 @@ def test_a_save_is_due_when_its_time_has_come_and_not_again_right_after(start, t
     worker.progress.save(worker.publisher)
 
     assert (early, due, worker.progress.due()) == (False, True, False)
-    assert worker.progress.seconds_since_save() == 0
 
 
 # --- a save while the loop goes on ---
@@ -290,6 +289,19 @@ def test_a_disk_that_refuses_stops_the_loop_and_nothing_is_committed(start, topi
     assert worker.store.newest()[0].step == 0
 
 
+def test_a_disk_that_refuses_stops_the_loop_also_where_the_broker_answers_nothing(start, topic):
+    worker = start(topic, every_seconds=30, executor=Held())
+    worker.publisher.is_away = True
+    worker.run_steps(2)
+    worker.clock.seconds += 30
+    worker.run_steps(0)
+    worker.failing["prepare"] = OSError("No space left on device")
+    worker.executor.do_next()
+
+    with pytest.raises(OSError, match="No space"):
+        worker.run_steps(1)
+
+
 def test_the_save_at_the_end_comes_after_the_one_under_way(start, topic):
     worker, _ = begun(start, topic)
     worker.run_steps(1)
@@ -310,7 +322,6 @@ def test_a_save_that_has_nothing_new_to_save_is_done_at_once(start, topic):
 
     assert worker.progress.advance(worker.publisher)
     assert worker.effects.count("keep") == 1
-    assert worker.progress.seconds_since_save() == 0
 
 
 def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, topic):
@@ -333,6 +344,10 @@ def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, top
     assert worker.store.newest()[0].step == 2
     assert worker.progress.pause_seconds == 0.5
     assert worker.progress.save_seconds == 4.5
+
+    worker.clock.seconds += 30
+    assert worker.progress.advance(worker.publisher), "nothing new: the newest save is the one before"
+    assert worker.progress.pause_seconds == 0.5
 
 
 def test_counts_add_up(start, topic):

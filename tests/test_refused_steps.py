@@ -39,7 +39,7 @@ def observation():
 
 def start(folder, topic, observer, **named):
     worker = FakeWorker(folder, topic, **named)
-    observer.watch(SimpleNamespace(lag=dict, away_seconds=float), worker.learner, worker.progress)
+    observer.watch(SimpleNamespace(lag=dict, away_seconds=float), worker.learner)
     worker.parts = replace(
         worker.parts,
         observer=observer,

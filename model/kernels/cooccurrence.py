@@ -40,7 +40,7 @@ class Pairs(NamedTuple):
 
     neighbours_IN: Rows
     strengths_IN: Floats
-    """Above 0."""
+    """Above 0. One of 2^24 no longer grows, as single precision has it, until drift fades it."""
     length_I: Rows
     weakest_I: Rows
     """Where the weakest pair of a full item stands, of equals the first, counted from 1; 0: to be looked for."""
