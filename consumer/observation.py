@@ -148,6 +148,7 @@ class Observation:
             earlier_events_B=step.earlier_events_B,
             user_means_B=step.user_means_B,
         )
+        self.quality.let_items_go(step.evicted_I)
         self._observe_lists(batch.lists)
         newest_ms = int(batch.taken.time_R.max(initial=-1))
         if newest_ms >= 0:  # below, no record of the step says when it was sent
