@@ -179,7 +179,8 @@ def test_the_health_check_of_the_image_asks_the_worker_whether_it_is_ready(ready
     _, *arguments = json.loads(asked[0])
 
     with Health(lambda: b"", lambda: True, lambda: ready, port=0) as health:
-        environment = {**os.environ, "HEADRACE_METRICS_PORT": str(health.port)}
+        proxies = {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}  # as Docker hands them to every container
+        environment = {**os.environ, **proxies, "HEADRACE_METRICS_PORT": str(health.port)}
         run = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False)
 
     assert (run.returncode == 0) is ready
