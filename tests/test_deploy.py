@@ -118,6 +118,17 @@ def test_a_worker_on_a_gpu_starts_only_when_asked_and_answers_to_the_same_name()
     assert on_gpu["environment"]["HEADRACE_DEVICE"] == "cuda"
 
 
+def test_every_image_of_ours_is_built_by_one_service_that_all_who_use_it_wait_for() -> None:
+    found = services()
+    ours = {name: service["image"] for name, service in found.items() if service["image"].startswith("headrace:")}
+
+    builders = {name: image for name, image in ours.items() if "build" in found[name]}
+
+    assert builders == {"topics": "headrace:0.1.0", "worker-gpu": "headrace:0.1.0-gpu"}
+    assert set(ours.values()) == set(builders.values())
+    assert [name for name in ours if name not in builders and "topics" not in found[name]["depends_on"]] == []
+
+
 def test_every_headrace_variable_in_the_compose_file_is_a_setting_with_a_valid_value() -> None:
     for service in services().values():
         given = {
