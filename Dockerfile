@@ -26,6 +26,9 @@ FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --create-home headrace \
     && install -d -o headrace -g headrace /var/lib/headrace /home/headrace/.cache /home/headrace/.cache/numba
 COPY --from=build /opt/headrace /opt/headrace
+# Triton, which comes with CUDA builds of torch and makes the lists on a GPU, asks for a C compiler at its first kernel.
+RUN if [ -d "$(echo /opt/headrace/lib/python*/site-packages/triton)" ]; then \
+    apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; fi
 ENV PATH=/opt/headrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HEADRACE_CHECKPOINT_DIR=/var/lib/headrace \

@@ -184,6 +184,20 @@ def test_the_image_runs_as_somebody_else_than_root_and_asks_whether_it_is_ready(
     assert re.search(r"^HEALTHCHECK .*\n.*/readyz", last_stage, re.MULTILINE)
 
 
+@pytest.mark.parametrize("has_triton", [True, False])
+def test_the_image_brings_the_compiler_that_triton_asks_for_where_torch_brought_triton(
+    has_triton: bool, tmp_path: Path
+) -> None:
+    last_stage = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[-1]
+    condition = re.findall(r"^RUN if (\[ .+ \]); then \\\n.*install .*\bgcc libc6-dev\b", last_stage, re.MULTILINE)
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    (packages / ("triton" if has_triton else "torch")).mkdir(parents=True)
+
+    run = subprocess.run(["sh", "-c", condition[0].replace("/opt/headrace", str(tmp_path))], check=False)
+
+    assert (run.returncode == 0) is has_triton
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_the_health_check_of_the_image_asks_the_worker_whether_it_is_ready(ready: bool) -> None:
     asked = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
