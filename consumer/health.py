@@ -59,6 +59,12 @@ class Health:
         """The port that it listens on."""
         return int(self._server.server_address[1])
 
+    @property
+    def url(self) -> str:
+        """What stands before the paths, by the address that it listens on."""
+        host = str(self._server.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
     def close(self) -> None:
         """Stop listening; may be called again."""
         self._server.shutdown()

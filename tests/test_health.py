@@ -108,6 +108,17 @@ def test_it_listens_on_this_machine_only_unless_told_otherwise(health):
     assert health._server.server_address[0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(("host", "before_the_port"), [("127.0.0.1", "http://127.0.0.1"), ("::1", "http://[::1]")])
+def test_its_url_is_one_also_where_the_address_has_colons(worker, host, before_the_port):
+    try:
+        health = Health(worker.render, lambda: True, lambda: True, host=host, port=0)
+    except CannotListen:
+        pytest.skip(f"no {host} on this machine")
+
+    with health:
+        assert health.url == f"{before_the_port}:{health.port}"
+
+
 def test_a_silent_caller_does_not_keep_others_waiting(health):
     with socket.create_connection(("127.0.0.1", health.port)):
         assert ask(health, "/livez")[0] == 200
