@@ -94,6 +94,7 @@ def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
+        request_queue_size = 128  # of five, the sixth at once comes again a second later: a probe has given up
 
         def server_bind(self) -> None:
             """Without the host's name, which HTTPServer looks up and nobody here reads: that may wait for DNS."""
