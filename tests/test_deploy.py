@@ -129,6 +129,14 @@ def test_every_image_of_ours_is_built_by_one_service_that_all_who_use_it_wait_fo
     assert [name for name in ours if name not in builders and "topics" not in found[name]["depends_on"]] == []
 
 
+def test_every_service_that_is_to_be_named_at_a_start_exists() -> None:
+    told = (ROOT / "README.md").read_text() + COMPOSE.read_text()
+
+    named = [word for line in re.findall(r"docker compose up((?: [a-z-]+)+)(?:`|  )", told) for word in line.split()]
+
+    assert {"worker", "worker-gpu"} <= set(named) <= set(services())
+
+
 def test_every_headrace_variable_in_the_compose_file_is_a_setting_with_a_valid_value() -> None:
     for service in services().values():
         given = {
