@@ -223,6 +223,21 @@ def test_a_refused_step_is_told_with_the_rate_of_what_refused_it_and_the_way_bac
     assert watched["headrace_refused_steps_total"] == 3
 
 
+def test_steps_that_are_refused_one_after_the_other_do_not_flood_the_log(watched: Watched) -> None:
+    refused = replace(step(), refused="the loss is inf")
+
+    with capture_logs() as logs:
+        for _ in range(100):
+            watched.observation.observe(batch(click(), step=refused), Written(0, 0))
+        watched.observation.observe(batch(click(), step=replace(step(), ratings_refused="nan")), Written(0, 0))
+
+    assert [(line["why"], line["times"]) for line in logs] == [
+        *(("the loss is inf", times) for times in (1, 2, 4, 8, 16, 32, 64)),
+        ("nan", 1),
+    ]
+    assert watched["headrace_refused_steps_total"] == 101
+
+
 def test_a_loss_that_is_not_finite_is_shown_too(watched: Watched) -> None:
     refused = replace(step(ranked_B=[True], ranks_B=[0]), ranking_loss=math.inf, refused="step 1: the loss is inf")
 
