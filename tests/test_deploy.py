@@ -256,6 +256,14 @@ def test_the_dashboard_shows_every_metric_of_the_worker() -> None:
     assert ours - {family(name) for name in shown} == set()
 
 
+def test_the_dashboard_shows_which_of_the_rules_fire() -> None:
+    (alerting,) = [target for panel in panels() for target in panel["targets"] if "ALERTS" in target["expr"]]
+    names = re.findall(r'alertname=~"(.+?)"', alerting["expr"])[0]
+
+    assert 'alertstate="firing"' in alerting["expr"]
+    assert [rule["alert"] for rule in alerts() if not re.fullmatch(names, rule["alert"])] == []
+
+
 def test_every_panel_has_a_title_a_unit_and_says_what_is_bad_and_what_to_do() -> None:
     for panel in panels():
         assert panel["title"]
