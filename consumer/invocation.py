@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -45,12 +45,14 @@ class Invocation:
 
 def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool, debug: bool) -> int:
     """Run the command and answer with its exit status; `flags` are settings by name, None where not given."""
+    secrets: frozenset[str] = frozenset()
     try:
         settings = config.load({**flags, "log_level": "debug"} if debug else flags)
+        secrets = settings.secrets()
         for line in unknown_variables(config.setting_names()):
             print(f"headrace: warning: {line}", file=sys.stderr)
         debug = settings.log_level == "debug"
-        logs.configure(settings.log_level, settings.log_format, secrets=settings.secrets())
+        logs.configure(settings.log_level, settings.log_format, secrets=secrets)
         module = importlib.import_module(f"consumer.commands.{invocation.module}")  # only now: torch is slow to come
         result = _run(module, invocation, settings, as_json)
         if as_json:
@@ -59,7 +61,7 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
             print(getattr(module, "as_text", as_text)(result), flush=True)
         return DONE
     except SettingsError as error:
-        return _failed(invocation, error, WRONG_USAGE, as_json=as_json, debug=False)
+        return _failed(invocation, error, WRONG_USAGE, secrets, as_json=as_json, debug=False)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -68,9 +70,9 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
         return FAILED
     except ValueError as error:
         status = FAILED if invocation.module in _WORKERS else WRONG_USAGE
-        return _failed(invocation, error, status, as_json=as_json, debug=debug)
+        return _failed(invocation, error, status, secrets, as_json=as_json, debug=debug)
     except Exception as error:
-        return _failed(invocation, error, FAILED, as_json=as_json, debug=debug)
+        return _failed(invocation, error, FAILED, secrets, as_json=as_json, debug=debug)
 
 
 def to_json(result: Mapping[str, object]) -> str:
@@ -91,10 +93,13 @@ def _run(module: ModuleType, invocation: Invocation, settings: config.Settings, 
     return function(settings, **invocation.options, **({"as_json": as_json} if asks else {}))
 
 
-def _failed(invocation: Invocation, error: Exception, status: int, *, as_json: bool, debug: bool) -> int:
+def _failed(
+    invocation: Invocation, error: Exception, status: int, secrets: Collection[str], *, as_json: bool, debug: bool
+) -> int:
+    """Says what was wrong, without the secrets: a Kafka client may quote one."""
     if debug:
-        traceback.print_exception(error)
-    what = str(error) or type(error).__name__
+        print(logs.masked("".join(traceback.format_exception(error)), secrets), end="", file=sys.stderr)
+    what = logs.masked(str(error), secrets) or type(error).__name__
     if isinstance(error, LookupError | TypeError | AttributeError | AssertionError):
         what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
     print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)

@@ -182,6 +182,18 @@ def test_secrets_of_the_settings_do_not_reach_the_log(command, capsys, monkeypat
     assert "hunter2" not in err
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, SettingsError])
+def test_secrets_of_the_settings_are_in_no_word_about_a_failure(command, capsys, monkeypatch, kind):
+    monkeypatch.setenv("KAFKA_SASL_OAUTHBEARER_CONFIG", "principal=ada secret=hunter2")
+
+    run(command(raising(kind("not understood from here on: secret=hunter2"))), as_json=True, debug=True)
+
+    out, err = capsys.readouterr()
+    assert "not understood from here on: ********" in err
+    assert json.loads(out) == {"error": "not understood from here on: ********"}
+    assert "hunter2" not in err
+
+
 def test_numbers_of_numpy_and_paths_are_plain_json():
     result = {"mean": np.float64(0.5), "counts": np.arange(3), "file": Path("a/b"), "inf": float("inf")}
 

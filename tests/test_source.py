@@ -407,6 +407,22 @@ def test_a_broker_that_says_nothing_at_all_is_found_to_be_away(in_process: InPro
     assert source._last_trouble is None
 
 
+@pytest.mark.parametrize(
+    ("first", "said"), [([], "no broker at {} answers"), ([KafkaError(KafkaError._TRANSPORT, "refused")], "refused")]
+)
+def test_no_broker_is_not_told_as_a_count_of_them(
+    in_process: InProcess, open_source: Open, caplog: pytest.LogCaptureFixture, first: list[KafkaError], said: str
+) -> None:
+    source = open_source(in_process, in_process.create_topic("events"))
+
+    for error in (*first, KafkaError(KafkaError._ALL_BROKERS_DOWN, "0/2 brokers are down")):
+        source._on_error(error)
+
+    said = said.format(in_process.bootstrap_servers)
+    assert [record.getMessage() for record in caplog.records] == [f"waiting for the broker: {said}"]
+    assert source._last_trouble == said
+
+
 def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InProcess, open_source: Open) -> None:
     topic = in_process.create_topic("events")
     produce(in_process.bootstrap_servers, topic, numbers(0, 50))
