@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from consumer.config import Settings
-from consumer.signals import stop_signals
+from consumer.signals import stop_signals, until_stopped
 from producer.client import REACH_SECONDS, DeliveryFailed, EventProducer, TopicMissing
 from producer.datasets import EventsFileError
 from producer.events import Event
@@ -48,7 +48,8 @@ def send_all(
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
         _reach(producer, REACH_SECONDS)
         try:
-            report = replay(producer, events, rate=rate, limit=limit, stopping=stopping.is_set)
+            stream = until_stopped(events, stopping)
+            report = replay(producer, stream, rate=rate, limit=limit, stopping=stopping.is_set)
         except EventsFileError as error:
             before = producer.flush()
             lost = len(before.failed) + before.still_queued
