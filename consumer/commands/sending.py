@@ -23,9 +23,13 @@ def deliver(settings: Settings, event: Event, *, timeout_seconds: float = REACH_
     """
     ends_at = time.monotonic() + timeout_seconds
     producer = _producer(settings)
-    producer.send(event)
-    _reach(producer, timeout_seconds)
-    report = producer.flush(max(0.0, ends_at - time.monotonic()))
+    try:
+        producer.send(event)
+        _reach(producer, timeout_seconds)
+        report = producer.flush(max(0.0, ends_at - time.monotonic()))
+    finally:
+        with suppress(DeliveryFailed):
+            producer.close(0)  # what failed is told below
     if report.failed:
         raise DeliveryFailed(report.failed, report.still_queued)
     if report.still_queued:
