@@ -7,8 +7,11 @@
 With --json the last line of standard output is one JSON object: the command's answer, or {"error": ...}.
 """
 
+import codecs
 import importlib
 import inspect
+import io
+import json
 import os
 import sys
 import traceback
@@ -64,9 +67,8 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
         return _failed(invocation, error, WRONG_USAGE, secrets, as_json=as_json, debug=False)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _write_no_more()
         return FAILED
     except ValueError as error:
         status = FAILED if invocation.module in _WORKERS else WRONG_USAGE
@@ -76,8 +78,27 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
 
 
 def to_json(result: Mapping[str, object]) -> str:
-    """One line of JSON; numbers that are not finite become null."""
-    return msgspec.json.encode(result, enc_hook=_plain).decode()
+    """One line of JSON; numbers that are not finite become null, and bytes of a path that are not UTF-8 `?`."""
+    try:
+        return msgspec.json.encode(result, enc_hook=_plain).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(result, default=_plain, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace").decode()
+
+
+def print_error_as_json(what: str) -> None:
+    """The last line where something went wrong; people are told on standard error, so it may fail."""
+    try:
+        print(to_json({"error": what}), flush=True)
+    except OSError:
+        _write_no_more()
+
+
+def escape_what_stdout_lacks() -> None:
+    """From now on a character that standard output's encoding has not comes as JSON's escape of it, not as an error."""
+    codecs.register_error("headrace.escape", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="headrace.escape")
 
 
 def as_text(result: Mapping[str, object]) -> str:
@@ -104,8 +125,13 @@ def _failed(
         what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
     print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)
     if as_json:
-        print(to_json({"error": what}), flush=True)
+        print_error_as_json(what)
     return status
+
+
+def _write_no_more() -> None:
+    """Standard output takes nothing; Python would complain once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(value: object) -> str:
@@ -118,6 +144,12 @@ def _shown(value: object) -> str:
     if isinstance(value, str | int):
         return str(value)
     return to_json(value)  # type: ignore[arg-type]
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _plain(value: Any) -> object:

@@ -144,6 +144,14 @@ def test_ordinary_names_and_short_secrets_leave_the_log_readable():
     assert (entry["event"], entry["key_count"], entry["offsets"]) == ("a banana", 3, {"0": 12})
 
 
+def test_a_secret_of_four_characters_is_masked():
+    stream = configured(secrets=["abc", "wxyz"])
+
+    structlog.get_logger().info("abc and wxyz")
+
+    assert lines(stream)[0]["event"] == "abc and ********"
+
+
 def test_a_traceback_is_in_the_entry():
     stream = configured()
 
