@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, take_until
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from conftest import Broker, InProcess
 
 from consumer.broker import FETCH, FIND_COORDINATOR, OFFSET_COMMIT
@@ -433,6 +433,20 @@ def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InP
     source.seek(None)
 
     assert [record.value() for record in take_until(source, 50)] == numbers(0, 50)
+
+
+def test_a_broker_that_left_the_cluster_with_a_question_is_asked_again(
+    in_process: InProcess, open_source: Open
+) -> None:
+    source = open_source(in_process, in_process.create_topic("events"))
+    left = iter([KafkaException(KafkaError(KafkaError._DESTROY_BROKER))])
+
+    def question(_seconds: float) -> str:
+        for error in left:
+            raise error
+        return "the answer"
+
+    assert source._ask(question) == "the answer"
 
 
 def test_a_position_that_the_broker_wrongly_denies_is_read_from_again(in_process: InProcess, open_source: Open) -> None:
