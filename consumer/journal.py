@@ -256,6 +256,8 @@ class JournaledSource:
         taken = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
         if taken is not None:
             self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
+        if not self._again:
+            self._pass_over_gaps()
         return taken
 
     def step_without_records(self, *, more_wait: bool) -> Taken:
@@ -264,6 +266,15 @@ class JournaledSource:
             raise RuntimeError("a new step comes after those that are repeated")
         self._begin_step([], more_wait=more_wait)
         return Taken([])
+
+    def _pass_over_gaps(self) -> None:
+        """What is no record behind the last one (aborted ones, a transaction's marker) counts once it was read over.
+
+        Otherwise retention that comes up to there would look like a loss at the next start.
+        """
+        for partition, offset in self._source.next_offsets().items():
+            if partition in self._next and not self._ahead[partition]:
+                self._next[partition] = max(offset, self._next[partition])
 
     def _repeat(self, wait_seconds: float) -> Taken | None:
         step, runs, changes, has_lists = self._again[0]
