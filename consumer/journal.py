@@ -324,18 +324,19 @@ class JournaledSource:
             self._writing = self._writer.submit(append)
 
     def _holds(self, runs: Sequence[Run]) -> bool:
-        """Whether all records of these runs have come."""
-        waiting = self._ahead
-        return all(waiting[run.partition] and waiting[run.partition][-1].offset() >= run.next - 1 for run in runs)
+        """Whether the topic was read to the ends of these runs: then all of their records have come, or never will."""
+        read = self._source.next_offsets()
+        return all(read.get(run.partition, 0) >= run.next for run in runs)
 
     def _taken(self, run: Run) -> list[Record]:
         waiting = self._ahead[run.partition]
         records = []
         while waiting and waiting[0].offset() < run.next:
             records.append(waiting.popleft())
-        found = [record.offset() for record in records] or [waiting[0].offset()]
-        if (found[0], found[-1]) != (run.first, run.next - 1):
-            raise self._mismatch(self.step, run, f"the topic has {found[0]} to {found[-1]} there")
+        found = [record.offset() for record in records]
+        if not found or (found[0], found[-1]) != (run.first, run.next - 1):
+            there = f"{found[0]} to {found[-1]}" if found else "none of them"
+            raise self._mismatch(self.step, run, f"the topic has {there} there")
         return records
 
     def _check_extent(self, ends: Mapping[int, int]) -> None:

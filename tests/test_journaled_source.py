@@ -268,6 +268,21 @@ def test_a_journal_of_another_topic_is_noticed_before_its_step_is_handed_out(jou
         worker.take(100, 0)
 
 
+@pytest.mark.parametrize(
+    ("steps", "there"), [([[Run(0, 0, 4)]], "0 to 2"), ([[Run(0, 0, 3)], [Run(0, 3, 4)]], "none of them")]
+)
+def test_records_that_the_topic_does_not_give_any_more_are_not_waited_for(journals, steps, there):
+    """They were compacted away, or belong to a transaction that was aborted and was not to be read then."""
+    topic = Topic()
+    topic.append(0, b"a", b"b", b"c")
+    topic.end_with_a_marker(0)
+    source = fresh(topic)
+    worker = JournaledSource(source, journaled(journals, *steps), 0, source.next_offsets())
+
+    with pytest.raises(JournalMismatch, match=f"the topic has {there} there"):
+        all_of(worker)
+
+
 # --- steps without records, for lists that waited ---
 
 
