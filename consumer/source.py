@@ -93,11 +93,13 @@ class Source:
         librdkafka: Mapping[str, str] | None = None,
         answer_seconds: float = 30.0,
         look_up: Callable[[], None] = lambda: None,
+        after_loss: str = ACCEPT_LOSS,
     ) -> None:
         """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
 
         `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`. `look_up` is called every
-        other second while an answer is waited for: what it raises ends the wait.
+        other second while an answer is waited for: what it raises ends the wait. `after_loss`: what a person can do
+        where records are gone that `take` did not get to.
         """
         self._address = bootstrap_servers
         self._topic = topic
@@ -105,6 +107,7 @@ class Source:
         self._librdkafka = librdkafka or {}
         self._answer_seconds = answer_seconds
         self._look_up = look_up
+        self._after_loss = after_loss
         self.topic_id: str | None = None
         """What tells the topic from one made under its name later; None before it is asked, or where nobody says."""
         self._next: dict[int, int] = {}
@@ -322,7 +325,7 @@ class Source:
         except SourceError as unreachable:
             return unreachable
         if not readable(expected, extent):
-            return out_of_retention(self._topic, {partition: expected}, {partition: extent})
+            return out_of_retention(self._topic, {partition: expected}, {partition: extent}, self._after_loss)
         # It speaks of a place from before the last seek(): such errors outlive it in the client's queue. And should
         # it speak of this one, the client has stopped there and has to be sent on.
         self._read_on()
@@ -339,7 +342,7 @@ class Source:
             expected, missing = dropped
             self._broken = OffsetsOutOfRetention(
                 f"{self._topic}[{partition}]: expected offset {expected}, but {missing} events from there on were "
-                f"dropped before they were read. {ACCEPT_LOSS}",
+                f"dropped before they were read. {self._after_loss}",
                 missing,
             )
             raise self._broken
