@@ -18,6 +18,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from threading import Thread
 from typing import Final, Protocol, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -79,6 +80,8 @@ _NOTICE_SECONDS: Final = 0.5
 _PARTITIONS_SECONDS: Final = 2.0
 # The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
 _LOOK_UP_SECONDS: Final = 2.0
+# The client itself gives up after five (`session.timeout.ms`), save where the commit is on its way.
+_CLOSE_SECONDS: Final = 10.0
 
 
 class Source:
@@ -118,6 +121,7 @@ class Source:
         self._last_trouble: str | None = None
         self._away_since: float | None = None
         self._commits_fail = False
+        self._closing: Thread | None = None
         self._lookout = Lookout(self._look_for_partitions)
         self._consumer = consumer_of(
             bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
@@ -227,7 +231,11 @@ class Source:
     def close(self) -> None:
         """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
         self._lookout.close()
-        self._consumer.close()
+        if self._closing is None:
+            # In a thread: where a broker keeps the connection and says nothing, the client waits on for a commit.
+            self._closing = Thread(target=self._consumer.close, daemon=True)
+            self._closing.start()
+        self._closing.join(_CLOSE_SECONDS)
 
     def _places(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
