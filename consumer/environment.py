@@ -40,9 +40,18 @@ _GUARANTEES: Final[Mapping[str, tuple[str, ...]]] = {
     "partitioner": ("murmur2_random",),
 }
 """Properties that the promises hang on, and the values that keep them."""
-_NOT_OF_PERSONS: Final = frozenset({"delivery.report.only.error", "default.topic.config", "logger", "transactional.id"})
-"""Three of Python's client that no text can set; the first would keep from us that records are on the broker. With the
-last a client refuses what is sent outside of a transaction, and nobody here begins one.
+_NOT_OF_PERSONS: Final = frozenset(
+    {
+        "delivery.report.only.error",
+        "default.topic.config",
+        "logger",
+        "transactional.id",
+        "enable.gapless.guarantee",
+    }
+)
+"""Three of Python's client that no text can set; the first would keep from us that records are on the broker. With a
+transactional id a client refuses what is sent outside of a transaction, and nobody here begins one. The last is refused
+by clients that do not send.
 """
 _INSTEAD: Final[Mapping[str, str]] = {"bootstrap.servers": "bootstrap_servers", "group.id": "group_id"}
 """Properties that are settings of our own."""

@@ -141,7 +141,13 @@ def test_what_a_file_holds_is_not_shown_where_it_is_refused(variable, tmp_path):
 
 @pytest.mark.parametrize(
     "variable",
-    ["KAFKA_DELIVERY_REPORT_ONLY_ERROR", "KAFKA_DEFAULT_TOPIC_CONFIG", "KAFKA_LOGGER", "KAFKA_TRANSACTIONAL_ID"],
+    [
+        "KAFKA_DELIVERY_REPORT_ONLY_ERROR",
+        "KAFKA_DEFAULT_TOPIC_CONFIG",
+        "KAFKA_LOGGER",
+        "KAFKA_TRANSACTIONAL_ID",
+        "KAFKA_ENABLE_GAPLESS_GUARANTEE",
+    ],
 )
 def test_a_property_that_is_nobodys_to_set_is_refused(variable):
     assert problems({variable: "true"}) == (
