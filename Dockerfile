@@ -26,6 +26,9 @@ FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --create-home headrace \
     && install -d -o headrace -g headrace /var/lib/headrace /home/headrace/.cache /home/headrace/.cache/numba
 COPY --from=build /opt/headrace /opt/headrace
+# Triton, which comes with CUDA builds of torch and makes the lists on a GPU, asks for a C compiler at its first kernel.
+RUN if [ -d "$(echo /opt/headrace/lib/python*/site-packages/triton)" ]; then \
+    apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; fi
 ENV PATH=/opt/headrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HEADRACE_CHECKPOINT_DIR=/var/lib/headrace \
@@ -35,8 +38,9 @@ WORKDIR /home/headrace
 VOLUME /var/lib/headrace
 EXPOSE 9464
 STOPSIGNAL SIGTERM
-# Within the start period nothing but a success counts; a first start compiles for a minute or two.
+# Within the start period nothing but a success counts; a first start compiles for a minute or two. Docker hands a
+# person's proxies to every container: the question is for this one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['HEADRACE_METRICS_PORT']}/readyz\", timeout=3)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['HEADRACE_METRICS_PORT']}/readyz\", timeout=3)"]
 ENTRYPOINT ["headrace"]
 CMD ["run"]

@@ -7,12 +7,15 @@ import sys
 from typing import Final
 
 OURS: Final = ("consumer", "model", "producer")
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
     """Run the command line; one line and exit status 2 where the extra `worker` is not installed."""
     try:
         from consumer.cli import main as run
+    except KeyboardInterrupt:  # the imports take a second; what comes later sees to it itself
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in OURS:

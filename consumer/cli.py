@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from consumer.config import Settings, as_variable, setting_names
-from consumer.invocation import Invocation, invoke, to_json
+from consumer.invocation import Invocation, escape_what_stdout_lacks, invoke, print_error_as_json
 
 _UsageError: Final = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 """What every complaint about a command line is; of click, or in newer releases of typer's own copy of it."""
@@ -43,7 +43,7 @@ class _Commands(TyperGroup):
             yield
         except _UsageError as error:
             if self._as_json:
-                print(to_json({"error": error.format_message()}), flush=True)
+                print_error_as_json(error.format_message())
             raise
 
 
@@ -355,4 +355,5 @@ def _config_show() -> Invocation:
 
 def main() -> None:
     """What `consumer.__main__` runs."""
+    escape_what_stdout_lacks()
     app(prog_name="headrace")

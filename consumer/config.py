@@ -99,6 +99,7 @@ def _form(pattern: str, form: str) -> AfterValidator:
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(ge=-1000, le=1000)]
 OnScale = Annotated[float, Field(ge=-(10**9), le=10**9)]
 TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, dots, dashes and underscores")]
 Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
@@ -176,7 +177,7 @@ class Settings(BaseSettings):
     """Lowest rating of the scale."""
     rating_max: OnScale = 5.0
     """Highest rating of the scale."""
-    action_weights: Annotated[Mapping[str, float], NoDecode, BeforeValidator(_weights)] = ACTION_WEIGHTS
+    action_weights: Annotated[Mapping[str, Weight], NoDecode, BeforeValidator(_weights)] = ACTION_WEIGHTS
     """Weight of each action, as view=0.3,purchase=3 on top of the defaults; events of a weight above 0 are ranked too.
 
     A weight multiplies the event's gradient and a click is the unit. A view is hardly meant, so it weighs a third; a
@@ -184,9 +185,9 @@ class Settings(BaseSettings):
     hundred times rarer, so that one event never swamps a step. A skip is weak evidence against an item, a dislike
     is as plain as a click.
     """
-    default_weight: float = 0.5
+    default_weight: Weight = 0.5
     """Weight of an action that is not listed: meant, but of unknown strength."""
-    rating_weight: Positive = 1.0
+    rating_weight: Annotated[Weight, Field(gt=0)] = 1.0
     """Weight of a rating in the ranking, whatever its number: like a click it says that the item was chosen."""
 
     # --- the model ---

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 PREFIX: Final = "HEADRACE_"
 KAFKA_PREFIX: Final = "KAFKA_"
 FILE: Final = "_FILE"
+_FILES_CONTENT: Final = "********"
+"""In place of a value that was read from a file: it may have been meant for another variable."""
 
 _OF_OTHERS: Final = re.compile(
     r"((.+_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_.*)?)"  # Kubernetes
@@ -89,9 +91,10 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
         if property_name in librdkafka:
             settings.setdefault(setting, librdkafka.pop(property_name))
             from_files = from_files - {property_name} | ({setting} if property_name in from_files else set())
-    problems += _broken_promises(librdkafka)
+    shown = {name: _FILES_CONTENT if name in from_files else repr(value) for name, value in librdkafka.items()}
+    problems += _broken_promises(librdkafka, shown)
     problems += [
-        f"{_variable(name)}: expected nothing, since Headrace decides it itself, got {librdkafka[name]!r}; leave it out"
+        f"{_variable(name)}: expected nothing, since Headrace decides it itself, got {shown[name]}; leave it out"
         for name in sorted(_NOT_OF_TEXT & librdkafka.keys())
     ]
     if problems:
@@ -169,9 +172,9 @@ def _take(
             problems.append(f"{variable}{FILE}: expected the path of a readable file, got {path!r} ({what})")
 
 
-def _broken_promises(librdkafka: Mapping[str, str]) -> list[str]:
+def _broken_promises(librdkafka: Mapping[str, str], shown: Mapping[str, str]) -> list[str]:
     return [
-        f"{_variable(name)}: expected {' or '.join(allowed)}, got {librdkafka[name]!r}. "
+        f"{_variable(name)}: expected {' or '.join(allowed)}, got {shown[name]}. "
         "The promise that no event is lost or learned twice hangs on it; leave it out."
         for name, allowed in _GUARANTEES.items()
         if name in librdkafka and librdkafka[name].lower() not in allowed

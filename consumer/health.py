@@ -59,6 +59,12 @@ class Health:
         """The port that it listens on."""
         return int(self._server.server_address[1])
 
+    @property
+    def url(self) -> str:
+        """What stands before the paths, by the address that it listens on."""
+        host = str(self._server.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
     def close(self) -> None:
         """Stop listening; may be called again."""
         self._server.shutdown()
@@ -88,6 +94,7 @@ def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
+        request_queue_size = 128  # of five, the sixth at once comes again a second later: a probe has given up
 
         def server_bind(self) -> None:
             """Without the host's name, which HTTPServer looks up and nobody here reads: that may wait for DNS."""

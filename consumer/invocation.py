@@ -7,12 +7,15 @@
 With --json the last line of standard output is one JSON object: the command's answer, or {"error": ...}.
 """
 
+import codecs
 import importlib
 import inspect
+import io
+import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -45,12 +48,14 @@ class Invocation:
 
 def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool, debug: bool) -> int:
     """Run the command and answer with its exit status; `flags` are settings by name, None where not given."""
+    secrets: frozenset[str] = frozenset()
     try:
         settings = config.load({**flags, "log_level": "debug"} if debug else flags)
+        secrets = settings.secrets()
         for line in unknown_variables(config.setting_names()):
             print(f"headrace: warning: {line}", file=sys.stderr)
         debug = settings.log_level == "debug"
-        logs.configure(settings.log_level, settings.log_format, secrets=settings.secrets())
+        logs.configure(settings.log_level, settings.log_format, secrets=secrets)
         module = importlib.import_module(f"consumer.commands.{invocation.module}")  # only now: torch is slow to come
         result = _run(module, invocation, settings, as_json)
         if as_json:
@@ -59,23 +64,41 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
             print(getattr(module, "as_text", as_text)(result), flush=True)
         return DONE
     except SettingsError as error:
-        return _failed(invocation, error, WRONG_USAGE, as_json=as_json, debug=False)
+        return _failed(invocation, error, WRONG_USAGE, secrets, as_json=as_json, debug=False)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _write_no_more()
         return FAILED
     except ValueError as error:
         status = FAILED if invocation.module in _WORKERS else WRONG_USAGE
-        return _failed(invocation, error, status, as_json=as_json, debug=debug)
+        return _failed(invocation, error, status, secrets, as_json=as_json, debug=debug)
     except Exception as error:
-        return _failed(invocation, error, FAILED, as_json=as_json, debug=debug)
+        return _failed(invocation, error, FAILED, secrets, as_json=as_json, debug=debug)
 
 
 def to_json(result: Mapping[str, object]) -> str:
-    """One line of JSON; numbers that are not finite become null."""
-    return msgspec.json.encode(result, enc_hook=_plain).decode()
+    """One line of JSON; numbers that are not finite become null, and bytes of a path that are not UTF-8 `?`."""
+    try:
+        return msgspec.json.encode(result, enc_hook=_plain).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(result, default=_plain, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace").decode()
+
+
+def print_error_as_json(what: str) -> None:
+    """The last line where something went wrong; people are told on standard error, so it may fail."""
+    try:
+        print(to_json({"error": what}), flush=True)
+    except OSError:
+        _write_no_more()
+
+
+def escape_what_stdout_lacks() -> None:
+    """From now on a character that standard output's encoding has not comes as JSON's escape of it, not as an error."""
+    codecs.register_error("headrace.escape", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="headrace.escape")
 
 
 def as_text(result: Mapping[str, object]) -> str:
@@ -91,16 +114,24 @@ def _run(module: ModuleType, invocation: Invocation, settings: config.Settings, 
     return function(settings, **invocation.options, **({"as_json": as_json} if asks else {}))
 
 
-def _failed(invocation: Invocation, error: Exception, status: int, *, as_json: bool, debug: bool) -> int:
+def _failed(
+    invocation: Invocation, error: Exception, status: int, secrets: Collection[str], *, as_json: bool, debug: bool
+) -> int:
+    """Says what was wrong, without the secrets: a Kafka client may quote one."""
     if debug:
-        traceback.print_exception(error)
-    what = str(error) or type(error).__name__
+        print(logs.masked("".join(traceback.format_exception(error)), secrets), end="", file=sys.stderr)
+    what = logs.masked(str(error), secrets) or type(error).__name__
     if isinstance(error, LookupError | TypeError | AttributeError | AssertionError):
         what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
     print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)
     if as_json:
-        print(to_json({"error": what}), flush=True)
+        print_error_as_json(what)
     return status
+
+
+def _write_no_more() -> None:
+    """Standard output takes nothing; Python would complain once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(value: object) -> str:
@@ -113,6 +144,12 @@ def _shown(value: object) -> str:
     if isinstance(value, str | int):
         return str(value)
     return to_json(value)  # type: ignore[arg-type]
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _plain(value: Any) -> object:

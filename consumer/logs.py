@@ -71,12 +71,24 @@ def configure(
     )
 
 
+def masked(text: str, secrets: Collection[str]) -> str:
+    """The text without these values."""
+    known = _any_of(secrets)
+    return text if known is None else known.sub(MASK, text)
+
+
+def _any_of(secrets: Collection[str]) -> re.Pattern[str] | None:
+    """Matches a secret, or the rest of one from a word on: so the Kafka client quotes what it does not understand."""
+    rests = {one[word.start() :] for one in secrets for word in re.finditer(r"(?<!\S)\S", one)}
+    known = sorted((one for one in {*secrets, *rests} if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, known))) if known else None
+
+
 class _Masking:
     """The last look at an entry before it is written."""
 
     def __init__(self, secrets: Collection[str]) -> None:
-        known = sorted((one for one in secrets if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._known = _any_of(secrets)
 
     def __call__(self, _logger: Any, _method: str, entry: EventDict) -> EventDict:
         return {name: self._masked(name, value) for name, value in entry.items()}

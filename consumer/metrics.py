@@ -49,6 +49,12 @@ _STAGE_BUCKETS: Final = (
 )
 _BATCH_BUCKETS: Final = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
+# What labels may say: a rate does not see the first value of a series, so each is there from the start.
+_EVENT_TYPES: Final = ("click", "rating", "impression", "forget")
+_UNKNOWN_TYPE: Final = "unknown"
+_KINDS: Final = ("items", "users")
+_ROW_OUTCOMES: Final = ("taken", "unchanged", "rejected")
+
 
 class Stage(StrEnum):
     """The stages whose time is measured. Ranking is inside of learn."""
@@ -223,14 +229,18 @@ class Metrics:
             "`headrace dead-letters list` says why), or nothing grows while the lag does.",
             ["type", "outcome"],
         )
+        for outcome in EventOutcome:
+            for event_type in _EVENT_TYPES:
+                self._events.labels(event_type, outcome)
+        self._events.labels(_UNKNOWN_TYPE, EventOutcome.DEAD_LETTER)
         self._recommendations = self._counter(
             "recommendations",
             "Lists by what became of them: acknowledged by the broker, or not sent since nothing changed. "
             "Bad: published stands still while events are learned.",
             ["outcome"],
         )
-        for outcome in ListOutcome:
-            self._recommendations.labels(outcome)
+        for list_outcome in ListOutcome:
+            self._recommendations.labels(list_outcome)
         self._samples = self._counter(
             "prequential_samples",
             "Events ranked before they were learned. Bad: stands still while events are learned; the rolling "
@@ -253,12 +263,17 @@ class Metrics:
             "records that are no item or no user, and the log says which.",
             ["kind", "outcome"],
         )
+        for kind in _KINDS:
+            for row_outcome in _ROW_OUTCOMES:
+                self._catalogue_rows.labels(kind, row_outcome)
         self._evicted = self._counter(
             "evicted_rows",
             "Rows of idle users and items that were given back. Bad: rises all the time; HEADRACE_MAX_USERS or "
             "HEADRACE_MAX_ITEMS is too low for those who are active then.",
             ["kind"],
         )
+        for kind in _KINDS:
+            self._evicted.labels(kind)
 
     def _make_histograms(self, freshness_buckets: Sequence[float]) -> None:
         self._freshness = _Freshness(freshness_buckets)

@@ -63,6 +63,8 @@ class Observation:
         self._ticked_at: float | None = None
         self._looked_at = -LOOK_SECONDS
         self._newest_record_ms = 0
+        self._refused: Counter[str] = Counter()
+        """How often, by the remedy."""
         metrics.set_checkpoint_interval(settings.checkpoint_seconds)
         metrics.watch_readiness(self.is_ready)
 
@@ -148,6 +150,7 @@ class Observation:
             earlier_events_B=step.earlier_events_B,
             user_means_B=step.user_means_B,
         )
+        self.quality.let_items_go(step.evicted_I)
         self._observe_lists(batch.lists)
         newest_ms = int(batch.taken.time_R.max(initial=-1))
         if newest_ms >= 0:  # below, no record of the step says when it was sent
@@ -174,13 +177,19 @@ class Observation:
         self.metrics.checkpoint_saved(progress.save_seconds, progress.pause_seconds)
 
     def _observe_refusals(self, step: "Step") -> None:
-        """What the ranking head or the rating model could not learn, and the setting that is to be changed."""
+        """What the ranking head or the rating model could not learn, and the setting that is to be changed.
+
+        Told at the 1st, 2nd, 4th, 8th, ... time: once weights have run away each step is refused, hundreds a second.
+        """
         lower = f"lower HEADRACE_LEARNING_RATE (now {self._learning_rate}) or the weights of actions"
         lower_of_ratings = f"lower HEADRACE_RATING_LEARNING_RATE (now {self._rating_learning_rate})"
         refusals = ((step.refused, lower), (step.ratings_refused, lower_of_ratings))
         for why, remedy in refusals:
-            if why is not None:
-                log.error("a step was refused; going on without it", why=why, remedy=f"{remedy}{RAN_AWAY}")
+            if why is None:
+                continue
+            self._refused[remedy] += 1
+            if (times := self._refused[remedy]) & (times - 1) == 0:
+                log.error("a step was refused; going on without it", why=why, remedy=f"{remedy}{RAN_AWAY}", times=times)
         if any(why is not None for why, _ in refusals):
             self.metrics.count_refused_step()
 

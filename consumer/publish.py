@@ -327,7 +327,8 @@ class Publisher:
 
     def _on_error(self, error: KafkaError) -> None:
         """Called by the client, inside its calls. It goes on trying, save where that is no use."""
-        self._trouble = f" ({error.str()})"
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # it only counts them, at times as "0/2 brokers are down"
+            self._trouble = f" ({error.str()})"
         if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
             self._fail("anything", self._topic, error)
 

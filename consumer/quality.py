@@ -172,6 +172,12 @@ class LiveQuality:
         self._listed.append(np.pad(item_rows_UK, ((0, 0), (0, self._listed.columns - length)), constant_values=-1))
         self._count_I = count_I
 
+    def let_items_go(self, item_rows_N: Ints) -> None:
+        """These rows go to other items: lists so far count without what they had there."""
+        if len(item_rows_N):
+            listed_LK = self._listed.rows()
+            listed_LK[np.isin(listed_LK, item_rows_N)] = -1
+
     def rolling(self) -> Figures:
         """The figures of the newest `window` ranked events and ratings."""
         self._settle()

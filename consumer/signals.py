@@ -2,28 +2,42 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
+from typing import TypeVar
+
+_Input = TypeVar("_Input")
 
 
 class Stopped(Exception):
     """What was asked to stop had not begun its work yet, so there is nothing to bring to an end."""
 
 
+class Stopping(Event):
+    """Set by a signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaks_off = False
+        """Whether a signal also raises Stopped: what waits for input would go on waiting after it."""
+
+
 @contextmanager
-def stop_signals() -> Iterator[Event]:
+def stop_signals() -> Iterator[Stopping]:
     """An event that SIGTERM and Ctrl-C set; a second one leaves at once, with 128 + its number.
 
     For the main thread. What the signals did before is what they do again afterwards.
     """
-    stopping = Event()
+    stopping = Stopping()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             os._exit(128 + number)
         stopping.set()
+        if stopping.breaks_off:
+            raise Stopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -31,3 +45,18 @@ def stop_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def until_stopped(inputs: Iterable[_Input], stopping: Stopping) -> Iterator[_Input]:
+    """All of them, or those before a signal: that ends the wait for the next one too, of a pipe, say."""
+    try:
+        stopping.breaks_off = True
+        for one in inputs:
+            stopping.breaks_off = False
+            yield one
+            stopping.breaks_off = True
+        stopping.breaks_off = False
+    except Stopped:
+        pass
+    finally:
+        stopping.breaks_off = False

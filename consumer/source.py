@@ -429,11 +429,14 @@ class Source:
 
     def _note(self, error: KafkaError) -> None:
         """Say once that the client is waiting for the broker; it tries many times a second."""
-        if self._last_trouble is None:
-            _log.warning("waiting for the broker: %s", error.str())
-        self._last_trouble = error.str()
+        trouble = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # others come of one broker among several, too
+            # The client says how many are down, and counts when they may be coming back: "0/2 brokers are down".
+            trouble = self._last_trouble or f"no broker at {self._address} answers"
             self._lose_the_broker()
+        if self._last_trouble is None:
+            _log.warning("waiting for the broker: %s", trouble)
+        self._last_trouble = trouble
 
     def _lose_the_broker(self) -> None:
         if self._away_since is None:

@@ -53,7 +53,9 @@ _SETTLING: Final = frozenset(
     }
 )
 # While nobody answers.
-_NO_ANSWER: Final = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})
+_NO_ANSWER: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._DESTROY_BROKER}
+)
 
 
 class TopicsError(RuntimeError):

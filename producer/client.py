@@ -11,9 +11,12 @@ waits for all replicas; where the queue is full it waits for room. This file kno
 with the events.
 """
 
+import atexit
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypedDict, Unpack
@@ -57,6 +60,8 @@ MAX_KEPT_FAILURES: Final = 10_000
 """Failed deliveries that are kept until somebody takes them with `flush`; at more, `send` refuses to go on."""
 
 _logger = logging.getLogger(__name__)
+_open: "weakref.WeakSet[EventProducer]" = weakref.WeakSet()
+os.register_at_fork(after_in_child=_open.clear)  # what is queued is the parent's
 
 
 class ActionFields(TypedDict, total=False):
@@ -131,7 +136,7 @@ class TopicMissing(RuntimeError):
 class EventProducer:
     """Sends events to the events topic, keyed by user, and rows to the compacted topics of items and users.
 
-    May be shared by threads; close it, or use it in `with`.
+    May be shared by threads; close it, or use it in `with`: what is queued when the process ends is lost, and logged.
     """
 
     def __init__(
@@ -164,6 +169,7 @@ class EventProducer:
         self._delivered = 0
         self._failed: list[FailedDelivery] = []
         self._closed = False
+        _open.add(self)
 
     def reach(self, timeout_seconds: float = REACH_SECONDS) -> None:
         """Come back once a broker has answered that the events topic is there. Sending needs no such question.
@@ -260,19 +266,21 @@ class EventProducer:
             except BufferError:
                 if self._stopping():
                     raise
-                self._producer.poll(0.1)  # room comes with deliveries, or when old events fail by their time-out
+                _serve(
+                    self._producer.poll, 0.1
+                )  # room comes with deliveries, or when old events fail by their time-out
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     size = len(value or b"")
                     raise ValueError(f"{name}: {size} bytes are more than message.max.bytes") from error
                 raise
-        self._producer.poll(0)
+        _serve(self._producer.poll, 0)
 
     def flush(self, timeout_seconds: float = 30.0) -> FlushReport:
         """Wait until nothing is queued or the time is over; say what became of the events since the last report."""
         ends_at = time.monotonic() + timeout_seconds
         told_to_stop = False
-        while still_queued := self._producer.flush(max(0.0, min(_SLICE_SECONDS, ends_at - time.monotonic()))):
+        while still_queued := _serve(self._producer.flush, min(_SLICE_SECONDS, ends_at - time.monotonic())):
             if self._stopping() and not told_to_stop:
                 told_to_stop, ends_at = True, min(ends_at, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= ends_at:
@@ -287,6 +295,7 @@ class EventProducer:
         if self._closed:
             return
         self._closed = True
+        _open.discard(self)
         report = self.flush(timeout_seconds)
         if report.failed or report.still_queued:
             raise DeliveryFailed(report.failed, report.still_queued)
@@ -338,6 +347,29 @@ class EventProducer:
                 self._trouble, self._is_trouble_said = None, False
             else:
                 self._failed.append(FailedDelivery(message.key() or b"", message.value() or b"", str(error)))
+
+
+def _serve(call: Callable[[float], int], seconds: float) -> int:
+    """What a call that may call us back answers.
+
+    What a signal raises inside of such a callback is Ctrl-C's in nearly all cases. With Python 3.11 the client loses
+    it, and gives a SystemError.
+    """
+    try:
+        return call(max(0.0, seconds))
+    except SystemError as error:
+        raise KeyboardInterrupt from error
+
+
+@atexit.register
+def _say_what_was_left() -> None:
+    """The process ends, and with it what nobody waited for: the client itself would not say so."""
+    for producer in list(_open):
+        _serve(producer._producer.poll, 0)
+        left = len(producer._producer)
+        if left or producer._failed:
+            lost = DeliveryFailed(producer._failed, left)
+            _logger.warning("the process ends, and an EventProducer was not closed: %s", lost)
 
 
 def _now_ms() -> int:

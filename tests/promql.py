@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.metrics import Metrics
 
-OF_PROMETHEUS = {"up": {"job", "instance"}}
+OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}
 LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
 SUFFIXES = {
     "counter": ("_total",),

@@ -233,6 +233,23 @@ def test_the_console_script_and_the_module_run_without_torch():
     assert checked.returncode == 0, checked.stderr
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_told_by_the_exit_status():
+    code = (
+        "import sys\n"
+        "from consumer.__main__ import main\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'consumer.config':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        "main()\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_python_m_consumer_is_headrace():
     checked = subprocess.run(
         [sys.executable, "-m", "consumer", "config", "show", "--k", "7", "--json"],

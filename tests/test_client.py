@@ -1,10 +1,12 @@
 """EventProducer: what it sends is what the worker accepts; what does not arrive is reported."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -15,7 +17,7 @@ from consumer.broker import PRODUCE, InProcessBroker
 from model.entries import MOST_NUMBERS
 from producer import client
 from producer.checking import Message as Sendable
-from producer.client import DeliveryFailed, EventProducer, FailedDelivery
+from producer.client import DeliveryFailed, EventProducer, FailedDelivery, TopicMissing
 from producer.events import LATEST_TIMESTAMP, MAX_NUMBERS, Click, Event, Forget, Impression, Item, Rating, User
 
 FAST_FAILURE = {"message.timeout.ms": 300, "retries": 0, "enable.idempotence": False, "log_level": 0}
@@ -235,6 +237,46 @@ def test_failures_that_nobody_takes_stop_the_sender_and_none_is_dropped(
     assert len(producer.flush(10).failed) == 1
 
 
+def test_ctrl_c_inside_a_call_of_the_client_is_ctrl_c(
+    in_process_broker: Callable[..., InProcessBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = EventProducer(in_process_broker({"events": 1}).bootstrap_servers, topic="events")
+    monkeypatch.setattr(producer, "_on_delivery", lambda *_: signal.raise_signal(signal.SIGINT))
+    producer.click("u1", "i9")
+
+    with pytest.raises(KeyboardInterrupt):
+        producer.flush(10)
+
+    producer.close()
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (
+            "",
+            "the process ends, and an EventProducer was not closed: 0 events were not delivered and 2 are still queued",
+        ),
+        ("try: producer.close(0)\nexcept DeliveryFailed: pass", ""),  # it was told
+        ("if os.fork() == 0: sys.exit()\nos.wait(); os._exit(0)", ""),  # it is for the parent to say
+    ],
+)
+def test_what_is_queued_when_the_process_ends_is_told(closed_port: str, ending: str, said: str) -> None:
+    program = (
+        "import logging, os, sys\n"
+        "from producer.client import DeliveryFailed, EventProducer\n"
+        "logging.basicConfig(format='%(message)s')\n"
+        f"producer = EventProducer({closed_port!r})\n"
+        "producer.forget('u1'); producer.forget('u2')\n"
+        f"{ending}\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("no broker at ")]
+    assert lines == ([said] if said else [])
+
+
 def test_threads_may_share_it(in_process_broker: Callable[..., InProcessBroker]) -> None:
     broker = in_process_broker({"events": 2})
     with EventProducer(broker.bootstrap_servers, topic="events") as producer:
@@ -362,6 +404,55 @@ def test_no_broker_within_the_time_is_a_connection_error_that_says_why(closed_po
         producer.reach(0.5)
 
 
+def test_that_no_broker_answers_is_said_once_each_time_it_goes_away(
+    in_process_broker: Callable[..., InProcessBroker], caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = in_process_broker({"events": 1})
+    often = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50}
+    with EventProducer(broker.bootstrap_servers, topic="events", librdkafka=often) as producer:
+        for times in (1, 2):
+            broker.disconnect()
+            producer.click("u1", "i9")
+            deadline = time.monotonic() + 10
+            while len(caplog.records) < times and time.monotonic() < deadline:
+                producer.flush(0.1)
+            producer.flush(0.5)  # it is heard of many times more
+            broker.reconnect()
+            assert producer.flush(10).still_queued == 0
+
+    said = [record.getMessage().partition(",")[0] for record in caplog.records]
+    assert said == [f"no broker at {broker.bootstrap_servers} answers"] * 2
+
+
+class SlowToMake(EventProducer):
+    """Its broker makes the topic so many seconds after it was asked for first. Time passes only by sleeping."""
+
+    def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__("127.0.0.1:1", librdkafka={"log_level": 0})
+        self.seconds = seconds
+        self.now = 0.0
+        monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep))
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _ask_for_topic(self, _timeout_seconds: float) -> str | None:
+        return "" if self.now >= self.seconds else "topic events does not exist"
+
+
+def test_a_topic_that_the_broker_makes_when_it_is_asked_for_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    SlowToMake(2.5, monkeypatch).reach(20)
+
+
+def test_a_topic_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = SlowToMake(10, monkeypatch)
+
+    with pytest.raises(TopicMissing, match=r"^topic events does not exist$"):
+        producer.reach(20)
+
+    assert producer.now < 5
+
+
 def test_what_is_told_to_stop_waits_neither_for_room_nor_long_for_answers(
     closed_port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +472,8 @@ def test_what_is_told_to_stop_waits_neither_for_room_nor_long_for_answers(
 
     assert report == (0, [], 1)
     assert time.monotonic() - started < 15
+    with pytest.raises(DeliveryFailed):
+        producer.close(0)
 
 
 def test_an_unknown_property_is_an_error() -> None:

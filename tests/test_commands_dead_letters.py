@@ -193,6 +193,16 @@ def test_letters_of_other_reasons_are_passed_over_and_stay_within_reach(settings
     assert (rest["replayed"], rest["passed_over"]) == (1, 1)
 
 
+def test_a_reason_that_is_none_is_refused_before_all_letters_are_passed_over(settings, broker, unique):
+    reject(settings, broker, unique, [b"one"])
+
+    for command in (dead_letters.replay, dead_letters.list_letters):
+        with pytest.raises(ValueError, match=r"--reason: expected one of not-json, .*, got 'notjson'"):
+            command(settings, reason="notjson")
+
+    assert dead_letters.replay(settings)["replayed"] == 1
+
+
 def test_a_letter_that_cannot_be_sent_is_an_error_and_is_sent_next_time(in_process: InProcess, unique):
     settings = Settings(
         bootstrap_servers=in_process.bootstrap_servers,

@@ -391,7 +391,7 @@ def test_simulated_ratings_are_on_the_scale_of_the_settings(broker: InProcessBro
         ({"seconds": float("inf")}, "seconds: expected a number above 0, got inf"),
         ({"users": 0}, "users: expected 1 or more, got 0"),
         ({"drift": 2}, "drift: expected a number from 0 to 1, got 2"),
-        ({"turnover_at": 0.5}, "turnover_at: .* endless"),
+        ({"turnover_at": 0.5}, "turnover_at: .* give --seconds as well"),
     ],
 )
 def test_simulate_names_a_wrong_argument(wrong: dict[str, float], message: str) -> None:

@@ -1,5 +1,6 @@
 """What the commands that send say when events do not get through: in time, with the address, and after a signal too."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from conftest import Kafka
 from worker_process import ROOT, surroundings
 
@@ -19,7 +21,7 @@ from consumer.config import Settings, load
 from consumer.signals import stop_signals
 from producer import client
 from producer.client import TopicMissing
-from producer.events import Click, Event
+from producer.events import Click, Event, encode
 
 
 def settings_for(bootstrap_servers: str, **flags: object) -> Settings:
@@ -80,6 +82,40 @@ def test_a_signal_ends_the_search_for_a_broker_soon(closed_port: str, number: si
     [line] = last.splitlines()
     assert line.startswith(f"headrace replay: no broker at {closed_port} ")
     assert "answered before it was stopped" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_replay_that_waits_for_the_next_line_of_a_pipe(
+    in_process_broker: Callable[..., InProcessBroker], number: signal.Signals
+) -> None:
+    broker = in_process_broker({"recs.events.v1": 1})
+    environment = surroundings(HEADRACE_BOOTSTRAP_SERVERS=broker.bootstrap_servers)
+    command = [sys.executable, "-m", "consumer", "replay", "--events", "/dev/stdin", "--json"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment
+    )
+    assert process.stdin is not None
+    for event in clicks(3):
+        process.stdin.write(encode(event) + b"\n")
+    process.stdin.flush()
+    wait_for_events(broker, 3)
+
+    process.send_signal(number)
+    status = process.wait(20)
+
+    out, errors = process.communicate()
+    assert (status, errors) == (0, b"")
+    assert json.loads(out)["sent"] == 3
+
+
+def wait_for_events(broker: InProcessBroker, number: int) -> None:
+    """Until the events topic, of one partition, has so many."""
+    reader = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": "reader", "log_level": 0})
+    deadline = time.monotonic() + 60
+    while reader.get_watermark_offsets(TopicPartition("recs.events.v1", 0), timeout=10) != (0, number):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    reader.close()
 
 
 def test_a_signal_while_the_broker_is_away_says_how_many_events_did_not_arrive(

@@ -118,6 +118,25 @@ def test_a_worker_on_a_gpu_starts_only_when_asked_and_answers_to_the_same_name()
     assert on_gpu["environment"]["HEADRACE_DEVICE"] == "cuda"
 
 
+def test_every_image_of_ours_is_built_by_one_service_that_all_who_use_it_wait_for() -> None:
+    found = services()
+    ours = {name: service["image"] for name, service in found.items() if service["image"].startswith("headrace:")}
+
+    builders = {name: image for name, image in ours.items() if "build" in found[name]}
+
+    assert builders == {"topics": "headrace:0.1.0", "worker-gpu": "headrace:0.1.0-gpu"}
+    assert set(ours.values()) == set(builders.values())
+    assert [name for name in ours if name not in builders and "topics" not in found[name]["depends_on"]] == []
+
+
+def test_every_service_that_is_to_be_named_at_a_start_exists() -> None:
+    told = (ROOT / "README.md").read_text() + COMPOSE.read_text()
+
+    named = [word for line in re.findall(r"docker compose up((?: [a-z-]+)+)(?:`|  )", told) for word in line.split()]
+
+    assert {"worker", "worker-gpu"} <= set(named) <= set(services())
+
+
 def test_every_headrace_variable_in_the_compose_file_is_a_setting_with_a_valid_value() -> None:
     for service in services().values():
         given = {
@@ -173,13 +192,28 @@ def test_the_image_runs_as_somebody_else_than_root_and_asks_whether_it_is_ready(
     assert re.search(r"^HEALTHCHECK .*\n.*/readyz", last_stage, re.MULTILINE)
 
 
+@pytest.mark.parametrize("has_triton", [True, False])
+def test_the_image_brings_the_compiler_that_triton_asks_for_where_torch_brought_triton(
+    has_triton: bool, tmp_path: Path
+) -> None:
+    last_stage = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[-1]
+    condition = re.findall(r"^RUN if (\[ .+ \]); then \\\n.*install .*\bgcc libc6-dev\b", last_stage, re.MULTILINE)
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    (packages / ("triton" if has_triton else "torch")).mkdir(parents=True)
+
+    run = subprocess.run(["sh", "-c", condition[0].replace("/opt/headrace", str(tmp_path))], check=False)
+
+    assert (run.returncode == 0) is has_triton
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_the_health_check_of_the_image_asks_the_worker_whether_it_is_ready(ready: bool) -> None:
     asked = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     _, *arguments = json.loads(asked[0])
 
     with Health(lambda: b"", lambda: True, lambda: ready, port=0) as health:
-        environment = {**os.environ, "HEADRACE_METRICS_PORT": str(health.port)}
+        proxies = {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}  # as Docker hands them to every container
+        environment = {**os.environ, **proxies, "HEADRACE_METRICS_PORT": str(health.port)}
         run = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False)
 
     assert (run.returncode == 0) is ready
@@ -220,6 +254,14 @@ def test_the_dashboard_shows_every_metric_of_the_worker() -> None:
     ours = {family(name) for name in series_of_the_worker() if name.startswith("headrace_")}
 
     assert ours - {family(name) for name in shown} == set()
+
+
+def test_the_dashboard_shows_which_of_the_rules_fire() -> None:
+    (alerting,) = [target for panel in panels() for target in panel["targets"] if "ALERTS" in target["expr"]]
+    names = re.findall(r'alertname=~"(.+?)"', alerting["expr"])[0]
+
+    assert 'alertstate="firing"' in alerting["expr"]
+    assert [rule["alert"] for rule in alerts() if not re.fullmatch(names, rule["alert"])] == []
 
 
 def test_every_panel_has_a_title_a_unit_and_says_what_is_bad_and_what_to_do() -> None:

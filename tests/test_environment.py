@@ -129,6 +129,16 @@ def test_a_property_that_would_break_a_promise_is_refused(variable, value):
     assert f"got '{value}'" in line
 
 
+@pytest.mark.parametrize("variable", ["KAFKA_ACKS", "KAFKA_LOGGER"])
+def test_what_a_file_holds_is_not_shown_where_it_is_refused(variable, tmp_path):
+    (tmp_path / "password").write_text("hunter2-hunter2")
+
+    (line,) = problems({f"{variable}_FILE": str(tmp_path / "password")})
+
+    assert "got ********" in line
+    assert "hunter2" not in line
+
+
 @pytest.mark.parametrize("variable", ["KAFKA_DELIVERY_REPORT_ONLY_ERROR", "KAFKA_DEFAULT_TOPIC_CONFIG", "KAFKA_LOGGER"])
 def test_a_property_that_no_text_can_set_is_refused(variable):
     assert problems({variable: "true"}) == (

@@ -1,12 +1,13 @@
 """/metrics, /livez and /readyz, asked over HTTP."""
 
 import socket
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from threading import active_count
 
 import pytest
 
-from consumer.health import CannotListen, Health
+from consumer.health import CannotListen, Health, _listen
 
 
 class Worker:
@@ -108,9 +109,26 @@ def test_it_listens_on_this_machine_only_unless_told_otherwise(health):
     assert health._server.server_address[0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(("host", "before_the_port"), [("127.0.0.1", "http://127.0.0.1"), ("::1", "http://[::1]")])
+def test_its_url_is_one_also_where_the_address_has_colons(worker, host, before_the_port):
+    try:
+        health = Health(worker.render, lambda: True, lambda: True, host=host, port=0)
+    except CannotListen:
+        pytest.skip(f"no {host} on this machine")
+
+    with health:
+        assert health.url == f"{before_the_port}:{health.port}"
+
+
 def test_a_silent_caller_does_not_keep_others_waiting(health):
     with socket.create_connection(("127.0.0.1", health.port)):
         assert ask(health, "/livez")[0] == 200
+
+
+def test_many_who_come_at_once_wait_to_be_let_in_and_need_not_come_again():
+    with _listen("127.0.0.1", 0, {}) as server, ExitStack() as callers:  # nobody lets them in
+        for _ in range(50):
+            callers.enter_context(socket.create_connection(server.server_address, timeout=5))
 
 
 def test_a_busy_port_is_an_error_that_names_the_setting(health, worker):

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import structlog
+from worker_process import ROOT, surroundings
 
 from consumer.environment import SettingsError
 from consumer.invocation import Invocation, as_text, invoke, to_json
@@ -182,10 +185,60 @@ def test_secrets_of_the_settings_do_not_reach_the_log(command, capsys, monkeypat
     assert "hunter2" not in err
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, SettingsError])
+def test_secrets_of_the_settings_are_in_no_word_about_a_failure(command, capsys, monkeypatch, kind):
+    monkeypatch.setenv("KAFKA_SASL_OAUTHBEARER_CONFIG", "principal=ada secret=hunter2")
+
+    run(command(raising(kind("not understood from here on: secret=hunter2"))), as_json=True, debug=True)
+
+    out, err = capsys.readouterr()
+    assert "not understood from here on: ********" in err
+    assert json.loads(out) == {"error": "not understood from here on: ********"}
+    assert "hunter2" not in err
+
+
 def test_numbers_of_numpy_and_paths_are_plain_json():
     result = {"mean": np.float64(0.5), "counts": np.arange(3), "file": Path("a/b"), "inf": float("inf")}
 
     assert json.loads(to_json(result)) == {"mean": 0.5, "counts": [0, 1, 2], "file": "a/b", "inf": None}
+
+
+def test_a_path_that_is_not_utf_8_is_json_too():
+    path = os.fsdecode(b"/tmp/\xff")
+
+    assert json.loads(to_json({"error": f"nothing in {path}", "file": Path(path)})) == {
+        "error": "nothing in /tmp/?",
+        "file": "/tmp/?",
+    }
+
+
+def headrace(*arguments, stdout=subprocess.PIPE, encoding="utf-8"):
+    command = [sys.executable, "-m", "consumer", *arguments]
+    environment = surroundings(PYTHONIOENCODING=encoding)
+    streams = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, **streams)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("wrong", ["--k=0", "--bogus"])
+def test_an_error_that_standard_output_does_not_take_keeps_its_status_and_shows_no_traceback(wrong):
+    with Path("/dev/full").open("w") as full:
+        done = headrace("config", "show", "--json", wrong, stdout=full)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert wrong.partition("=")[0] in done.stderr
+
+
+def test_what_the_encoding_of_standard_output_lacks_is_escaped_and_no_failure():
+    arguments = ("config", "show", "--checkpoint-dir", "ü\U0001f600")
+
+    plain, as_json = (headrace(*arguments, *more, encoding="ascii") for more in ((), ("--json",)))
+
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert r"\u00fc\ud83d\ude00" in plain.stdout
+    assert (as_json.returncode, as_json.stderr) == (0, "")
+    assert json.loads(as_json.stdout)["checkpoint_dir"] == "ü\U0001f600"
 
 
 def test_text_for_people_is_short():

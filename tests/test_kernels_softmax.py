@@ -126,6 +126,33 @@ def test_a_score_far_below_the_best_has_the_same_pull_and_a_loss_that_is_cut():
     assert ((kernels[1][hopeless] >= 29) & (kernels[1][hopeless] < 40)).all()
 
 
+@pytest.mark.parametrize("weight", [-1.0, -3.0, 2.0])
+def test_an_only_candidate_has_no_pull_whatever_its_weight(weight):
+    scores_BI, one, nothing = np.zeros((1, 1), dtype=np.float32), np.ones(1, dtype=np.float32), np.zeros(1, np.int64)
+    mix = [np.zeros(1, dtype=np.float32) for _ in range(3)]
+    bits_I = np.zeros(1, dtype=np.int32)
+
+    soften(
+        scores_BI,
+        nothing,
+        np.array([weight], dtype=np.float32),
+        np.array([True]),
+        np.zeros(1, dtype=np.int8),
+        one.copy(),
+        one,
+        np.zeros(2, dtype=np.int64),
+        np.zeros(0, dtype=np.int32),
+        np.zeros(0, dtype=np.float32),
+        np.full((1, 1), -1, dtype=np.int32),
+        bits_I,
+        bits_I.view(np.float32),
+        np.zeros(1),
+        *mix,
+    )
+
+    assert scores_BI[0, 0] == 0
+
+
 @REPEATS
 def test_compiled_and_interpreted_agree(monkeypatch, allow_repeats):
     case = Case(16, allow_repeats=allow_repeats)

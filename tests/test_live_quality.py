@@ -38,7 +38,9 @@ class Watched:
         self.metrics = Metrics()
         self.observation = Observation(self.metrics, self.settings, clock=self.clock, now_seconds=self.clock)
         drift = DriftSettings(boost=self.settings.drift_boost)
-        self.learner = Learner(LearnerSettings(width=4, rating_width=2, window=3, depth=4, drift=drift))
+        self.learner = Learner(
+            LearnerSettings(width=4, rating_width=2, window=3, depth=4, drift=drift, max_items=self.settings.max_items)
+        )
         self.observation.watch(SimpleNamespace(lag=dict, away_seconds=float), self.learner)
 
     def learn(self, interactions):
@@ -112,6 +114,19 @@ def test_items_that_a_catalogue_knew_before_their_first_event_count_in_coverage_
     items = {item for one in TopK(watched.learner, 5).lists_of([f"u{n}" for n in range(8)]) for item in one.item_ids}
     assert watched.value("headrace_quality", measure="coverage", cohort="all") == pytest.approx(len(items) / 12)
     assert watched.value("headrace_quality", measure="novelty", cohort="warm") > 0
+
+
+def test_coverage_is_a_share_also_where_items_leave():
+    watched = Watched(max_items=20)
+    shown = []
+
+    for turn in range(30):
+        watched.learn([Interaction(f"u{n % 8}", f"i{turn * 6 + n % 12}", turn, 1.0) for n in range(32)])
+        watched.look()
+        shown.append(watched.value("headrace_quality", measure="coverage", cohort="all"))
+
+    assert watched.value("headrace_evicted_rows_total", kind="items") > 0
+    assert max(shown) <= 1
 
 
 def test_figures_are_not_worked_out_in_every_step():

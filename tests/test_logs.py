@@ -114,6 +114,16 @@ def test_a_secret_is_never_written_whatever_it_stands_in(log_format):
     assert logs.MASK in stream.getvalue()
 
 
+def test_the_rest_of_a_secret_from_a_word_on_is_one_too():
+    secrets = ["principal=ada secret=hunter2 scope=x"]
+
+    assert logs.masked("stopped at: secret=hunter2 scope=x, in principal=ada", secrets) == (
+        f"stopped at: {logs.MASK}, in principal=ada"
+    )
+    assert logs.masked("nothing here", secrets) == "nothing here"
+    assert logs.masked("nothing known", []) == "nothing known"
+
+
 @pytest.mark.parametrize(
     "name", ["password", "sasl.password", "api_key", "ssl.key.pem", "access_token", "client_secret"]
 )
@@ -132,6 +142,14 @@ def test_ordinary_names_and_short_secrets_leave_the_log_readable():
 
     (entry,) = lines(stream)
     assert (entry["event"], entry["key_count"], entry["offsets"]) == ("a banana", 3, {"0": 12})
+
+
+def test_a_secret_of_four_characters_is_masked():
+    stream = configured(secrets=["abc", "wxyz"])
+
+    structlog.get_logger().info("abc and wxyz")
+
+    assert lines(stream)[0]["event"] == "abc and ********"
 
 
 def test_a_traceback_is_in_the_entry():

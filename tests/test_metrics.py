@@ -8,7 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.catalogue import RowOutcome
+from consumer.decode import TYPE_NAMES
+from consumer.journal import ITEMS, USERS
 from consumer.metrics import CONTENT_TYPE, EventOutcome, ListOutcome, Metrics, Stage
+from consumer.reasons import UNKNOWN_TYPE
 
 CONTRACT = {
     "headrace_events_total": ("counter", {"type", "outcome"}),
@@ -143,6 +147,26 @@ def test_outcomes_of_lists_are_there_from_the_start():
 
     assert value(metrics, "headrace_recommendations_total", outcome="unchanged") == 4
     assert value(metrics, "headrace_recommendations_total", outcome="published") == 0
+
+
+def test_what_is_counted_is_there_from_the_start_as_a_rate_does_not_see_the_first_value_of_a_series():
+    metrics = Metrics()
+
+    assert {key: number for key, number in samples(metrics, "headrace_events_total").items() if number} == {}
+    types = {
+        kind: {dict(key)["type"] for key in samples(metrics, "headrace_events_total", outcome=kind)}
+        for kind in EventOutcome
+    }
+    assert types == {
+        EventOutcome.LEARNED: set(TYPE_NAMES),
+        EventOutcome.DUPLICATE: set(TYPE_NAMES),
+        EventOutcome.DEAD_LETTER: {*TYPE_NAMES, UNKNOWN_TYPE},
+    }
+    assert set(samples(metrics, "headrace_catalogue_rows_total").values()) == {0}
+    assert {(dict(key)["kind"], dict(key)["outcome"]) for key in samples(metrics, "headrace_catalogue_rows_total")} == {
+        (kind, outcome) for kind in (ITEMS, USERS) for outcome in RowOutcome
+    }
+    assert samples(metrics, "headrace_evicted_rows_total") == {(("kind", "items"),): 0, (("kind", "users"),): 0}
 
 
 def test_freshness_falls_into_buckets_whose_upper_edge_is_inside():

@@ -144,7 +144,8 @@ def test_every_record_is_counted_by_type_and_by_what_became_of_it(watched: Watch
         batch(*learned, duplicates=[click()], rejects=rejects, step=step(version=12)), Written(2, 5)
     )
 
-    counted = {name: value for name, value in watched.series().items() if name.startswith("headrace_events_total")}
+    series = watched.series().items()
+    counted = {name: value for name, value in series if name.startswith("headrace_events_total") and value}
     assert counted == {
         'headrace_events_total{outcome="learned",type="click"}': 2,
         'headrace_events_total{outcome="learned",type="rating"}': 1,
@@ -222,6 +223,21 @@ def test_a_refused_step_is_told_with_the_rate_of_what_refused_it_and_the_way_bac
     assert lower == [of_ranking, of_ratings, of_ranking, of_ratings]
     assert all("a checkpoint from before" in line["remedy"] and "--reset earliest" in line["remedy"] for line in logs)
     assert watched["headrace_refused_steps_total"] == 3
+
+
+def test_steps_that_are_refused_one_after_the_other_do_not_flood_the_log(watched: Watched) -> None:
+    refused = replace(step(), refused="the loss is inf")
+
+    with capture_logs() as logs:
+        for _ in range(100):
+            watched.observation.observe(batch(click(), step=refused), Written(0, 0))
+        watched.observation.observe(batch(click(), step=replace(step(), ratings_refused="nan")), Written(0, 0))
+
+    assert [(line["why"], line["times"]) for line in logs] == [
+        *(("the loss is inf", times) for times in (1, 2, 4, 8, 16, 32, 64)),
+        ("nan", 1),
+    ]
+    assert watched["headrace_refused_steps_total"] == 101
 
 
 def test_a_loss_that_is_not_finite_is_shown_too(watched: Watched) -> None:

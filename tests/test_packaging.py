@@ -62,6 +62,12 @@ def test_sending_and_reading_load_nothing_that_the_base_installation_lacks() -> 
     assert lacking & set(loaded.split()) == set()
 
 
+def test_every_package_tells_a_type_checker_that_it_has_types() -> None:
+    assert PROJECT["classifiers"].count("Typing :: Typed") == 1
+    for package in ("consumer", "model", "producer"):
+        assert (ROOT / package / "py.typed").exists(), package
+
+
 def console_script(blocked: str) -> subprocess.CompletedProcess[str]:
     """Runs `headrace config show` as the installed script does, where an import of `blocked` fails."""
     module, function = PROJECT["scripts"]["headrace"].split(":")

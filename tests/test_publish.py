@@ -421,6 +421,20 @@ def test_a_wrong_client_property_is_refused_at_once(properties: dict[str, str], 
         check_properties("127.0.0.1:1", properties)
 
 
+def test_what_is_not_acknowledged_has_the_clients_trouble_and_no_count_of_brokers(in_process: InProcess) -> None:
+    publisher = a_publisher(in_process, in_process.create_topic("lists"))
+
+    for error in (
+        KafkaError(KafkaError._TRANSPORT, "refused"),
+        KafkaError(KafkaError._ALL_BROKERS_DOWN, "0/2 are down"),
+    ):
+        publisher._on_error(error)
+
+    with pytest.raises(DeliveryFailed, match=r"not acknowledged within 60 s \(refused\)\. Nothing was saved"):
+        publisher.give_up(1, 60)
+    publisher.close()
+
+
 @pytest.mark.parametrize("value", ["all", "ALL", "-1"])
 def test_acknowledged_by_all_replicas_may_be_said_in_words_or_as_a_number(value: str) -> None:
     check_properties("127.0.0.1:1", {"acks": value})

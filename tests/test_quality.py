@@ -273,6 +273,19 @@ def test_novelty_is_the_mean_of_the_bits_that_name_the_listed_items():
     assert found["warm"].novelty == pytest.approx(bits[2])
 
 
+def test_a_list_counts_without_the_items_that_were_let_go_and_their_rows_are_other_items_then():
+    live = quality()
+    live.observe_lists(np.array([[0, 1], [1, -1]]), np.array([False, True]), np.array([8, 8, 8]))
+
+    live.let_items_go(np.array([1]))
+    after = live.by_cohort(known_items=2)
+    live.observe_lists(np.array([[1, 2]]), np.array([False]), np.array([8, 1, 8]))
+
+    assert after["all"].coverage == 0.5
+    assert math.isnan(after["cold"].novelty)
+    assert live.by_cohort(known_items=3)["all"].coverage == 1
+
+
 def test_lists_that_grow_longer_are_taken_and_empty_ones_are_none():
     live = quality()
 

@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from consumer.signals import stop_signals
+from consumer.signals import stop_signals, until_stopped
 
 TWO_SIGNALS = """
 import os, signal, sys
-from consumer.signals import stop_signals
+from consumer.signals import stop_signals, until_stopped
 with stop_signals() as stopping:
     os.kill(os.getpid(), signal.{first})
     print("asked", stopping.is_set(), flush=True)
@@ -49,3 +52,33 @@ def test_afterwards_signals_do_what_they_did_before() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert during[0] is during[1]
     assert during[0] not in before
+
+
+def test_a_signal_ends_the_wait_for_the_next_input_and_not_what_is_done_with_one() -> None:
+    def inputs() -> Iterator[int]:
+        yield 1
+        yield 2
+        time.sleep(60)
+
+    with stop_signals() as stopping:
+        told = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        found = []
+        for one in until_stopped(inputs(), stopping):
+            found.append((one, stopping.breaks_off))
+            if one == 2:
+                told.start()
+        told.join()
+
+        assert (found, stopping.is_set(), stopping.breaks_off) == ([(1, False), (2, False)], True, False)
+
+
+def test_inputs_that_end_or_fail_do_so_as_ever() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    with stop_signals() as stopping:
+        assert list(until_stopped([1, 2], stopping)) == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            list(until_stopped(failing(), stopping))
+        assert not stopping.breaks_off

@@ -1,5 +1,6 @@
 """Simulated people: the same for the same seed, with something to learn that changes as promised."""
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import islice
@@ -7,7 +8,7 @@ from itertools import islice
 import pytest
 
 from producer.events import Click, Event, Rating, encode
-from producer.simulate import GAP_MS, START_MS, catalogue, simulate
+from producer.simulate import GAP_MS, START_MS, _People, catalogue, simulate
 
 CLUSTER_OF = {item.item_id: (item.categories or [""])[0] for item in catalogue(items=400, events=20_000)}
 
@@ -119,6 +120,28 @@ def test_tastes_stay_without_drift_and_change_more_with_more_of_it() -> None:
 
     assert none > some + 0.1
     assert some > much + 0.1
+
+
+@pytest.mark.parametrize("drift", [0.1, 0.9])
+def test_drift_leaves_the_spread_of_tastes_as_it_is(drift: float) -> None:
+    people = _People(random.Random(1), users=1, drift=drift)
+
+    tastes = [taste for _ in range(2_000) for taste in people.someone_comes().person.tastes]
+
+    assert sum(taste**2 for taste in tastes) / len(tastes) == pytest.approx(1.0, abs=0.1)
+
+
+def test_another_seed_is_other_people() -> None:
+    some, others = ({event.user_id for event in stream(users=5_000, events=500, seed=seed)} for seed in (7, 8))
+
+    assert len(some & others) < 0.2 * len(some)
+
+
+def test_some_people_come_more_often() -> None:
+    numbers = [int(event.user_id[1:]) for event in stream(users=1_000)]
+
+    first_quarter = sum(number < 250 for number in numbers) / len(numbers)
+    assert first_quarter == pytest.approx(0.25 ** (1 / 1.5), abs=0.05)
 
 
 def test_a_turn_over_changes_tastes_at_its_moment_and_nothing_before() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from broker_clients import SECONDS, numbers, produce, take_until
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from conftest import Broker, InProcess
 
 from consumer.broker import FETCH, FIND_COORDINATOR, OFFSET_COMMIT
@@ -407,6 +407,22 @@ def test_a_broker_that_says_nothing_at_all_is_found_to_be_away(in_process: InPro
     assert source._last_trouble is None
 
 
+@pytest.mark.parametrize(
+    ("first", "said"), [([], "no broker at {} answers"), ([KafkaError(KafkaError._TRANSPORT, "refused")], "refused")]
+)
+def test_no_broker_is_not_told_as_a_count_of_them(
+    in_process: InProcess, open_source: Open, caplog: pytest.LogCaptureFixture, first: list[KafkaError], said: str
+) -> None:
+    source = open_source(in_process, in_process.create_topic("events"))
+
+    for error in (*first, KafkaError(KafkaError._ALL_BROKERS_DOWN, "0/2 brokers are down")):
+        source._on_error(error)
+
+    said = said.format(in_process.bootstrap_servers)
+    assert [record.getMessage() for record in caplog.records] == [f"waiting for the broker: {said}"]
+    assert source._last_trouble == said
+
+
 def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InProcess, open_source: Open) -> None:
     topic = in_process.create_topic("events")
     produce(in_process.bootstrap_servers, topic, numbers(0, 50))
@@ -417,6 +433,20 @@ def test_a_passing_error_of_the_broker_loses_and_repeats_nothing(in_process: InP
     source.seek(None)
 
     assert [record.value() for record in take_until(source, 50)] == numbers(0, 50)
+
+
+def test_a_broker_that_left_the_cluster_with_a_question_is_asked_again(
+    in_process: InProcess, open_source: Open
+) -> None:
+    source = open_source(in_process, in_process.create_topic("events"))
+    left = iter([KafkaException(KafkaError(KafkaError._DESTROY_BROKER))])
+
+    def question(_seconds: float) -> str:
+        for error in left:
+            raise error
+        return "the answer"
+
+    assert source._ask(question) == "the answer"
 
 
 def test_a_position_that_the_broker_wrongly_denies_is_read_from_again(in_process: InProcess, open_source: Open) -> None:

@@ -392,6 +392,25 @@ def test_a_broker_that_is_away_is_asked_for_a_second_at_a_time_and_that_is_said_
     assert said[0].startswith(f"no broker at {in_memory.bootstrap_servers} answers, still trying: ")
 
 
+def test_that_the_broker_is_away_is_said_again_when_lists_came_meanwhile(
+    in_memory: InProcessBroker, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    often = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50}
+    with Subscriber(in_memory.bootstrap_servers, topic=TOPIC, librdkafka=often) as subscriber:
+        for times in (1, 2):
+            in_memory.disconnect()
+            deadline = time.monotonic() + 10
+            while len(caplog.records) < times and time.monotonic() < deadline:
+                assert subscriber.poll(0.1) is None
+            assert subscriber.poll(0.5) is None  # it is heard of many times more
+            in_memory.reconnect()
+            writer.list_("u1", times)
+            assert subscriber.poll(20) == recommendations("u1", times)
+
+    said = [record.getMessage().partition(",")[0] for record in caplog.records]
+    assert said == [f"no broker at {in_memory.bootstrap_servers} answers"] * 2
+
+
 def test_a_partition_that_has_no_leader_yet_is_asked_about_again(in_memory: InProcessBroker, writer: Writer) -> None:
     writer.list_("u1", 1)
     not_leader_for_partition = 6

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from consumer.config import Settings
 from consumer.offsets import OffsetsOutOfRetention, Reset
 from consumer.publish import LETTER_HEADERS, UNREADABLE_HEADERS, headers_of
+from consumer.reasons import Reason
 from consumer.source import Record, Source
 from producer.client import DEFAULTS, DeliveryFailed, FailedDelivery
 
@@ -51,7 +52,11 @@ class ReplayUnknown(RuntimeError):
 
 
 def list_letters(settings: Settings, *, limit: int = 20, reason: str | None = None) -> dict[str, Any]:
-    """The newest `limit` letters, oldest first within a partition; how many there are of each reason, and repeats."""
+    """The newest `limit` letters, oldest first within a partition; how many there are of each reason, and repeats.
+
+    ValueError for a `reason` that is none.
+    """
+    _check_reason(reason)
     newest: dict[int, deque[dict[str, Any]]] = {}
     reasons: Counter[str] = Counter()
     told, repeats = _Told(), 0
@@ -84,8 +89,10 @@ def replay(
     With `reason` others are passed over, and count as replayed; so are, with `since` (UTC), those that are older.
     `repeats` of a letter are left out, whichever replay had it. ReplayUnknown where there may have been a replay that
     the broker has forgotten and neither `again` nor `since` is given. DeliveryFailed where the broker refused a
-    letter; the next replay begins with the same letters then. `began` is what `since` may be told one day.
+    letter; the next replay begins with the same letters then. ValueError for a `reason` that is none: all would be
+    passed over. `began` is what `since` may be told one day.
     """
+    _check_reason(reason)
     began = _utc(now_seconds())
     since_ms = -math.inf if since is None else since.replace(tzinfo=UTC).timestamp() * 1000
     failures: list[FailedDelivery] = []
@@ -136,6 +143,11 @@ def as_text(result: Mapping[str, Any]) -> str:
 def _left_out(result: Mapping[str, Any]) -> str:
     count = result["repeats"]
     return f", {count} repeat{'' if count == 1 else 's'} left out" if count else ""
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and reason not in list(Reason):
+        raise ValueError(f"--reason: expected one of {', '.join(Reason)}, got {reason!r}")
 
 
 def _source(settings: Settings) -> Source:

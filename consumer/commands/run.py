@@ -29,7 +29,7 @@ def run(settings: Settings, *, until_end: bool = False, reset: str | None = None
         port=settings.metrics_port,
     )
     with stop_signals() as stopping, health:
-        log.info("listening", metrics=f"http://{settings.metrics_host}:{health.port}/metrics")
+        log.info("listening", metrics=f"{health.url}/metrics")
         from consumer.worker import Worker  # only now: torch is slow to come
 
         try:
@@ -37,7 +37,7 @@ def run(settings: Settings, *, until_end: bool = False, reset: str | None = None
                 settings, reset=Reset(reset) if reset else None, observation=observation, stopping=stopping.is_set
             ) as worker:
                 until = worker.end_offsets() if until_end else None
-                log.info("working", metrics=f"http://{settings.metrics_host}:{health.port}/metrics")
+                log.info("working", metrics=f"{health.url}/metrics")
                 return worker.run(stopping.is_set, until).summary()
         except Stopped:
             log.info("told to stop before anything was read")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from consumer.config import Settings
-from consumer.signals import stop_signals
+from consumer.signals import stop_signals, until_stopped
 from producer.client import REACH_SECONDS, DeliveryFailed, EventProducer, TopicMissing
 from producer.datasets import EventsFileError
 from producer.events import Event
@@ -23,9 +23,13 @@ def deliver(settings: Settings, event: Event, *, timeout_seconds: float = REACH_
     """
     ends_at = time.monotonic() + timeout_seconds
     producer = _producer(settings)
-    producer.send(event)
-    _reach(producer, timeout_seconds)
-    report = producer.flush(max(0.0, ends_at - time.monotonic()))
+    try:
+        producer.send(event)
+        _reach(producer, timeout_seconds)
+        report = producer.flush(max(0.0, ends_at - time.monotonic()))
+    finally:
+        with suppress(DeliveryFailed):
+            producer.close(0)  # what failed is told below
     if report.failed:
         raise DeliveryFailed(report.failed, report.still_queued)
     if report.still_queued:
@@ -48,7 +52,8 @@ def send_all(
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
         _reach(producer, REACH_SECONDS)
         try:
-            report = replay(producer, events, rate=rate, limit=limit, stopping=stopping.is_set)
+            stream = until_stopped(events, stopping)
+            report = replay(producer, stream, rate=rate, limit=limit, stopping=stopping.is_set)
         except EventsFileError as error:
             before = producer.flush()
             lost = len(before.failed) + before.still_queued

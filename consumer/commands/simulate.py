@@ -28,6 +28,8 @@ def run(
         raise ValueError(f"rate: expected a number above 0, got {rate}")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise ValueError(f"seconds: expected a number above 0, got {seconds}")
+    if turnover_at is not None and seconds is None:
+        raise ValueError("turnover_at: a share of an endless stream is no moment; give --seconds as well")
     events = simulate(
         users=users,
         items=items,

@@ -246,6 +246,18 @@ ROWS: dict[str, list[Panel]] = {
     ],
     "Will it survive the night?": [
         Panel(
+            title="Alerts that fire",
+            unit="short",
+            bad="Anything at all: a page needs somebody now, a ticket can wait for the morning.",
+            do="The page /alerts of Prometheus has the text of each: what is wrong, and what to do.",
+            queries=[
+                Query(
+                    'count by (alertname, severity) (ALERTS{alertname=~"Headrace.+", alertstate="firing"})',
+                    "{{severity}}: {{alertname}}",
+                )
+            ],
+        ),
+        Panel(
             title="Age of the newest checkpoint",
             unit="s",
             bad="Above the red line and twice what is set while events are learned: a crash would have to read all "
@@ -316,7 +328,8 @@ ROWS: dict[str, list[Panel]] = {
             unit="s",
             bad="Above the red line: the worker waits, ready and with the lag of the last answer, and learns nothing.",
             do="Does `headrace topics describe` answer? Then look at the network between worker and broker. It goes on "
-            "by itself once a broker answers.",
+            "by itself once a broker answers; with lists on their way it ends after five minutes, and has to be "
+            "started again until one does.",
             queries=[Query("max(headrace_broker_away_seconds)", "away")],
             limit=60,
         ),

@@ -197,13 +197,13 @@ def soften(
                 own = min(own, 1 - 1e-6)
                 losses_B[event] = weight * np.log1p(-own)
                 pull = weight * own / (1 - own)
-            scale = pull / whole
+            scale, of_target = pull / whole, row[target]
             by_popularity = row[0] - row[0]
             for item in range(items):
                 value = row[item] * scale
                 row[item] = value
                 by_popularity += value * log_count_I[item]
-            row[target] -= pull
+            row[target] = of_target * scale - pull  # before it is rounded: nothing else may be left of the two
             length = lengths_B[event]
             popularity_gradient_L[length] += by_popularity - pull * log_count_I[target]
             by_feature = row[0] - row[0]
