@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     max_event_bytes: Count = 1_000_000
     """Largest accepted value of a record; the default is that of librdkafka's message.max.bytes."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0
-    """How far an event's timestamp may be ahead of its Kafka record's; beyond, it is a dead letter."""
+    """How far an event's timestamp may be ahead of its Kafka record's; beyond, the event is a dead letter."""
 
     # --- what events mean ---
     rating_min: OnScale = 0.5
@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     learning_rate: Rate = 0.1
     """Learning rate of the item embeddings."""
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
-    """Most that drift multiplies HEADRACE_LEARNING_RATE by, for some thousand events; 1: drift changes nothing."""
+    """Most that drift multiplies HEADRACE_LEARNING_RATE by, for some thousand events; 1: learning ignores drift."""
     rating_learning_rate: Rate = 0.115
     """Learning rate of the rating model's factors."""
     negatives: Count = 64
