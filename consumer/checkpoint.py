@@ -210,12 +210,20 @@ class CheckpointStore:
         except OSError:
             self.discard(prepared)
             raise
-        self._drop_old()
+        self.drop_old()
         return prepared.manifest
 
     def discard(self, prepared: "Prepared") -> None:
         """Give up what was prepared; what cannot be removed now is removed by the next start."""
         shutil.rmtree(prepared.unfinished, ignore_errors=True)
+
+    def drop_old(self) -> None:
+        """Drop all but the newest `kept`; of damaged ones that `newest` came by none counts."""
+        whole = 0
+        for path in list(self.paths()):
+            if whole >= self.kept:
+                self._drop(path)
+            whole += path not in self._damaged
 
     def paths(self) -> Iterator[Path]:
         """The checkpoints' folders, newest first: by epoch, then step, since a newer run may have gone back."""
@@ -276,13 +284,6 @@ class CheckpointStore:
         durable.write_file(folder / MANIFEST_FILE, _sealed(msgspec.to_builtins(manifest, str_keys=True)))
         durable.sync_folder(folder)
         return manifest
-
-    def _drop_old(self) -> None:
-        whole = 0
-        for path in list(self.paths()):
-            if whole >= self.kept:
-                self._drop(path)
-            whole += path not in self._damaged
 
     def _drop(self, path: Path) -> None:
         dropped = path.with_name(DROPPED_PREFIX + path.name)

@@ -40,8 +40,10 @@ _GUARANTEES: Final[Mapping[str, tuple[str, ...]]] = {
     "partitioner": ("murmur2_random",),
 }
 """Properties that the promises hang on, and the values that keep them."""
-_NOT_OF_TEXT: Final = frozenset({"delivery.report.only.error", "default.topic.config", "logger"})
-"""Properties of Python's client that no text can set; the first would keep from us that records are on the broker."""
+_NOT_OF_PERSONS: Final = frozenset({"delivery.report.only.error", "default.topic.config", "logger", "transactional.id"})
+"""Three of Python's client that no text can set; the first would keep from us that records are on the broker. With the
+last a client refuses what is sent outside of a transaction, and nobody here begins one.
+"""
 _INSTEAD: Final[Mapping[str, str]] = {"bootstrap.servers": "bootstrap_servers", "group.id": "group_id"}
 """Properties that are settings of our own."""
 _SECRET: Final = re.compile(
@@ -95,7 +97,7 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
     problems += _broken_promises(librdkafka, shown)
     problems += [
         f"{_variable(name)}: expected nothing, since Headrace decides it itself, got {shown[name]}; leave it out"
-        for name in sorted(_NOT_OF_TEXT & librdkafka.keys())
+        for name in sorted(_NOT_OF_PERSONS & librdkafka.keys())
     ]
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))

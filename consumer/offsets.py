@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 _log = logging.getLogger(__name__)
 
 ACCEPT_LOSS: Final = "Start with `--reset earliest` to accept the loss and go on from the first record there is."
+READ_ANEW: Final = "Start again: each start reads all that the topic has."
 
 
 class Reset(StrEnum):
@@ -144,7 +145,9 @@ def _only(offsets: Mapping[int, int], partitions: Iterable[int]) -> dict[int, in
     return {partition: offsets[partition] for partition in partitions if partition in offsets}
 
 
-def out_of_retention(topic: str, gone: Mapping[int, int], extents: Mapping[int, Extent]) -> OffsetsOutOfRetention:
+def out_of_retention(
+    topic: str, gone: Mapping[int, int], extents: Mapping[int, Extent], what_to_do: str = ACCEPT_LOSS
+) -> OffsetsOutOfRetention:
     """The error for partitions that should go on at offsets (`gone`) where there are no records."""
     missing = 0
     lines = []
@@ -158,7 +161,7 @@ def out_of_retention(topic: str, gone: Mapping[int, int], extents: Mapping[int, 
             lines.append(f"{where} the topic now begins at {extent.first}: {extent.first - offset} events are missing")
         else:
             lines.append(f"{where} the topic ends at {extent.end}, {offset - extent.end} before it (was it made anew?)")
-    return OffsetsOutOfRetention(f"{'; '.join(lines)}. {ACCEPT_LOSS}", missing)
+    return OffsetsOutOfRetention(f"{'; '.join(lines)}. {what_to_do}", missing)
 
 
 def _checkpoint_lost(topic: str, group_id: str, group: Mapping[int, int]) -> CheckpointLost:

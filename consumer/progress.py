@@ -172,6 +172,7 @@ class Progress:
             source, self._journal, step, offsets, self._catalogue, self._journal_writer, self._decide
         )
         self._topic_source = source
+        self._store.drop_old()  # if more were kept once, they may be what fills the disk
         if not stays:
             self._tell(self._store.keep(self._prepare(self._copy())))
         self._journal.start_segment(self._store.oldest_step())

@@ -39,6 +39,11 @@ _ask_for_headers: Final = methodcaller("headers")
 
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
 _TOLD_FAILURES: Final = 3
+_TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_MAKE_ROOM: Final = (
+    "Raise the topic's max.message.bytes (and KAFKA_MESSAGE_MAX_BYTES, where it is set) and start again: no event is "
+    "lost. A lower HEADRACE_K makes lists shorter"
+)
 
 
 class Messages(Protocol):
@@ -181,7 +186,7 @@ class Publisher:
         self._now_seconds = now_seconds
         self._failures: list[str] = []
         self._failed = 0
-        self._is_topic_gone = False
+        self._is_topic_gone = self._is_too_large = False
         self._trouble = ""
         self._mark = Mark()
         self._batches: list[_Batch] = []
@@ -335,6 +340,7 @@ class Publisher:
     def _fail(self, what: str, topic: str, error: KafkaError) -> None:
         self._failed += 1
         self._is_topic_gone = self._is_topic_gone or error.code() in TOPIC_GONE
+        self._is_too_large = self._is_too_large or error.code() in _TOO_LARGE
         if len(self._failures) < _TOLD_FAILURES:
             self._failures.append(f"{what} to {topic}: {error.name()}: {error.str()}")
 
@@ -344,6 +350,7 @@ class Publisher:
                 f"{self._failed} records could not be delivered to {self._address}: {'; '.join(self._failures)}"
                 + ("; ..." if self._failed > len(self._failures) else "")
                 + (f". {MAKE_TOPICS}" if self._is_topic_gone else "")
+                + (f". {_MAKE_ROOM}" if self._is_too_large else "")
             )
 
 

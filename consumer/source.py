@@ -18,6 +18,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from threading import Thread
 from typing import Final, Protocol, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -80,6 +81,8 @@ _NOTICE_SECONDS: Final = 0.5
 _TOPIC_SECONDS: Final = 2.0
 # The wait for an answer is cut too; a broker that takes longer than this for every one of them is not waited for.
 _LOOK_UP_SECONDS: Final = 2.0
+# The client itself gives up after five (`session.timeout.ms`), save where the commit is on its way.
+_CLOSE_SECONDS: Final = 10.0
 
 
 class Source:
@@ -94,11 +97,13 @@ class Source:
         librdkafka: Mapping[str, str] | None = None,
         answer_seconds: float = 30.0,
         look_up: Callable[[], None] = lambda: None,
+        after_loss: str = ACCEPT_LOSS,
     ) -> None:
         """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
 
         `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`. `look_up` is called every
-        other second while an answer is waited for: what it raises ends the wait.
+        other second while an answer is waited for: what it raises ends the wait. `after_loss`: what a person can do
+        where records are gone that `take` did not get to.
         """
         self._address = bootstrap_servers
         self._topic = topic
@@ -106,6 +111,7 @@ class Source:
         self._librdkafka = librdkafka or {}
         self._answer_seconds = answer_seconds
         self._look_up = look_up
+        self._after_loss = after_loss
         self.topic_id: str | None = None
         """What tells the topic from one made under its name later; None before it is asked, or where nobody says."""
         self._next: dict[int, int] = {}
@@ -117,6 +123,7 @@ class Source:
         self._last_trouble: str | None = None
         self._away_since: float | None = None
         self._commits_fail = False
+        self._closing: Thread | None = None
         self._lookout = Lookout(self._look_for_partitions)
         self._consumer = consumer_of(
             bootstrap_servers, group_id, librdkafka or {}, on_error=self._on_error, on_commit=self._on_commit
@@ -241,7 +248,11 @@ class Source:
     def close(self) -> None:
         """Leave the broker, once it has answered the newest commit, or after seconds. Closing twice does nothing."""
         self._lookout.close()
-        self._consumer.close()
+        if self._closing is None:
+            # In a thread: where a broker keeps the connection and says nothing, the client waits on for a commit.
+            self._closing = Thread(target=self._consumer.close, daemon=True)
+            self._closing.start()
+        self._closing.join(_CLOSE_SECONDS)
 
     def _places(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
@@ -340,7 +351,7 @@ class Source:
         except SourceError as unreachable:
             return unreachable
         if not readable(expected, extent):
-            return out_of_retention(self._topic, {partition: expected}, {partition: extent})
+            return out_of_retention(self._topic, {partition: expected}, {partition: extent}, self._after_loss)
         # It speaks of a place from before the last seek(): such errors outlive it in the client's queue. And should
         # it speak of this one, the client has stopped there and has to be sent on.
         self._read_on()
@@ -357,7 +368,7 @@ class Source:
             expected, missing = dropped
             self._broken = OffsetsOutOfRetention(
                 f"{self._topic}[{partition}]: expected offset {expected}, but {missing} events from there on were "
-                f"dropped before they were read. {ACCEPT_LOSS}",
+                f"dropped before they were read. {self._after_loss}",
                 missing,
             )
             raise self._broken

@@ -81,6 +81,11 @@ class Topic:
             self.records[partition].append(Record(partition, offset, payload, self.name, TIME_MS + count))
             self.extents[partition] = Extent(first, offset + 1)
 
+    def end_with_a_marker(self, partition: int) -> None:
+        """As a transaction does: an offset that is no record's."""
+        first, end = self.extents[partition]
+        self.extents[partition] = Extent(first, end + 1)
+
     def drop_before(self, partition: int, offset: int) -> None:
         """As retention would."""
         self.records[partition] = [record for record in self.records[partition] if record.offset() >= offset]
@@ -119,6 +124,8 @@ class FakeSource:
             here = [record for record in self.topic.records[partition] if record.offset() >= self._next[partition]]
             records += here[: min(most, max_records - len(records))]
             self._next.update({record.partition(): record.offset() + 1 for record in records})
+            if len(here) < most and len(records) < max_records:  # read to the end, whatever is there
+                self._next[partition] = self.topic.extents[partition].end
         return records
 
     def _arriving(self, max_records: int) -> list[tuple[int, int]]:

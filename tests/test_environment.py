@@ -139,8 +139,11 @@ def test_what_a_file_holds_is_not_shown_where_it_is_refused(variable, tmp_path):
     assert "hunter2" not in line
 
 
-@pytest.mark.parametrize("variable", ["KAFKA_DELIVERY_REPORT_ONLY_ERROR", "KAFKA_DEFAULT_TOPIC_CONFIG", "KAFKA_LOGGER"])
-def test_a_property_that_no_text_can_set_is_refused(variable):
+@pytest.mark.parametrize(
+    "variable",
+    ["KAFKA_DELIVERY_REPORT_ONLY_ERROR", "KAFKA_DEFAULT_TOPIC_CONFIG", "KAFKA_LOGGER", "KAFKA_TRANSACTIONAL_ID"],
+)
+def test_a_property_that_is_nobodys_to_set_is_refused(variable):
     assert problems({variable: "true"}) == (
         f"{variable}: expected nothing, since Headrace decides it itself, got 'true'; leave it out",
     )

@@ -133,6 +133,24 @@ def test_next_offsets_are_those_of_what_was_handed_out_not_of_what_has_come(topi
     assert source.next_offsets() == {0: 10, 1: 10, 2: 10}
 
 
+def test_what_is_no_record_counts_as_handed_out_once_it_was_read_over(topic, journals):
+    topic.end_with_a_marker(1)
+    run_of(topic, journals(), [[(0, 2)]])
+    journal = journals()
+    source = fresh(topic)
+    worker = JournaledSource(source, journal, 0, source.next_offsets())
+    journal.start_segment(0)
+
+    source.arrivals = [(0, 4), (1, 100)]
+    worker.take(100, 0)
+    with_records_left_over = worker.next_offsets()
+    source.arrivals = None
+    all_of(worker)
+
+    assert with_records_left_over == {0: 2, 1: 0, 2: 0}
+    assert worker.next_offsets() == {0: 10, 1: 11, 2: 10}
+
+
 def test_the_end_is_reached_when_everything_below_it_was_handed_out(topic, journals):
     journal = journals()
     run_of(topic, journal, [[(0, 2)]])
@@ -245,6 +263,21 @@ def test_a_journal_of_another_topic_is_noticed_before_its_step_is_handed_out(jou
 
     with pytest.raises(JournalMismatch, match="step 1"):
         worker.take(100, 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "there"), [([[Run(0, 0, 4)]], "0 to 2"), ([[Run(0, 0, 3)], [Run(0, 3, 4)]], "none of them")]
+)
+def test_records_that_the_topic_does_not_give_any_more_are_not_waited_for(journals, steps, there):
+    """They were compacted away, or belong to a transaction that was aborted and was not to be read then."""
+    topic = Topic()
+    topic.append(0, b"a", b"b", b"c")
+    topic.end_with_a_marker(0)
+    source = fresh(topic)
+    worker = JournaledSource(source, journaled(journals, *steps), 0, source.next_offsets())
+
+    with pytest.raises(JournalMismatch, match=f"the topic has {there} there"):
+        all_of(worker)
 
 
 # --- steps without records, for lists that waited ---

@@ -149,6 +149,17 @@ def test_a_crash_while_the_checkpoint_before_is_in_use_loses_nothing_either(star
     assert third.progress.counts == Counts(learned=20)
 
 
+def test_where_fewer_checkpoints_are_to_be_kept_than_there_are_the_start_makes_room_before_it_saves(start, topic):
+    first = start(topic)
+    for end in (3, 6, 9):
+        first.run(batch_size=3, until={0: end})
+
+    worker = start(topic, kept=1)
+
+    assert [path.name for path in worker.store.paths()] == ["step-000000000003-epoch-000001"]
+    assert places(worker.stream.take(100, 0))[0] == (0, 9)
+
+
 # --- where a person has to choose ---
 
 

@@ -343,6 +343,15 @@ def test_a_failed_dead_letter_names_the_record(in_process: InProcess) -> None:
         publisher.flush(SECONDS)
 
 
+def test_what_is_too_large_for_its_topic_is_told_with_what_to_do(kafka: Kafka, unique: Unique) -> None:
+    topic = kafka.create_topic(unique("recommendations"), config={"max.message.bytes": "100"})
+    publisher = a_publisher(kafka, topic)
+
+    why = failure_of(publisher)
+
+    assert re.search(rf"to {topic}: MSG_SIZE_TOO_LARGE: .* Raise the topic's max\.message\.bytes", why)
+
+
 def test_many_failures_are_counted_and_the_first_told(in_process: InProcess) -> None:
     publisher = a_publisher(in_process, in_process.create_topic("recommendations"), librdkafka={"linger.ms": "1000"})
     in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 100)

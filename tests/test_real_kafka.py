@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -85,6 +86,31 @@ def test_a_source_reads_on_by_itself_when_the_broker_is_back(
 
     assert meanwhile == []
     assert [record.value() for record in taken] == numbers(0, 20)
+
+
+def test_a_source_that_closes_does_not_wait_for_a_broker_that_keeps_the_connection_and_says_nothing(
+    mortal_kafka: KafkaServer, unique: Unique, open_source: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.source._CLOSE_SECONDS", 1.0)
+    kafka = Kafka(mortal_kafka.bootstrap_servers)
+    topic = kafka.create_topic(unique("events"))
+    produce(kafka.bootstrap_servers, topic, numbers(0, 10))
+    source = open_source(kafka, topic)
+    source.seek(None)
+    take_until(source, 10)
+    source.commit({0: 5})  # the group's coordinator is known from now on
+
+    mortal_kafka.freeze()
+    try:
+        source.commit_soon({0: 10})
+        closing = threading.Thread(target=source.close, daemon=True)
+        closing.start()
+        closing.join(SECONDS)
+        has_closed = not closing.is_alive()
+    finally:
+        mortal_kafka.thaw()
+
+    assert has_closed
 
 
 def test_lists_sent_while_the_broker_is_away_arrive_once_it_is_back(

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from conftest import Broker, InProcess
 
 from consumer.broker import FETCH, FIND_COORDINATOR, OFFSET_COMMIT
-from consumer.offsets import CheckpointLost, OffsetsOutOfRetention, Reset
+from consumer.offsets import ACCEPT_LOSS, READ_ANEW, CheckpointLost, OffsetsOutOfRetention, Reset
 from consumer.source import BrokerUnreachable, CommitFailed, ReadFailed, Source, TopicMissing
 
 Open = Callable[..., Source]
@@ -22,10 +22,14 @@ def open_source() -> Iterator[Open]:
     opened: list[Source] = []
 
     def open_it(
-        broker: Broker, topic: str, group: str = "headrace", librdkafka: Mapping[str, str] | None = None
+        broker: Broker,
+        topic: str,
+        group: str = "headrace",
+        librdkafka: Mapping[str, str] | None = None,
+        after_loss: str = ACCEPT_LOSS,
     ) -> Source:
         properties = {**broker.librdkafka, **(librdkafka or {})}
-        opened.append(Source(broker.bootstrap_servers, topic, group, librdkafka=properties))
+        opened.append(Source(broker.bootstrap_servers, topic, group, librdkafka=properties, after_loss=after_loss))
         return opened[-1]
 
     yield open_it
@@ -252,13 +256,16 @@ def test_a_checkpoint_beyond_the_end_is_refused(
         source.seek({0: 11})
 
 
-def test_records_dropped_while_reading_stop_it_with_their_number(
-    broker: Broker, unique: Callable[[str], str], open_source: Open
+@pytest.mark.parametrize("after_loss", [ACCEPT_LOSS, READ_ANEW])
+def test_records_dropped_while_reading_stop_it_with_their_number_and_what_to_do(
+    broker: Broker, unique: Callable[[str], str], open_source: Open, after_loss: str
 ) -> None:
     topic = broker.create_topic(unique("events"))
     produce(broker.bootstrap_servers, topic, [bytes(20_000)] * 300, one_batch_each=True)
     reads_little_ahead = {"queued.max.messages.kbytes": "1", "queued.min.messages": "1", "fetch.max.bytes": "20000"}
-    source = open_source(broker, topic, librdkafka={**reads_little_ahead, "message.max.bytes": "20000"})
+    source = open_source(
+        broker, topic, librdkafka={**reads_little_ahead, "message.max.bytes": "20000"}, after_loss=after_loss
+    )
     source.seek(None)
     take_until(source, 1)
 
@@ -269,6 +276,7 @@ def test_records_dropped_while_reading_stop_it_with_their_number(
     reached = source.next_offsets()[0]
     assert caught.value.missing == 299 - reached
     assert f"expected offset {reached}, but the topic now begins at 299" in str(caught.value)
+    assert str(caught.value).endswith(f". {after_loss}")
     with pytest.raises(OffsetsOutOfRetention):  # and it stays so
         source.take(1, 0)
 

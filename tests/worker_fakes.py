@@ -185,6 +185,7 @@ class FakeWorker:
         settings: LearnerSettings = SMALL,
         max_staleness_seconds: float = 0.0,
         publish_always: bool = False,
+        kept: int = 3,
         executor: Executor | None = None,
     ) -> None:
         """`executor`: by default everything is done when it is asked for, in the one thread."""
@@ -200,7 +201,7 @@ class FakeWorker:
         self.catalogue = Catalogues(
             Catalogue(self.learner.describe), Catalogue(self.learner.describe_users, rows=ROWS["users"])
         )
-        self.store, self.journal = CheckpointStore(folder), Journal(folder / "journal")
+        self.store, self.journal = CheckpointStore(folder, kept), Journal(folder / "journal")
         self.seen_ids, self.last_lists = RecentEventIds(), LastLists()
         self.refreshes = Refreshes(max_staleness_seconds, self.clock)
         self.top_k = TopK(self.learner, 3)
