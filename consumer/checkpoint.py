@@ -251,7 +251,7 @@ class CheckpointStore:
         if damages:
             raise CheckpointDamaged(
                 f"none of the {len(damages)} checkpoints in {self._checkpoints} verifies: {'; '.join(damages)}. "
-                "Put a good copy there, or move the folder away and start again with --reset"
+                "Put a good copy there, or move the folder away and start again with --reset earliest, say"
             )
         return None
 

@@ -61,16 +61,16 @@ class _TakesNumbersBelowZero(TyperCommand):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Headrace: a streaming online-learning recommender. Every setting is also an environment variable, "
-    "HEADRACE_ and the flag's name in capitals; `headrace config show` lists them.",
+    help="Headrace: a streaming online-learning recommender. Every setting is also an environment variable, such as "
+    "HEADRACE_BATCH_SIZE for --batch-size; `headrace config show` lists them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics = typer.Typer(help="Make the topics, or look at them.", no_args_is_help=True)
-dead_letters = typer.Typer(help="Records that were no events: look at them, send them again.", no_args_is_help=True)
-checkpoint = typer.Typer(help="What was saved: look at it, check it.", no_args_is_help=True)
+dead_letters = typer.Typer(help="Records that cannot be learned: look at them, send them again.", no_args_is_help=True)
+checkpoint = typer.Typer(help="The saved state: look at it, check it.", no_args_is_help=True)
 config = typer.Typer(help="The settings.", no_args_is_help=True)
 for group, name in ((topics, "topics"), (dead_letters, "dead-letters"), (checkpoint, "checkpoint"), (config, "config")):
     app.add_typer(group, name=name)
@@ -105,7 +105,7 @@ EventsOption = Annotated[Path | None, typer.Option("--events", help="A file of e
 RateOption = Annotated[
     float | None, typer.Option(min=0.001, callback=_finite, help="Events a second; as fast as it goes if left out.")
 ]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Stop after so many.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Stop after this many.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="A user_id.")]
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="An item_id.")]
 
@@ -163,7 +163,7 @@ _FLAGS_OF_ALL: Final = [
 
 def _one_source(dataset: str | None, events: Path | None) -> dict[str, object]:
     if (dataset is None) == (events is None):
-        raise typer.BadParameter("give one of them", param_hint="--dataset or --events")
+        raise typer.BadParameter("give exactly one of them", param_hint="--dataset or --events")
     return {"dataset": dataset, "events": events}
 
 
@@ -176,7 +176,7 @@ def _demo(
     ] = None,
     limit: LimitOption = None,
 ) -> Invocation:
-    """The main job on the in-process broker, on real data, in about a minute."""
+    """Watch it all at work: real events through a broker inside the process, in about a minute."""
     return Invocation("demo", "demo", {"dataset": dataset, "rate": rate, "limit": limit}, shows_result=True)
 
 
@@ -186,7 +186,7 @@ def _run(
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop at the end of the topic as it is now.")] = False,
     reset: Annotated[
         Literal["earliest", "latest", "committed"] | None,
-        typer.Option(help="Where to read from when there is no offset to go on from."),
+        typer.Option(help="Where to start reading when the saved offsets are lost or cannot be read any more."),
     ] = None,
 ) -> Invocation:
     """The worker: learn from the events topic, publish recommendations, until it is told to stop."""
@@ -209,15 +209,15 @@ def _replay(
 @command(app, "simulate", (*TO_EVENTS, "rating_min", "rating_max", "seed"))
 def _simulate(
     *,
-    users: Annotated[int, typer.Option(min=1, help="People who come and go.")] = 1000,
-    items: Annotated[int, typer.Option(min=1, help="Items they choose from.")] = 1500,
+    users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 1000,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 1500,
     rate: Annotated[float, typer.Option(min=0.001, callback=_finite, help="Events a second.")] = 100.0,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="How long; until Ctrl-C if left out.")] = None,
     drift: Annotated[float, typer.Option(min=0.0, max=1.0, help="How fast tastes change; 0 not at all.")] = 0.02,
     turnover_at: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Change all tastes at this share of the events.")
     ] = None,
-    rating_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ratings, the rest are clicks.")] = 0.5,
+    rating_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ratings; the rest are clicks.")] = 0.5,
 ) -> Invocation:
     """Send events of made-up users whose tastes drift."""
     stream = {"users": users, "items": items, "drift": drift, "turnover_at": turnover_at, "rating_share": rating_share}
@@ -243,7 +243,7 @@ def _rate(user_id: User, item_id: Item, rating: Annotated[float, typer.Argument(
 
 @command(app, "forget", TO_EVENTS)
 def _forget(user_id: User) -> Invocation:
-    """Have everything erased that is held of a user."""
+    """Erase a user: history, state and lists. What stays is under Privacy in the README."""
     return Invocation("forget", "forget", {"user_id": user_id})
 
 
@@ -252,11 +252,11 @@ def _watch(
     user_id: Annotated[str | None, typer.Argument(metavar="[USER]", help="Only this user.", show_default=False)] = None,
     *,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="First what the topic holds already.")
+        bool, typer.Option("--from-beginning", help="Begin with what the topic holds already.")
     ] = False,
     limit: LimitOption = None,
 ) -> Invocation:
-    """Follow the recommendations topic, changes marked, until Ctrl-C."""
+    """Follow the lists as they change, with the changes marked, until Ctrl-C."""
     return Invocation("watch", "watch", {"user_id": user_id, "from_beginning": from_beginning, "limit": limit})
 
 
@@ -270,7 +270,9 @@ def _evaluate(
     ] = False,
     history: Annotated[
         Literal["live", "strictly-before"],
-        typer.Option(help="What of a user's history ranks an event: all before it, or all before its millisecond."),
+        typer.Option(
+            help="Rank an event from all earlier events of its user, or from those with an earlier timestamp."
+        ),
     ] = "live",
     ranks: Annotated[Path | None, typer.Option(help="Write index,rank,prediction of every event to this CSV.")] = None,
     content: Annotated[
@@ -278,7 +280,7 @@ def _evaluate(
     ] = False,
     limit: LimitOption = None,
 ) -> Invocation:
-    """The honest test, without Kafka: every event is ranked before it is learned."""
+    """Test the model on a stream, without Kafka: every event is ranked before it is learned."""
     options = {"allow_repeats": allow_repeats, "strictly_before": history == "strictly-before", "ranks": ranks}
     options["content"] = content
     return Invocation("evaluate", "evaluate", {**_one_source(dataset, events), **options, "limit": limit})
@@ -291,7 +293,7 @@ def _topics_create(
         int, typer.Option(min=-1, help="Copies of each partition; -1 leaves it to the broker.")
     ] = -1,
 ) -> Invocation:
-    """Make the topics that are missing; say where one that is there is not as planned."""
+    """Make the topics that are missing, and say where one that exists is not as planned."""
     return Invocation("topics create", "topics", {"replication_factor": replication_factor}, function="create")
 
 
@@ -304,7 +306,7 @@ def _topics_describe() -> Invocation:
 @command(dead_letters, "list", (*KAFKA, "dead_letter_topic"))
 def _dead_letters_list(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Show the newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show this many, the newest.")] = 20,
     reason: Annotated[str | None, typer.Option(help="Only those with this error.reason.")] = None,
 ) -> Invocation:
     """The newest dead letters: where each came from, why it is one, and how it begins."""
@@ -318,7 +320,7 @@ def _dead_letters_replay(
         str | None, typer.Option(help="Only those with this error.reason; others are passed over.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Begin with the first one, also those replayed before.")
+        bool, typer.Option("--again", help="Begin with the oldest one; send also those that were replayed before.")
     ] = False,
     since: Annotated[
         datetime | None,
@@ -347,7 +349,7 @@ def _checkpoint_verify() -> Invocation:
 
 @command(config, "show", EVERYTHING)
 def _config_show() -> Invocation:
-    """Every setting as it would be used, secrets masked."""
+    """Every setting with the value that would be used, secrets masked."""
     return Invocation("config show", "config_show")
 
 

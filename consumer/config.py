@@ -132,17 +132,17 @@ class Settings(BaseSettings):
     bootstrap_servers: Servers = "localhost:9092"
     """Kafka brokers to ask first: host:port, several separated by commas."""
     group_id: Text = "headrace"
-    """Consumer group that progress is committed to, for lag tools and for people."""
+    """Consumer group that offsets are committed to, for lag tools and people; progress itself is in the checkpoint."""
     events_topic: TopicName = "recs.events.v1"
     """Topic that events are read from."""
     items_topic: TopicName = "recs.items.v1"
     """Topic of the catalogue."""
     users_topic: TopicName = "recs.users.v1"
-    """Topic of what is known of users besides behaviour."""
+    """Topic of what is known about users besides their events."""
     recommendations_topic: TopicName = "recs.recommendations.v1"
     """Topic that lists are published to."""
     dead_letter_topic: TopicName = "dlq.recs.events.v1"
-    """Topic for records that are not events that can be learned."""
+    """Topic for records that cannot be learned, with the reason."""
     partitions: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Partitions of each topic that `topics create` makes."""
     librdkafka: Annotated[Mapping[str, str], NoDecode, Field(repr=False)] = {}
@@ -152,25 +152,25 @@ class Settings(BaseSettings):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     """Most events in a step; in `demo` 32 if left out."""
     batch_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0.005
-    """Longest wait for the first event of a step; a tenth of a second, if that is more, where nothing else is due."""
+    """Longest wait for the first event of a step; where the worker has nothing else to do, 0.1 if that is longer."""
     max_staleness_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
-    """Longest time for which lists are put off while more events wait than steps with lists can learn; 0: never."""
+    """Longest time for which lists are put off in a backlog, so that learning keeps up; 0: they are never put off."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Length of a recommendation list."""
     publish_always: bool = False
-    """Whether a list is published for every touched user, also where membership and order are as before."""
+    """Whether a list is published for every user with a new event, also where its items and order are unchanged."""
     cold_items: bool = True
-    """Whether lists may hold items of the catalogue that had no event yet, where their content says so."""
+    """Whether lists may hold items of the catalogue that had no event yet, scored by their content."""
     topk: Literal["exact", "fast"] = "exact"
-    """How lists are made on a CPU: exact, or by looser bounds whose recall is measured all the time."""
+    """How lists are made on a CPU: exact, or fast, by looser bounds whose recall is measured all the time."""
     topk_recall: Annotated[float, Field(ge=0, le=1)] = 0.99
-    """Least share of the exact lists' items in fast ones; below it lists are exact until it is back."""
+    """Least recall of fast lists (share of the exact lists' items); below it lists are exact until recall is back."""
     topk_threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Most threads that make lists at the same time on a CPU; 0: one for each processor, four at most."""
     max_event_bytes: Count = 1_000_000
-    """Longest accepted value of a record; librdkafka's own message.max.bytes by default."""
+    """Largest accepted value of a record; the default is that of librdkafka's message.max.bytes."""
     max_future_seconds: Annotated[float, Field(ge=0, le=10**9)] = 600.0
-    """How far an event's time may lie after its record's before it is a dead letter."""
+    """How far an event's timestamp may be ahead of its Kafka record's; beyond, the event is a dead letter."""
 
     # --- what events mean ---
     rating_min: OnScale = 0.5
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
     rating_max: OnScale = 5.0
     """Highest rating of the scale."""
     action_weights: Annotated[Mapping[str, Weight], NoDecode, BeforeValidator(_weights)] = ACTION_WEIGHTS
-    """Pull of an action, as view=0.3,purchase=3 on top of the defaults; a weight above 0 is also ranked.
+    """Weight of each action, as view=0.3,purchase=3 on top of the defaults; events of a weight above 0 are ranked too.
 
     A weight multiplies the event's gradient and a click is the unit. A view is hardly meant, so it weighs a third; a
     like, a share, a cart and a purchase say more each than the one before, but are kept to 3 although they are a
@@ -186,47 +186,50 @@ class Settings(BaseSettings):
     is as plain as a click.
     """
     default_weight: Weight = 0.5
-    """Pull of an action that is not listed: meant, but of unknown strength."""
+    """Weight of an action that is not listed: meant, but of unknown strength."""
     rating_weight: Annotated[Weight, Field(gt=0)] = 1.0
-    """Pull of a rating on the ranking, whatever its number: it was chosen, which is what a click says too."""
+    """Weight of a rating in the ranking, whatever its number: like a click it says that the item was chosen."""
 
     # --- the model ---
     device: Device = "auto"
     """Where shared parameters live: auto, cpu, cuda or cuda:1."""
     encoder: Annotated[str, BeforeValidator(_lower), _form(r"[a-z][a-z0-9_-]*", "the name of an encoder")] = "blend"
-    """How a user's last items become the user's vector."""
+    """How a user's last items become the user's vector: blend, recency, dnn, lstm, gru, transformer, cnn,
+    autoencoder or cooccurrence."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)] = 0
     """Numbers in an item embedding. 0: what suits the encoder, 48 for recency, 96 for others."""
     rating_model: Annotated[Literal["neighbours", "factors"], BeforeValidator(_lower)] = "neighbours"
-    """What predicts ratings: a filter with neighbours, of less error, or matrix factors, many times as fast."""
+    """What predicts ratings: neighbours, a filter with neighbours, of less error; or factors, many times as fast."""
     rating_dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Factors of the rating model."""
     history_window: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """Last items of a user that the encoder reads; only the autoencoder reads more than 50, for others it is memory.
+    """Last items of a user that the encoder reads. Only the autoencoder reads more than 50; with others a
+    larger number only takes memory.
 
     The recency sums, which all encoders but cooccurrence begin with, read 50 at most. On top of them lstm and gru read
     20, transformer 32, cnn 16; co-occurrence (blend, cooccurrence) reads 20.
     """
     seen_per_user: Annotated[int, Field(ge=1, le=2**24)] = 4096
-    """Most items remembered as seen by a user; the oldest make room."""
+    """Most items remembered as seen by a user; the oldest make room for new ones."""
     max_users: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Users that are kept; of more, those idle longest become strangers. 0: everybody is kept."""
+    """Most users that are kept; beyond, those idle longest go, and are new when they come back. 0: all are kept."""
     max_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Items that are kept; of more, those idle longest leave the lists and become strangers. 0: every item is kept."""
+    """Most items that are kept; beyond, those idle longest leave the lists, and are new when they come back. 0: all are
+    kept."""
     optimizer: Annotated[Literal["sgd", "adagrad", "adam"], BeforeValidator(_lower)] = "adagrad"
-    """How rows of embeddings move."""
+    """Optimiser of the item embeddings: sgd, adagrad or adam."""
     learning_rate: Rate = 0.1
-    """Rate of the ranking head."""
+    """Learning rate of the item embeddings."""
     drift_boost: Annotated[float, Field(ge=1, le=100)] = 3.0
-    """Most that drift multiplies the ranking head's rate by, for some thousand events; 1 leaves learning alone."""
+    """Most that drift multiplies HEADRACE_LEARNING_RATE by, for some thousand events; 1: learning ignores drift."""
     rating_learning_rate: Rate = 0.115
-    """Rate of the rating model's factors."""
+    """Learning rate of the rating model's factors."""
     negatives: Count = 64
-    """Sampled negatives of an event, where the catalogue is larger than full_softmax_items."""
+    """Sampled negatives of an event, where there are more items than HEADRACE_FULL_SOFTMAX_ITEMS."""
     full_softmax_items: Annotated[int, Field(ge=0, le=2**31 - 1)] = 4096
-    """Up to this many items every candidate is a negative."""
+    """Up to this many items every candidate is a negative; of more, negatives are sampled."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of everything random, streams that are made up too: equal seed, settings and stream give equal states."""
+    """Seed of everything random, generated streams too: equal seed, settings and stream give equal states."""
 
     # --- the checkpoint ---
     checkpoint_dir: Annotated[Path, AfterValidator(_home)] = Path("./headrace-state")
@@ -234,7 +237,7 @@ class Settings(BaseSettings):
     checkpoint_seconds: Positive = 30.0
     """Seconds between checkpoints."""
     checkpoints_kept: Annotated[int, Field(ge=1, le=10_000)] = 3
-    """Newest checkpoints that are kept."""
+    """How many of the newest checkpoints are kept."""
 
     # --- what is seen of it ---
     metrics_host: Text = "127.0.0.1"
@@ -245,12 +248,12 @@ class Settings(BaseSettings):
     """Edges of the freshness histogram in seconds; put one where your objective lies. 1 is added where it is missing:
     the alert HeadraceFreshnessSlow judges by it."""
     quality_share: Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_auto)] = None
-    """Share of the users whose events `run` ranks before they are learned; auto: all up to HEADRACE_FULL_SOFTMAX_ITEMS
-    items, beyond as many as cost little. `demo` and `evaluate` rank all."""
+    """Share of the users whose events `run` ranks before they are learned; auto: all users up to
+    HEADRACE_FULL_SOFTMAX_ITEMS items, beyond that as many as cost little. `demo` and `evaluate` rank all."""
     quality_window: Annotated[int, Field(ge=1, le=100_000)] = 5000
-    """Newest events that the rolling figures look back on; 100,000 at most, as a step waits for each second's look."""
+    """How many of the newest events the rolling figures cover; 100,000 at most, since steps wait for each update."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
-    """Least level that is logged; debug also shows tracebacks."""
+    """Lowest level that is logged; debug also shows tracebacks."""
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
     """JSON lines or text; auto takes text on a terminal."""
 

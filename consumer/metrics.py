@@ -253,14 +253,14 @@ class Metrics:
         )
         self._refused_steps = self._counter(
             "refused_steps",
-            "Steps in which the ranking head or the rating model came to a number that is not finite: counted and "
-            "ranked, but the one of them moved no weight. Bad: anything but 0; the log names the rate to lower. Where "
-            "steps are refused after that too, go back to a checkpoint from before them.",
+            "Steps in which the ranking head or the rating model computed a number that is not finite. Their events "
+            "are counted and ranked, but that part of the model moved no weight. Bad: anything but 0; the log names "
+            "the rate to lower. Where steps are refused after that too, go back to a checkpoint from before them.",
         )
         self._catalogue_rows = self._counter(
             "catalogue_rows",
-            "Records of the topics of items and users by what became of them. Bad: rejected grows; a producer of the "
-            "catalogue sends what is not a row of it, and the log says which.",
+            "Records of the topics of items and users by what became of them. Bad: rejected grows; somebody sends "
+            "records that are no item or no user, and the log says which.",
             ["kind", "outcome"],
         )
         for kind in _KINDS:
@@ -268,7 +268,8 @@ class Metrics:
                 self._catalogue_rows.labels(kind, row_outcome)
         self._evicted = self._counter(
             "evicted_rows",
-            "Rows given back since they lay idle. Bad: faster than new ids come; the limits are too tight then.",
+            "Rows of idle users and items that were given back. Bad: rises all the time; HEADRACE_MAX_USERS or "
+            "HEADRACE_MAX_ITEMS is too low for those who are active then.",
             ["kind"],
         )
         for kind in _KINDS:
@@ -289,7 +290,8 @@ class Metrics:
         self._stage_seconds = {stage: stage_seconds.labels(stage) for stage in Stage}
         self._batch_events = Histogram(
             "headrace_batch_events",
-            "Events in a step. Bad: nearly always HEADRACE_BATCH_SIZE; the worker is as fast as it can then.",
+            "Events in a step. Bad: nearly always HEADRACE_BATCH_SIZE; events then come as fast as the worker learns, "
+            "or faster.",
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
@@ -299,7 +301,9 @@ class Metrics:
             "consumer_lag_records", "Records on the topic that were not taken yet. Bad: grows.", ["partition"]
         )
         self._lag_seconds = self._gauge(
-            "consumer_lag_seconds", "How far behind the topic the worker is. Bad: more than lists may be old."
+            "consumer_lag_seconds",
+            "How far behind the topic the worker is: age of the newest record taken, 0 where no other waits. Bad: more "
+            "than the age that you allow a list.",
         )
         self._broker_away = self._gauge(
             "broker_away_seconds",
@@ -319,17 +323,18 @@ class Metrics:
         )
         self._list_staleness = self._gauge(
             "list_staleness_seconds",
-            "How long events have been waiting whose lists were put off, since lists could not be made as fast as "
+            "How long the oldest event has waited whose list was put off, because lists could not be made as fast as "
             "events came; 0 where none waits. Bad: above 0 for long; the worker is too slow for its lists.",
         )
         self._topk_recall = self._gauge(
             "topk_recall_ratio",
-            "Share of the exact lists' items in fast ones, measured on sampled lists; 1 where lists are exact. "
-            "Bad: below HEADRACE_TOPK_RECALL for long, when lists are exact and slower.",
+            "Share of the exact lists' items in fast ones, measured on sampled lists; 1 with HEADRACE_TOPK=exact. "
+            "Bad: below HEADRACE_TOPK_RECALL for long; all lists are made exact then, and slower.",
         )
         self._topk_recall.set(1)
         self._popularity_hit_ratio = self._gauge(
-            "popularity_hit_ratio", "The hit ratio that mere popularity has on the same events: the line to beat."
+            "popularity_hit_ratio",
+            "Hit ratio of a plain list of the most popular items on the same events: the line to beat.",
         )
         for gauge in (self._hit_ratio, self._ndcg, self._mae, self._popularity_hit_ratio):
             gauge.set(float("nan"))  # 0 would say that everything is wrong before anything was judged
@@ -358,7 +363,7 @@ class Metrics:
         self._ready = self._gauge(
             "ready",
             "1 where /readyz says so: what was saved is restored, and the topic is read. Bad: 0 for minutes; /readyz "
-            "says what it is at instead.",
+            "says what the worker does instead.",
         )
         self._build = Info("headrace_build", "What runs here: Headrace, torch, device.", registry=self.registry)
 
@@ -367,14 +372,15 @@ class Metrics:
         self._gauge(
             "checkpoint_age_seconds",
             "Time since the newest checkpoint of this process, or since its start. "
-            "Bad: several times HEADRACE_CHECKPOINT_SECONDS; so much is read again after a crash.",
+            "Bad: several times HEADRACE_CHECKPOINT_SECONDS; all events of that time are read again after a crash.",
         ).set_function(lambda: self._clock() - self._saved_at)
         self._checkpoint_seconds = self._gauge(
             "checkpoint_seconds", "How long the newest checkpoint took. Bad: near HEADRACE_CHECKPOINT_SECONDS."
         )
         self._checkpoint_interval = self._gauge(
             "checkpoint_interval_seconds",
-            "HEADRACE_CHECKPOINT_SECONDS, to compare the age with. Bad: near the topic's retention.",
+            "HEADRACE_CHECKPOINT_SECONDS, to compare headrace_checkpoint_age_seconds with. Bad: near the topic's "
+            "retention.",
         )
         self._checkpoint_pause = self._gauge(
             "checkpoint_pause_seconds",

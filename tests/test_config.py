@@ -1,10 +1,13 @@
 """The settings: where they come from, what is refused and how that is said, what is never shown."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from consumer.config import ACTION_WEIGHTS, MASK, Settings, as_variable, load, setting_names
 from consumer.environment import SettingsError
+from model.encoders.choice import ENCODERS
 
 CONTRACT = {
     "BOOTSTRAP_SERVERS": "localhost:9092",
@@ -49,6 +52,10 @@ def test_the_defaults_are_those_of_the_contract():
 def test_every_setting_says_what_it_is_for():
     for name, field in Settings.model_fields.items():
         assert field.description, name
+
+
+def test_the_encoder_says_which_there_are():
+    assert set(re.findall(r"\w+", Settings.model_fields["encoder"].description)) >= set(ENCODERS)
 
 
 @pytest.mark.parametrize("name", setting_names())
