@@ -212,7 +212,7 @@ def _simulate(
     users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 1000,
     items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 1500,
     rate: Annotated[float, typer.Option(min=0.001, callback=_finite, help="Events a second.")] = 100.0,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="How long; until Ctrl-C if left out.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="How long; until Ctrl-C if left out.")] = None,
     drift: Annotated[float, typer.Option(min=0.0, max=1.0, help="How fast tastes change; 0 not at all.")] = 0.02,
     turnover_at: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Change all tastes at this share of the events.")

@@ -300,7 +300,7 @@ ROWS: dict[str, list[Panel]] = {
             unit="ops",
             bad="It runs all the time: the tables are too small for those who are active, and people are "
             "forgotten too soon.",
-            do="Nothing tonight. Raise the limit of rows, if the memory allows it.",
+            do="Nothing tonight. Raise HEADRACE_MAX_USERS or HEADRACE_MAX_ITEMS, if the memory allows it.",
             queries=[Query("sum by (kind) (rate(headrace_evicted_rows_total[$__rate_interval]))", "{{kind}}")],
         ),
         Panel(
