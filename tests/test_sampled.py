@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ranked_batches import ITEMS, SAMPLED_RATES, make_batch
+from ranked_batches import ITEMS, SAMPLED_RATES, WIDTHS, make_batch
 
 from model.negatives import Negatives
 from model.sampled import SampledSoftmax
@@ -29,10 +29,11 @@ def gradients(given, step=1):
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("negatives", [1, 3, 100])
 @pytest.mark.parametrize("size", [1, 25])
-def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, size, negatives, allow_repeats, dtype):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, width, size, negatives, allow_repeats, dtype):
     rates = replace(SAMPLED_RATES, negatives=negatives)
     one, twin = (
-        make_batch(3, allow_repeats=allow_repeats, rates=rates, dtype=dtype, size=size, only_known=True)
+        make_batch(3, allow_repeats=allow_repeats, rates=rates, dtype=dtype, size=size, only_known=True, width=width)
         for _ in range(2)
     )
 
