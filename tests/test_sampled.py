@@ -27,11 +27,11 @@ def gradients(given, step=1):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("allow_repeats", [False, True])
-@pytest.mark.parametrize("negatives", [1, 3, 100])
+@pytest.mark.parametrize(("negatives", "drawn"), [(1, 0.2), (3, 0.2), (3, 0.5), (8, 0.2), (100, 0.2)])
 @pytest.mark.parametrize("size", [1, 25])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, width, size, negatives, allow_repeats, dtype):
-    rates = replace(SAMPLED_RATES, negatives=negatives)
+def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, width, size, negatives, drawn, allow_repeats, dtype):
+    rates = replace(SAMPLED_RATES, negatives=negatives, drawn_an_event=drawn)
     one, twin = (
         make_batch(3, allow_repeats=allow_repeats, rates=rates, dtype=dtype, size=size, only_known=True, width=width)
         for _ in range(2)
