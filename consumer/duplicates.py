@@ -92,7 +92,7 @@ class _Window:
     def hashes(self) -> NDArray[np.uint8]:
         """End to end, oldest first."""
         noted, capacity = int(self._noted_1[0]), len(self._ring_C2)
-        oldest = noted % capacity if noted > capacity else 0
+        oldest = noted % capacity
         in_order = np.concatenate((self._ring_C2[oldest:noted], self._ring_C2[:oldest]))
         return in_order.reshape(-1).view(np.uint8)
 

@@ -16,6 +16,8 @@ from model.live import LiveState
 from model.ranking import RankingHead, RankingRates
 
 USERS, ITEMS, WIDTH, WINDOW, HIDDEN = 5, 14, 6, 4, 3
+WIDTHS = [WIDTH, 27]
+"""Kernels take 16 columns at once, then 8, then one by one."""
 PAIRS = CooccurrenceSettings(neighbours=6, read=3, pairs=3)
 DOWNHILL = RankingRates(optimizer="sgd", rate=1.0)
 """At rate 1 plain gradient descent moves the tables by minus their gradients."""
@@ -41,11 +43,11 @@ class Given(NamedTuple):
     words: list
 
 
-def make_head(rates=DOWNHILL, dtype=torch.float64, seed=2, pairs=PAIRS):
+def make_head(rates=DOWNHILL, dtype=torch.float64, seed=2, pairs=PAIRS, width=WIDTH):
     """A head with something in every parameter."""
-    recency = RecencyEncoder(WIDTH, WINDOW, rate=0.1, device=CPU, dtype=dtype)
-    encoder = DnnEncoder(recency, WIDTH, HIDDEN, rate=0.01, seed=1, device=CPU, dtype=dtype)
-    head = RankingHead(WIDTH, encoder, Cooccurrence(pairs), rates, seed=1, device=CPU, dtype=dtype)
+    recency = RecencyEncoder(width, WINDOW, rate=0.1, device=CPU, dtype=dtype)
+    encoder = DnnEncoder(recency, width, HIDDEN, rate=0.01, seed=1, device=CPU, dtype=dtype)
+    head = RankingHead(width, encoder, Cooccurrence(pairs), rates, seed=1, device=CPU, dtype=dtype)
     head.parameters.grow(ITEMS)
     generator = torch.Generator().manual_seed(seed)
     filled = [head.items.values, head.biases.values, *head.mix.values.values()]
@@ -55,11 +57,19 @@ def make_head(rates=DOWNHILL, dtype=torch.float64, seed=2, pairs=PAIRS):
 
 
 def make_batch(
-    seed, *, allow_repeats=False, only_known=False, rates=DOWNHILL, dtype=torch.float64, size=25, ranks=True
+    seed,
+    *,
+    allow_repeats=False,
+    only_known=False,
+    rates=DOWNHILL,
+    dtype=torch.float64,
+    size=25,
+    ranks=True,
+    width=WIDTH,
 ):
     """The third of three batches; one item is never met."""
     draw = np.random.default_rng(seed)
-    head, live = make_head(rates, dtype), LiveState(depth=8, most_seen=100)
+    head, live = make_head(rates, dtype, width=width), LiveState(depth=8, most_seen=100)
     plain, pairs = PlainLive(depth=8, most_seen=100, window=WINDOW, allow_repeats=allow_repeats), PlainPairs(PAIRS)
     live.grow(USERS, ITEMS)
     for turn in range(3):

@@ -58,6 +58,8 @@ DTYPES = [
     torch.bfloat16,
     torch.int64,
     torch.int32,
+    torch.int16,
+    torch.int8,
     torch.uint8,
     torch.bool,
 ]
@@ -88,6 +90,7 @@ def test_the_file_is_that_of_safetensors(store):
     store.save(snapshot(4, **values))
 
     file = next(store.paths()) / STATE_FILE
+    assert int.from_bytes(file.read_bytes()[:8], "little") % 8 == 0, "tensors begin where eight bytes do"
     with safe_open(file, "pt") as opened:
         for name, value in values.items():
             assert torch.equal(opened.get_tensor(name), value), name

@@ -8,6 +8,7 @@ from river.drift import ADWIN
 
 from model.drift import BLOCK, LARGEST_ERROR, Alarm, Drift, DriftSettings, Watch, popularity_losses
 from model.interactions import Interaction
+from model.kernels.drift import MEMORY
 from model.learner import Learner
 from model.settings import LearnerSettings
 from model.state import state_digest
@@ -123,6 +124,29 @@ def test_an_alarm_fades_the_old_and_hurries_for_a_bounded_number_of_events():
     assert 0 < kept < 0.3
     assert 1.5 < hurried <= 3
     assert drift.pace == 1
+
+
+def test_alarms_that_follow_each_other_add_up_to_one_answer_and_each_cohort_weighs_its_share():
+    drift = Drift(DriftSettings(boost=4, lasting=3_000, ignored_rise=0.3, fade_power=1.5))
+    generator = np.random.default_rng(3)
+    sequence = errors(3, size=9_000) + 1.5 * np.searchsorted([5_000, 6_500], np.arange(9_000), side="right")
+    strength, left, cold_share, seen = 0.0, 0, 0.5, 0
+
+    for part in np.split(sequence, 90):
+        is_cold = generator.random(100) < 0.3
+        alarms, kept = drift.update(part, np.where(is_cold, 0, 5))
+
+        cold_share += (1 - math.exp(-100 / (MEMORY * BLOCK))) * (is_cold.mean() - cold_share)
+        share = {"cold": cold_share, "warm": 1 - cold_share}
+        rise = sum(max(alarm.rise - 0.3, 0) * share[alarm.cohort] for alarm in alarms)
+        left = max(left - 100, 0)
+        if alarms:
+            seen += left > 0
+            strength, left = 1 - (1 - strength * left / 3_000) * math.exp(-rise), 3_000
+        assert kept == pytest.approx(math.exp(-1.5 * rise))
+        assert drift.pace == pytest.approx(1 + 3 * strength * left / 3_000)
+
+    assert seen > 1, "alarms while the answer to another lasts"
 
 
 def test_a_larger_rise_lets_less_of_the_old_stand():

@@ -127,6 +127,15 @@ def test_saved_and_loaded_goes_on_as_if_never_stopped(before, after, capacity):
     assert_same(restored.state(), never_stopped.state())
 
 
+def test_a_window_that_went_round_is_saved_oldest_first():
+    recent, restored = RecentEventIds(3), RecentEventIds(3)
+    recent.split([event(one) for one in "abcde"])
+
+    restored.load(recent.state())
+
+    assert ids(restored.split([event("f"), event("c"), event("e")])[1]) == ["e"]
+
+
 def assert_same(one, other):
     assert one.keys() == other.keys()
     for name in one:

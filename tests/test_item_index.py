@@ -9,6 +9,7 @@ import model.item_index
 import model.kernels.scan
 from model.item_index import ItemIndex, Items
 from model.kernels.compiled import IS_COMPILED
+from model.kernels.item_order import BLOCK
 from model.kernels.scan import FEW
 from model.side_by_side import SideBySide
 
@@ -189,6 +190,19 @@ def test_the_longest_vector_is_that_of_a_candidate():
 
     assert longest == pytest.approx(float(made.vectors_ID[torch.from_numpy(candidates)].norm(dim=1).max()))
     assert ItemIndex().longest() == 0
+
+
+def test_good_items_are_found_behind_blocks_that_are_passed_over():
+    made, askers = world(18, items=3000)
+    made = made._replace(biases_I=made.biases_I * 0.1, hidden_I=np.zeros(0, dtype=np.bool_))
+    askers = askers._replace(users_UD=askers.users_UD * np.float32(0.1))  # popularity says nearly all, bounds are tight
+    good = index_of(made).order()[np.array([20, 22, 25, 27]) * BLOCK]
+    made.biases_I[torch.from_numpy(good)] += 100
+
+    best = index_of(made).best(askers, 20)
+
+    assert np.isin(good, best.rows_UK).all()
+    assert_best(best, all_scores(made, askers), 20)
 
 
 def test_a_catalogue_that_grows_is_met_as_it_grows():

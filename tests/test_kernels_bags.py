@@ -8,9 +8,9 @@ from model.kernels.bags import pull_bags_back, sum_bags
 from model.kernels.compiled import interpreted
 from model.windows import GAP_BUCKETS, KINDS
 
-ITEMS, WIDTH, WINDOW = 9, 7, 6
-STARTS, WIDTHS = np.array([0, 2, 7]), np.array([3, 6])
-"""Two groups: two columns over three interactions, five columns over six."""
+ITEMS, WIDTH, WINDOW = 9, 29, 6
+STARTS, WIDTHS = np.array([0, 2, 29]), np.array([3, 6])
+"""Two groups: two columns over three interactions, 27 columns (as a kernel takes them: 16, 8 and 3) over six."""
 
 
 def arguments(seed, dtype):
@@ -21,7 +21,7 @@ def arguments(seed, dtype):
 
 
 def summed(kernel, windows, small, items, dtype):
-    users, weights = np.full((40, WIDTH), 7, dtype), np.zeros((40, 2, WINDOW), dtype)
+    users, weights = np.full((40, WIDTH), 7, dtype), np.full((40, 2, WINDOW), np.nan, dtype)
     kernel(windows.items_BW, windows.gaps_BW, windows.kinds_BW, STARTS, WIDTHS, *small, items, weights, users)
     return users, weights
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ranked_batches import make_batch
+from ranked_batches import WIDTHS, make_batch
 
 import model.ranking
 from model.kernels.compiled import interpreted
@@ -14,10 +14,11 @@ from model.kernels.rank import rank_few
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("events", [[0, 3, 4, 11, 17, 24], [24], list(range(25))], ids=["some", "the last", "all"])
-def test_a_few_rank_as_they_do_by_one_product(monkeypatch, events, allow_repeats, dtype, way):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_few_rank_as_they_do_by_one_product(monkeypatch, width, events, allow_repeats, dtype, way):
     if way == "interpreted":
         monkeypatch.setattr(model.ranking, "rank_few", interpreted(rank_few))
-    given = make_batch(11, allow_repeats=allow_repeats, dtype=dtype)
+    given = make_batch(11, allow_repeats=allow_repeats, dtype=dtype, width=width)
     found = given.batch.found
     before = found.now.count_I.copy(), found.now.known_I.copy()
 
@@ -29,6 +30,18 @@ def test_a_few_rank_as_they_do_by_one_product(monkeypatch, events, allow_repeats
     assert np.isfinite(few[events]).any()
     np.testing.assert_array_equal(found.now.count_I, before[0])
     np.testing.assert_array_equal(found.now.known_I, before[1])
+
+
+def test_an_item_that_comes_later_in_the_batch_is_no_candidate_before():
+    given = make_batch(11)
+    known_B, items_B = given.batch.found.known_B, given.batch.items_B
+    given.head.biases.values[items_B[~known_B]] = 1000
+    before = np.flatnonzero(known_B[: np.flatnonzero(~known_B)[0]])
+
+    few = given.head._rank(given.batch, given.features, before)
+    given.head.biases.values[items_B[~known_B]] = -1000
+
+    np.testing.assert_array_equal(given.head._rank(given.batch, given.features, before), few)
 
 
 @pytest.mark.parametrize("allow_repeats", [False, True])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ranked_batches import SAMPLED_RATES, make_batch
+from ranked_batches import SAMPLED_RATES, WIDTHS, make_batch
 
 import model.sampled
 from model.kernels.compiled import interpreted
@@ -26,8 +26,11 @@ def test_rows_are_numbered_by_first_mention_and_the_room_is_left_as_it_was(kerne
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("allow_repeats", [False, True])
-def test_a_step_is_the_same_interpreted(monkeypatch, allow_repeats, dtype):
-    given, twin = (make_batch(7, allow_repeats=allow_repeats, rates=SAMPLED_RATES, dtype=dtype) for _ in range(2))
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_step_is_the_same_interpreted(monkeypatch, width, allow_repeats, dtype):
+    given, twin = (
+        make_batch(7, allow_repeats=allow_repeats, rates=SAMPLED_RATES, dtype=dtype, width=width) for _ in range(2)
+    )
     turn = given.head.rank_then_learn(given.batch, given.features, given.weights, 1)
     for name in ("collect_rows", "soften_samples", "describe_samples"):
         monkeypatch.setattr(model.sampled, name, interpreted(getattr(model.sampled, name)))

@@ -117,6 +117,15 @@ def test_on_a_continuous_scale_levels_stop_at_their_most_and_medians_are_near():
     assert np.abs(medians - ratings)[1000:].mean() < 0.03
 
 
+def test_a_rating_beyond_the_most_levels_counts_at_the_nearest_and_of_two_as_near_at_the_older():
+    table, ratings = made(0.0, 200.0, users=1), np.r_[np.arange(MOST_LEVELS) * 2.0 + 2.0, 5.0, 198.0]
+
+    table.read_then_learn(np.zeros(len(ratings), dtype=np.int64), ratings, ratings)
+
+    assert table.users["seen"].shape[1] == table.known == MOST_LEVELS
+    assert table.users["seen"][0].tolist() == [1, 2, *[1] * (MOST_LEVELS - 3), 2]
+
+
 def test_room_for_levels_follows_what_came():
     few, many = made(), made()
 
@@ -159,10 +168,12 @@ def test_a_prediction_that_is_no_number_has_its_place_at_the_lowest_end_of_the_t
         assert table.counts_NL[0, 0] == table.counts_NL.sum() == 2
 
 
-def test_loaded_into_a_used_table_it_goes_on_as_the_saved_one():
+@pytest.mark.parametrize("levels", [0, 50], ids=["new", "used"])
+def test_loaded_into_another_table_it_goes_on_as_the_saved_one(levels):
     saved, other = made(), made(users=9)
     read(saved, stream(6))
-    read(other, (np.arange(50) % 9, np.linspace(0.5, 5, 50), np.linspace(0.5, 5, 50)))
+    used = np.linspace(0.5, 5, levels)
+    other.read_then_learn(np.arange(levels) % 9, used, used)
     state = {name: array.copy() for name, array in saved.state().items()}
 
     other.load(state)

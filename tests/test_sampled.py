@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ranked_batches import ITEMS, SAMPLED_RATES, make_batch
+from ranked_batches import ITEMS, SAMPLED_RATES, WIDTHS, make_batch
 
 from model.negatives import Negatives
 from model.sampled import SampledSoftmax
@@ -27,12 +27,13 @@ def gradients(given, step=1):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("allow_repeats", [False, True])
-@pytest.mark.parametrize("negatives", [1, 3, 100])
+@pytest.mark.parametrize(("negatives", "drawn"), [(1, 0.2), (3, 0.2), (3, 0.5), (8, 0.2), (100, 0.2)])
 @pytest.mark.parametrize("size", [1, 25])
-def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, size, negatives, allow_repeats, dtype):
-    rates = replace(SAMPLED_RATES, negatives=negatives)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, width, size, negatives, drawn, allow_repeats, dtype):
+    rates = replace(SAMPLED_RATES, negatives=negatives, drawn_an_event=drawn)
     one, twin = (
-        make_batch(3, allow_repeats=allow_repeats, rates=rates, dtype=dtype, size=size, only_known=True)
+        make_batch(3, allow_repeats=allow_repeats, rates=rates, dtype=dtype, size=size, only_known=True, width=width)
         for _ in range(2)
     )
 

@@ -210,12 +210,13 @@ def test_the_scan_makes_the_lists_of_plain_torch(encoder, allow_repeats, k):
 
 @pytest.mark.parametrize("allow_repeats", [False, True])
 @pytest.mark.parametrize("weight", [-0.5, 0.0, 0.01, 0.06, 3.0])
-def test_the_scan_makes_the_lists_of_plain_torch_whether_cooccurrence_says_little_or_much(weight, allow_repeats):
+@pytest.mark.parametrize("k", [10, 200])
+def test_the_scan_makes_the_lists_of_plain_torch_whether_cooccurrence_says_little_or_much(k, weight, allow_repeats):
     learner = trained("blend", allow_repeats=allow_repeats, events=800, items=300)
     learner.ranking.mix.values["together"].fill_(weight)
     learner.ranking.mix.values["together"][-2:] = 0.02
 
-    assert_same(TopK(learner, 10)(rows_of(learner)), by_torch(learner, rows_of(learner), 10))
+    assert_same(TopK(learner, k)(rows_of(learner)), by_torch(learner, rows_of(learner), k))
 
 
 @pytest.mark.parametrize("encoder", ["recency", "blend"])

@@ -113,7 +113,8 @@ def _column(field: int) -> int:
 def _end_of_number(buffer: Bytes, place: int, end: int, whole: bool, digits_2: Ints) -> int:
     """Where a plain number ends, -1 where it is not plain; its digits as one number, and how many follow the point.
 
-    A sign is left out of the digits. Of digits there may be no more than can be read exactly.
+    A sign is left out of the digits. Of digits there may be no more than can be read exactly. What follows is not
+    looked at: callers refuse whatever may not stand behind a value, an exponent too.
     """
     place += buffer[place] == 45
     first = place
@@ -137,8 +138,6 @@ def _end_of_number(buffer: Bytes, place: int, end: int, whole: bool, digits_2: I
     if digits == 0 or (after_point and fraction == 0):
         return -1
     if buffer[first] == 48 and digits - fraction > 1:
-        return -1
-    if place < end and (buffer[place] == 69 or buffer[place] == 101 or buffer[place] == 46):
         return -1
     digits_2[0] = number
     digits_2[1] = fraction
