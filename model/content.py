@@ -78,6 +78,8 @@ class Content:
         self.ids = Vocabulary()
         self.entries = Entries()
         self.available_X = np.zeros(0, dtype=np.bool_)
+        self.is_removed_X = np.zeros(0, dtype=np.bool_)
+        """Whether nothing is said any more; what is not available may come with nothing else said, too."""
         self.item_X = np.zeros(0, dtype=np.int64)
         """The item row of each catalogue row, NONE before its first event."""
         self.born_cold_X = np.zeros(0, dtype=np.bool_)
@@ -117,6 +119,7 @@ class Content:
         self.entries.write(rows, [features_of(content) for content in changes.values()])
         self.entries.tidy()
         for row, (item_id, content) in zip(rows.tolist(), changes.items(), strict=True):
+            self.is_removed_X[row] = content is None
             self.available_X[row] = content is not None and content.available
             item = items.row(item_id) if self.item_X[row] == NONE else None
             if item is not None:
@@ -162,8 +165,7 @@ class Content:
         rows_N = rows_N[rows_N != NONE]
         self.item_X[rows_N], self.row_I[items_N], self.hidden_I[items_N] = NONE, NONE, False
         self.moved_rows.add(rows_N)
-        says_nothing_N = ~self.available_X[rows_N] & (self.entries.lengths()[rows_N] == 0)
-        for row in rows_N[says_nothing_N].tolist():  # as one that was removed before its first event
+        for row in rows_N[self.is_removed_X[rows_N]].tolist():  # as one that was removed before its first event
             self._removed[row] = self._learned
 
     def _give_back_rows(self) -> NDArray[np.int64]:
@@ -298,6 +300,7 @@ class Content:
         return self._gathered.first(self.items)
 
     def _grow(self, rows: int) -> None:
+        self.is_removed_X = grown(self.is_removed_X, rows)
         self.available_X = grown(self.available_X, rows)
         self.item_X = grown(self.item_X, rows, fill=NONE)
         self.born_cold_X = grown(self.born_cold_X, rows)
@@ -317,6 +320,7 @@ class Content:
         size = len(self.ids)
         arrays: dict[str, NDArray[np.generic]] = {
             "available": self.available_X[:size],
+            "is removed": self.is_removed_X[:size],
             "item rows": self.item_X[:size],
             "born cold": self.born_cold_X[:size],
             "events": np.array([self._events, self._learned]),
@@ -338,6 +342,10 @@ class Content:
         self.ids.load(under(arrays, "ids."))
         self.entries.load(under(arrays, "entries."))
         self.available_X = growable(arrays["available"], np.bool_)
+        is_removed_X = arrays.get("is removed")
+        if is_removed_X is None:  # older states do not tell it from what is not available
+            is_removed_X = ~arrays["available"] & (self.entries.lengths()[: len(self.ids)] == 0)
+        self.is_removed_X = growable(is_removed_X, np.bool_)
         self.item_X = growable(arrays["item rows"], np.int64)
         self.born_cold_X = growable(arrays["born cold"], np.bool_)
         self._events, self._learned = arrays["events"].tolist()

@@ -343,6 +343,23 @@ def test_an_item_that_the_catalogue_removed_may_lose_its_place_there_when_it_is_
     assert len(learner.ranking.content.state()["removed"]) == 1
 
 
+def test_an_item_that_is_not_available_is_not_taken_for_removed_when_it_is_gone(monkeypatch):
+    monkeypatch.setattr("model.content.REST_EVENTS", 10)
+    learner = small_learner(max_items=6)
+    learner.describe({"old": ItemContent(available=False)})
+    aged(learner, steps=90)
+    assert learner.items.row("old") is None
+    for n in range(10):
+        learner.test_then_learn([click("u1", "other 89", 500 + n)])
+    learner.describe({"next": ItemContent(title="about rivers")})
+
+    learner.test_then_learn([click("u1", "old", 999), click("u9", "other", 999)])
+
+    [listed] = TopK(learner, 50, cold_items=True).lists_of(["u9"])
+    assert "next" in listed.item_ids
+    assert "old" not in listed.item_ids
+
+
 def test_a_catalogue_that_comes_after_items_have_left_names_those_that_are_there():
     learner = small_learner(max_items=4)
     for n in range(60):
