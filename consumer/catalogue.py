@@ -186,7 +186,7 @@ class Catalogue:
             if told != REMOVED:
                 self._withheld[_mark(name)] = _mark(name, told)
         for name, time_ms in zip(ids, times_ms, strict=False):
-            if time_ms >= 0:
+            if time_ms >= 0 and self._source is not None:  # without a topic nothing is on its way
                 self._forgotten[_mark(name)] = max(time_ms, self._forgotten.pop(_mark(name), 0))
 
     def _predates_forget(self, change: Change) -> bool:

@@ -5,7 +5,7 @@ from catalogue_cases import Told, Users, ids, reading_users
 from stream_fakes import TIME_MS
 from structlog.testing import capture_logs
 
-from consumer.catalogue import FORGETS_KEPT_MS, MOST_TAKEN_AT_ONCE, RowOutcome, user_content_of
+from consumer.catalogue import FORGETS_KEPT_MS, MOST_TAKEN_AT_ONCE, ROWS, Catalogue, RowOutcome, user_content_of
 from model.entries import ItemContent
 from producer.events import User
 
@@ -274,6 +274,14 @@ def test_a_forget_from_a_clock_far_ahead_is_not_kept_for_ever():
     catalogue.forget(["private"], [FORGOTTEN_AT + 10 * FORGETS_KEPT_MS], FORGOTTEN_AT)
 
     catalogue.forget([], [], FORGOTTEN_AT)
+
+    assert catalogue.state() == {}
+
+
+def test_without_a_users_topic_no_forget_is_remembered():
+    catalogue = Catalogue(Told(), rows=ROWS["users"])
+
+    catalogue.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
 
     assert catalogue.state() == {}
 
