@@ -32,6 +32,8 @@ REMOVED: Final = bytes(8)
 _PARTITION_BITS: Final = 24
 MOST_TAKEN_AT_ONCE: Final = 1000
 """Records that one step takes in at most, once the topic was read to its end."""
+FORGETS_KEPT_MS: Final = 600_000
+"""How long a forget is remembered at least, for rows that were sent before it and are taken after it."""
 
 log = structlog.get_logger()
 
@@ -52,6 +54,8 @@ class Reads(Protocol):
     def next_offsets(self) -> dict[int, int]: ...
 
     def end_offsets(self) -> dict[int, int]: ...
+
+    def is_behind(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,17 @@ class Catalogue:
         self._withheld: dict[bytes, bytes] = {}
         """Mark of an id -> mark of it and the value that was told of and then forgotten: as long as the topic has that
         value, and nothing else of the id came after it, not again."""
+        self._forgotten: dict[bytes, int] = {}
+        """Mark of an id -> when its last forget was sent, the oldest of these first: what was sent before that and is
+        taken later is withheld too. Let go of once the topic is read to its end and FORGETS_KEPT_MS have passed."""
+        self._is_read = False
+        """Whether the newest take left nothing behind, as far as it is known."""
         self._rejected = 0
         self._taken_back: set[str] = set()
         """Ids of which something is withheld and a null value came: what comes next is news, also in the same take."""
         self._stamps: dict[str, int] = {}
-        """Id -> when its newest row was sent and, in the lowest bits, its partition: one number, as there are many."""
+        """Id -> when its newest row was sent and, in the lowest bits, its partition: one number, as there are many.
+        What the topic has, whoever was forgotten; it is not saved."""
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
 
@@ -137,8 +147,10 @@ class Catalogue:
             self._let_go_of_what_vanished(rows)
         for record in self._source.take(MOST_TAKEN_AT_ONCE, 0):
             self._add(record, rows)
+        self._is_read = not self._source.is_behind()
         readable = [Change(name, value, self._rows.kind) for name, value in rows.items() if value != UNREADABLE]
         changes = [change for change in readable if self._is_news(change)]
+        self._taken_back.clear()
         self._count(RowOutcome.UNCHANGED, len(readable) - len(changes))
         return changes
 
@@ -158,15 +170,34 @@ class Catalogue:
         self._describe(contents)
         self._count(RowOutcome.TAKEN, len(changes))
 
-    def forget(self, ids: Sequence[str]) -> None:
-        """These ids were erased in the learner: nothing names them here either, and their rows are not told again."""
+    def forget(self, ids: Sequence[str], times_ms: Sequence[int] = (), now_ms: int = 0) -> None:
+        """These ids were erased in the learner: no state names them here either, and their rows are not told again.
+
+        `times_ms`: when each forget was sent, by its record, below 0 where that is not known. Rows that were sent
+        before it are not told either, if they are taken later. `now_ms` is the newest time of the step.
+        """
+        if self._whole is None and self._is_read:
+            for mark, time_ms in list(self._forgotten.items()):
+                if abs(now_ms - time_ms) <= FORGETS_KEPT_MS:  # a time far ahead is no reason to keep it
+                    break
+                del self._forgotten[mark]
         for name in ids:
-            self._stamps.pop(name, None)
             told = self._digests.pop(name, REMOVED)
             if told != REMOVED:
                 self._withheld[_mark(name)] = _mark(name, told)
+        for name, time_ms in zip(ids, times_ms, strict=False):
+            if time_ms >= 0 and self._source is not None:  # without a topic nothing is on its way
+                self._forgotten[_mark(name)] = max(time_ms, self._forgotten.pop(_mark(name), 0))
+
+    def _predates_forget(self, change: Change) -> bool:
+        """Whether the row was sent before its user was forgotten; by its record, and if it has a time."""
+        time_ms = self._stamps[change.name] >> _PARTITION_BITS
+        return 0 <= time_ms < self._forgotten.get(_mark(change.name), 0)
 
     def _is_news(self, change: Change) -> bool:
+        if self._forgotten and change.value is not None and self._predates_forget(change):
+            self._withheld[_mark(change.name)] = _mark(change.name, _digest(change.value))
+            return False
         if change.name in self._taken_back:
             return True
         digest = _digest(change.value)
@@ -262,11 +293,14 @@ class Catalogue:
             withheld = sorted(self._withheld.items())
             for name, marks in zip(("withheld ids", "withheld"), zip(*withheld, strict=True), strict=True):
                 state[name] = np.frombuffer(b"".join(marks), dtype=np.int64)
+        if self._forgotten:
+            state["forgotten"] = np.frombuffer(b"".join(self._forgotten), dtype=np.int64)
+            state["forgotten at"] = np.array(list(self._forgotten.values()), dtype=np.int64)
         return state
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Replaces what was told by what `state` returned."""
-        self._digests, self._withheld = {}, {}
+        self._digests, self._withheld, self._forgotten = {}, {}, {}
         if "digests" in state:
             ids = unpack(f"{self._rows.kind} of the catalogue", state["bytes"], state["lengths"])
             self._digests = dict(zip(ids, _eights(state["digests"]), strict=True))
@@ -274,6 +308,8 @@ class Catalogue:
             marks = _eights(state["withheld"])
             of_ids = _eights(state["withheld ids"]) if "withheld ids" in state else marks  # older states lack them
             self._withheld = dict(zip(of_ids, marks, strict=True))
+        if "forgotten" in state:
+            self._forgotten = dict(zip(_eights(state["forgotten"]), state["forgotten at"].tolist(), strict=True))
 
 
 class Catalogues:
@@ -290,9 +326,9 @@ class Catalogues:
         self.items.apply([change for change in changes if change.kind == ITEMS])
         self.users.apply([change for change in changes if change.kind == USERS])
 
-    def forget(self, user_ids: Sequence[str]) -> None:
-        """These users were erased in the learner."""
-        self.users.forget(user_ids)
+    def forget(self, user_ids: Sequence[str], times_ms: Sequence[int] = (), now_ms: int = 0) -> None:
+        """These users were erased in the learner; `times_ms` and `now_ms` are those of `Catalogue.forget`."""
+        self.users.forget(user_ids, times_ms, now_ms)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         return {**self.items.state(), **{f"{USERS}.{name}": array for name, array in self.users.state().items()}}

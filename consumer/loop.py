@@ -155,6 +155,7 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         parts.catalogue.apply(parts.source.changes)
         step = parts.learner.test_then_learn(meaning.interactions, parts.source.step)
     learned_B = meaning.place_B[~meaning.interactions.forgets_B]
+    forgotten_at = taken.time_R[fresh.place_E[meaning.place_B[meaning.interactions.forgets_B]]]
     with timed(Stage.TOPK):
         touches = parts.refreshes.after(
             step, taken, fresh.place_E[learned_B], fresh.time_E[learned_B], has_lists=parts.source.has_lists
@@ -167,9 +168,10 @@ def learn_and_publish(parts: Parts, taken: Taken) -> tuple[Batch, Written]:
         if step.swept is not None:
             parts.lists.let_items_leave(*step.swept)
         parts.lists.give_back_codes(step.given_back_X)
-        parts.catalogue.forget([user_id for user_id, _ in step.forgotten])
+        newest_ms = generated_at(taken, touches)
+        parts.catalogue.forget([user_id for user_id, _ in step.forgotten], forgotten_at.tolist(), newest_ms)
         behind = parts.lists.behind(lists.users_U, touches)
-        written = parts.lists.write(lists, behind, step.version, generated_at(taken, touches))
+        written = parts.lists.write(lists, behind, step.version, newest_ms)
     parts.progress.note_moved(parts.learner.moved_rows(step))
     parts.progress.count(Counts(len(fresh), len(duplicates), len(rejects)))
     return Batch(taken, rejects, duplicates, fresh, step, lists), written

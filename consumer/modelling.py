@@ -92,6 +92,7 @@ def _warm_up(settings: Settings, look_up: Callable[[], None]) -> None:
                 ]
             )
             TopK(learner, settings.k, cold_items=True).lists_of(["user 1"])
+            learner.users.hashes(np.zeros(1, dtype=np.int64))
             learner.describe({"item 1": said, "item 2": said, "new item": said})
             learner.describe_users(
                 {"user 1": said._replace(title=None, text=None), "new user": said._replace(text=None)}

@@ -349,7 +349,7 @@ class Learner:
         if share >= 1:
             return np.ones(len(users_B), dtype=np.bool_)
         # A user is ranked always or never, on every machine alike.
-        is_ranked_B: Flags = self.users.hash_R[users_B] < share * 2**32
+        is_ranked_B: Flags = self.users.hashes(users_B) < share * 2**32
         return is_ranked_B
 
     def moved_rows(self, step: Step) -> dict[str, NDArray[np.int64] | None]:

@@ -25,8 +25,17 @@ MOVED_AN_ID = 3
 TOUCHED_AT_ONCE = 1 << 14
 """Slots of the next index that a call touches, at least, when the index in use is three quarters full."""
 
+_KEY_2 = np.array([hash("ids") & 0xFFFFFFFF, hash("ids") >> 32 & 0xFFFFFFFF], dtype=np.int64)
+"""Python's own secret of this process. Which row an id has does not follow from it."""
+
 _Index = tuple[
-    NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.uint32],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+    NDArray[np.int32],
 ]
 
 
@@ -39,7 +48,7 @@ class Vocabulary:
         self.length_R: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         """-1 where the row was given back. Arrays are longer than there are rows."""
         self.hash_R: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
-        """A hash of each id, the same on every machine."""
+        """The hash that each id is found by, another one in each process."""
         self._free: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._counters = np.zeros(3, dtype=np.int64)
         self._slots = zeros(_slots_needed(0), np.int32)
@@ -88,6 +97,12 @@ class Vocabulary:
         start = int(self.start_R[row])
         return self.blob[start : start + length].tobytes().decode()
 
+    def hashes(self, rows_N: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """A hash of the id of each row in use, the same on every machine."""
+        hash_N = np.empty(len(rows_N), dtype=np.uint32)
+        kernel.hash_spans(self.blob, self.start_R[rows_N], self.length_R[rows_N], hash_N)
+        return hash_N
+
     def remove(self, name: str) -> int:
         """Give the id's row back for the next new id; KeyError for an id that has none."""
         row = self.row(name)
@@ -116,7 +131,7 @@ class Vocabulary:
 
     def _index(self) -> _Index:
         """What ids are looked up in, in the order of the kernels' arguments."""
-        return self._slots, self._old_slots, self.hash_R, self.blob, self.start_R, self.length_R
+        return _KEY_2, self._slots, self._old_slots, self.hash_R, self.blob, self.start_R, self.length_R
 
     def _spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """What spans of the blob are taken from, in the order of the kernels' arguments."""
@@ -190,7 +205,7 @@ class Vocabulary:
         kernel.place_spans(
             state["bytes"].astype(np.uint8), self.length_R, kernel.WORDS_S, self._used_1, self.blob, self.start_R
         )
-        kernel.hash_spans(self.blob, self.start_R[:rows], self.length_R, self.hash_R)
+        kernel.keyed_hashes(_KEY_2, self.blob, self.start_R[:rows], self.length_R, self.hash_R)
         self._free = growable(state["free"], np.int64)
         self._counters[:] = (rows, len(self._free), rows - len(self._free))
         self._slots = zeros(_slots_needed(rows), np.int32)

@@ -39,8 +39,9 @@ class Items(Topic):
 class Users(Items):
     """The users topic."""
 
-    def put(self, user_id, value=b"{}", **fields):
-        super().put(user_id, encode(User(user_id=user_id, timestamp=0, **fields)) if value == b"{}" else value)
+    def put(self, user_id, value=b"{}", *, partition=0, time_ms=TIME_MS, **fields):
+        value = encode(User(user_id=user_id, timestamp=0, **fields)) if value == b"{}" else value
+        super().put(user_id, value, partition=partition, time_ms=time_ms)
 
 
 class Told(list):

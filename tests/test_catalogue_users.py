@@ -2,9 +2,10 @@
 
 import pytest
 from catalogue_cases import Told, Users, ids, reading_users
+from stream_fakes import TIME_MS
 from structlog.testing import capture_logs
 
-from consumer.catalogue import RowOutcome, user_content_of
+from consumer.catalogue import FORGETS_KEPT_MS, MOST_TAKEN_AT_ONCE, ROWS, Catalogue, RowOutcome, user_content_of
 from model.entries import ItemContent
 from producer.events import User
 
@@ -176,3 +177,125 @@ def test_what_a_state_without_ids_of_what_is_withheld_says_counts_on():
     third = reading_users(users, state=second.state())
 
     assert second.take() == third.take() == []
+
+
+# -- rows on their way while a user is forgotten --
+
+
+FORGOTTEN_AT = TIME_MS + 1000
+
+
+def forgotten_with_a_row_on_its_way(users, state=None, rows=1):
+    """A catalogue that heard of the forget first, and only then finds rows that were sent before it."""
+    catalogue = reading_users(users, state=state)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
+    for row in range(rows):
+        users.put("private", categories=[f"late {row}"], time_ms=FORGOTTEN_AT - rows + row)
+    return catalogue
+
+
+def test_a_row_that_was_sent_before_a_forget_and_comes_after_it_is_not_told():
+    users = Users()
+    users.put("private", categories=["told"])
+    catalogue = forgotten_with_a_row_on_its_way(users, rows=2)
+
+    assert catalogue.take() == []
+    assert all(b"private" not in array.tobytes() for array in catalogue.state().values())
+    assert reading_users(users, state=catalogue.state()).take() == []
+
+
+def test_a_row_of_somebody_never_met_who_was_forgotten_is_not_told_later():
+    assert forgotten_with_a_row_on_its_way(Users()).take() == []
+
+
+def test_a_row_that_was_sent_with_a_forget_or_after_it_is_told_and_so_is_one_without_a_time():
+    for time_ms in (FORGOTTEN_AT, FORGOTTEN_AT + 1, -1):
+        users = Users()
+        catalogue = forgotten_with_a_row_on_its_way(users)
+        users.put("private", categories=["new wish"], time_ms=time_ms)
+
+        assert ids(catalogue.take()) == [("private", True)], time_ms
+
+
+def test_of_two_forgets_the_one_that_was_sent_last_counts_and_one_without_a_time_counts_for_none():
+    users = Users()
+    catalogue = forgotten_with_a_row_on_its_way(users)
+
+    catalogue.forget(["private", "private"], [FORGOTTEN_AT - 500, -1], FORGOTTEN_AT)
+
+    assert catalogue.take() == []
+
+
+def test_a_row_on_its_way_is_not_told_where_the_steps_since_a_checkpoint_are_made_again():
+    users = Users()
+    first = reading_users(users)
+    saved = first.state()
+    first.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
+    users.put("private", categories=["late"], time_ms=FORGOTTEN_AT - 1)
+    assert first.take() == []
+
+    again = reading_users(users, state=saved)
+    again.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
+    again.forget([], [], FORGOTTEN_AT + 2 * FORGETS_KEPT_MS)
+
+    assert again.take() == []
+
+
+def test_what_is_withheld_of_a_row_on_its_way_goes_with_the_row_or_a_null_value():
+    users = Users()
+    catalogue = forgotten_with_a_row_on_its_way(users)
+    catalogue.apply(catalogue.take())
+    users.put("private", None, time_ms=FORGOTTEN_AT + 1)
+    catalogue.apply(catalogue.take())
+    users.put("private", categories=["late 0"], time_ms=FORGOTTEN_AT + 2)
+
+    assert ids(catalogue.take()) == [("private", True)]
+
+
+def test_a_forget_is_remembered_until_its_time_has_passed_and_the_topic_is_read_to_its_end():
+    users = Users()
+    catalogue = forgotten_with_a_row_on_its_way(users, rows=MOST_TAKEN_AT_ONCE + 1)
+    past = FORGOTTEN_AT + FORGETS_KEPT_MS + 1
+
+    def is_remembered(now_ms):
+        catalogue.apply(catalogue.take())
+        catalogue.forget([], [], now_ms)
+        return "forgotten" in catalogue.state()
+
+    assert is_remembered(past), "a row waits behind the thousand of that take"
+    assert is_remembered(past - 1)
+    assert not is_remembered(past)
+
+
+def test_a_forget_from_a_clock_far_ahead_is_not_kept_for_ever():
+    catalogue = reading_users(Users())
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"], [FORGOTTEN_AT + 10 * FORGETS_KEPT_MS], FORGOTTEN_AT)
+
+    catalogue.forget([], [], FORGOTTEN_AT)
+
+    assert catalogue.state() == {}
+
+
+def test_without_a_users_topic_no_forget_is_remembered():
+    catalogue = Catalogue(Told(), rows=ROWS["users"])
+
+    catalogue.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
+
+    assert catalogue.state() == {}
+
+
+def test_a_row_is_news_for_its_null_value_once():
+    users = Users()
+    users.put("private", categories=["x"])
+    catalogue = reading_users(users)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"])
+    users.put("private", None)
+    users.put("private", categories=["x"])
+    catalogue.apply(catalogue.take())
+
+    users.put("private", categories=["x"])
+
+    assert catalogue.take() == []

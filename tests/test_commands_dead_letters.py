@@ -72,6 +72,16 @@ def test_a_letter_is_listed_with_where_it_came_from_why_and_how_it_begins(settin
     assert listed["reasons"] == {"not-json": 2}
 
 
+def test_control_characters_in_the_headers_of_a_letter_that_somebody_else_wrote_do_not_reach_the_terminal(settings):
+    values = dict.fromkeys(LETTER_HEADERS, b"a\x1b[31m\nb") | {"source.offset": b"7"}
+    produce(settings.bootstrap_servers, settings.dead_letter_topic, [b"{}"], key=b"u", headers=list(values.items()))
+
+    text = dead_letters.as_text(dead_letters.list_letters(settings))
+
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 4, "three of the letter, and the count"
+
+
 def test_the_newest_letters_are_listed_and_all_are_counted(settings, broker, unique):
     reject(settings, broker, unique, [b"%d" % number for number in range(30)])
     reject(settings, broker, unique, [b"big"], reason="too-large")

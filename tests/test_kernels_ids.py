@@ -1,5 +1,7 @@
 """The index of a vocabulary: compiled and interpreted alike, against a dict, while tables move and rows come back."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -23,8 +25,61 @@ def hash_of(function, word):
     return int(function(encoded, 2, len(encoded) - 2))
 
 
-def test_hashes_of_numbered_ids_spread_evenly():
-    hashes = np.array([hash_of(kernel.hash_span, f"user{number:06d}") for number in range(20_000)])
+def half_sip_hash(key, data, rounds, last_rounds):
+    """As its reference has it, in Python's numbers."""
+    v = [key[0], key[1], 0x6C796765 ^ key[0], 0x74656462 ^ key[1]]
+
+    def turn(number, bits):
+        return ((number << bits) | (number >> (32 - bits))) & 0xFFFFFFFF
+
+    def sip(times):
+        for _ in range(times):
+            v[0] = (v[0] + v[1]) & 0xFFFFFFFF
+            v[1], v[0] = turn(v[1], 5) ^ v[0], turn(v[0], 16)
+            v[2] = (v[2] + v[3]) & 0xFFFFFFFF
+            v[3] = turn(v[3], 8) ^ v[2]
+            v[0] = (v[0] + v[3]) & 0xFFFFFFFF
+            v[3] = turn(v[3], 7) ^ v[0]
+            v[2] = (v[2] + v[1]) & 0xFFFFFFFF
+            v[1], v[2] = turn(v[1], 13) ^ v[2], turn(v[2], 16)
+
+    padded = data + bytes(3 - len(data) % 4) + bytes([len(data) & 0xFF])
+    for start in range(0, len(padded), 4):
+        word = int.from_bytes(padded[start : start + 4], "little")
+        v[3] ^= word
+        sip(rounds)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    sip(last_rounds)
+    return v[1] ^ v[3]
+
+
+def test_the_keyed_hash_is_half_sip_hash():
+    key = (0x03020100, 0x07060504)
+    key_2, others_2 = np.array(key, dtype=np.int64), np.array([1, 2], dtype=np.int64)
+
+    def hashes(run, key_2):
+        return [hash_of(partial(run, key_2), word) for word in WORDS]
+
+    assert half_sip_hash(key, b"", 2, 4) == 0x5B9F35A9, "the reference's first vector, of its 2-4"
+    assert hashes(kernel.keyed_hash, key_2) == [half_sip_hash(key, word.encode(), 1, 3) for word in WORDS]
+    assert hashes(interpreted(kernel.keyed_hash), key_2) == hashes(kernel.keyed_hash, key_2)
+    assert not set(hashes(kernel.keyed_hash, key_2)) & set(hashes(kernel.keyed_hash, others_2))
+
+
+def test_ids_that_share_the_hash_without_a_key_do_not_share_the_one_that_they_are_found_by():
+    alike = ["FdFIaabj", "WcTJaadM", "d2ULaanB"]
+    vocabulary = Vocabulary()
+
+    vocabulary.rows(alike)
+
+    assert len({hash_of(kernel.hash_span, word) for word in alike}) == 1
+    assert len(set(vocabulary.hash_R[:3].tolist())) == 3
+
+
+@pytest.mark.parametrize("run", [kernel.hash_span, partial(kernel.keyed_hash, np.array([1, 2], dtype=np.int64))])
+def test_hashes_of_numbered_ids_spread_evenly(run):
+    hashes = np.array([hash_of(run, f"user{number:06d}") for number in range(20_000)])
 
     for bits in (hashes & 255, hashes >> 24):
         counts = np.bincount(bits, minlength=256)

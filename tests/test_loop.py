@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from catalogue_cases import Users, read_anew
 from stream_fakes import TIME_MS, Topic, click, places
 from worker_fakes import ACKNOWLEDGED_AT, FakeWorker
 
@@ -418,3 +419,19 @@ def test_a_user_forgotten_twice_in_a_batch_has_two_tombstones_and_the_last_one_c
     assert worker.publisher.tombstones == ["u", "u"]
     (message,) = [message for message in worker.publisher.lists if message.user_id == "u"]
     assert {item.item_id for item in message.items} == {"a", "b"}
+
+
+def test_a_users_row_that_was_sent_before_a_forget_but_read_after_it_is_not_told(start):
+    topic, users = Topic(), Users()
+    topic.append(0, click("v", "b"), click("u", "a"), forget("u"), click("w", "a"))
+    worker = start(topic)
+    read_anew(worker.catalogue.users, users)
+    worker.run()
+    users.put("u", categories=["late"], time_ms=TIME_MS + 1)
+    users.put("w", categories=["new"], time_ms=TIME_MS + 1)
+
+    topic.append(0, click("v", "a"))
+    worker.run()
+
+    said = worker.learner.said.content
+    assert [name for name in ("u", "w") if said.ids.row(name) is not None] == ["w"]

@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -238,7 +237,7 @@ def _letter(record: Record) -> Letter:
     added: dict[str, str] = {}
     for name in reversed(LETTER_HEADERS):
         if own and own[-1][0] == name:
-            added[name] = (own.pop()[1] or b"").decode(errors="replace")
+            added[name] = _printable((own.pop()[1] or b"").decode(errors="replace"))  # others may write letters too
     return Letter(record, own, added)
 
 
@@ -277,11 +276,14 @@ def _described(letter: Letter) -> dict[str, Any]:
 
 
 def _text(content: bytes | None) -> str | None:
-    """The beginning, fit for a terminal: nothing in it can move the cursor."""
+    """The beginning, fit for a terminal."""
     if content is None:
         return None
     text = content[: 4 * _SHOWN_CHARACTERS].decode(errors="replace")
-    shown = "".join(
-        one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in islice(text, _SHOWN_CHARACTERS)
-    )
+    shown = _printable(text[:_SHOWN_CHARACTERS])
     return shown if len(shown) == len(text) and len(content) <= 4 * _SHOWN_CHARACTERS else f"{shown}..."
+
+
+def _printable(text: str) -> str:
+    """Nothing in it can move the cursor, or look like a line of ours."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

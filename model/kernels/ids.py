@@ -3,7 +3,9 @@
 A slot holds a row + 1, 0 where it is empty, `REMOVED` where a row was given back. A table that became too small is not
 copied at once, which would stop everything for as long: a larger one takes its place, each call moves some rows over,
 and until that is done what is not in the new table is looked for in the old one as well.
-The hash is FNV-1a (Fowler, Noll, Vo) of 32 bits with a last mixing step; it is the same on every machine.
+Ids come from outside, and whoever knew the hash could send a hundred thousand that share one place. So it has a key:
+HalfSipHash-1-3 (Aumasson and Bernstein), of 32 bits. Beside it there is one without a key, the same on every machine:
+FNV-1a (Fowler, Noll, Vo) with a last mixing step.
 """
 
 import numpy as np
@@ -43,6 +45,42 @@ def hash_span(buffer: Bytes, start: int, length: int) -> int:
     hashed = (hashed * 0x45D9F3B) & _MASK
     hashed ^= hashed >> 15
     return hashed
+
+
+@compiled
+def keyed_hash(key_2: Ints, buffer: Bytes, start: int, length: int) -> int:
+    """HalfSipHash-1-3 of these bytes; the key is two numbers of 32 bits."""
+    a, b = int(key_2[0]), int(key_2[1])
+    c, d = 0x6C796765 ^ a, 0x74656462 ^ b
+    place, past = start, start + length
+    words = length // 4 + 1
+    for word in range(words + 3):
+        message = 0
+        if word < words - 1:
+            for byte in range(3, -1, -1):
+                message = (message << 8) | int(buffer[place + byte])
+            place += 4
+        elif word == words - 1:
+            message = length & 0xFF
+            for byte in range(2, -1, -1):
+                message <<= 8
+                if place + byte < past:
+                    message |= int(buffer[place + byte])
+        elif word == words:
+            c ^= 0xFF
+        d ^= message
+        a = (a + b) & _MASK
+        b = (((b << 5) | (b >> 27)) & _MASK) ^ a
+        a = ((a << 16) | (a >> 16)) & _MASK
+        c = (c + d) & _MASK
+        d = (((d << 8) | (d >> 24)) & _MASK) ^ c
+        a = (a + d) & _MASK
+        d = (((d << 7) | (d >> 25)) & _MASK) ^ a
+        c = (c + b) & _MASK
+        b = (((b << 13) | (b >> 19)) & _MASK) ^ c
+        c = ((c << 16) | (c >> 16)) & _MASK
+        a ^= message
+    return b ^ d
 
 
 @compiled
@@ -130,6 +168,7 @@ def find(
     buffer: Bytes,
     start_B: Ints,
     length_B: Ints,
+    key_2: Ints,
     slots: Rows,
     old_slots: Rows,
     hash_R: Hashes,
@@ -141,7 +180,7 @@ def find(
     """Write the row of each id, NOT_FOUND where it has none."""
     for place in range(start_B.shape[0]):
         start, length = start_B[place], length_B[place]
-        hashed = hash_span(buffer, start, length)
+        hashed = keyed_hash(key_2, buffer, start, length)
         row = find_in_both(hashed, buffer, start, length, slots, old_slots, hash_R, blob, start_R, length_R)
         rows_B[place] = row
 
@@ -151,6 +190,7 @@ def intern(
     buffer: Bytes,
     start_B: Ints,
     length_B: Ints,
+    key_2: Ints,
     slots: Rows,
     old_slots: Rows,
     hash_R: Hashes,
@@ -172,7 +212,7 @@ def intern(
     """
     for place in range(start_B.shape[0]):
         start, length = start_B[place], length_B[place]
-        hashed = hash_span(buffer, start, length)
+        hashed = keyed_hash(key_2, buffer, start, length)
         row = find_in_both(hashed, buffer, start, length, slots, old_slots, hash_R, blob, start_R, length_R)
         if row < 0:
             if counters[FREE] > 0:
@@ -194,10 +234,17 @@ def intern(
 
 @compiled
 def hash_spans(buffer: Bytes, start_B: Ints, length_B: Rows, hash_B: Hashes) -> None:
-    """The hash of each id; lengths below 0 are left out."""
+    """The hash of each id that is the same on every machine."""
+    for place in range(start_B.shape[0]):
+        hash_B[place] = hash_span(buffer, start_B[place], length_B[place])
+
+
+@compiled
+def keyed_hashes(key_2: Ints, buffer: Bytes, start_B: Ints, length_B: Rows, hash_B: Hashes) -> None:
+    """The hash of each id that it is found by; lengths below 0 are left out."""
     for place in range(start_B.shape[0]):
         if length_B[place] >= 0:
-            hash_B[place] = hash_span(buffer, start_B[place], length_B[place])
+            hash_B[place] = keyed_hash(key_2, buffer, start_B[place], length_B[place])
 
 
 @compiled
