@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -102,10 +102,19 @@ def freshness_ratios(fresh: Mapping[int, Mapping[float, Result]], hops: Mapping[
     rows = {"two hops": {rate: result["two_hops"] for rate, result in hops.items()}}
     rows |= {f"{short(items)} items": dict(at) for items, at in fresh.items()}
     found["freshness_ms"] = {
-        row: {f"{rate:g}/s": {name.removesuffix("_ms"): result[name] for name in TIMES} for rate, result in at.items()}
-        for row, at in rows.items()
+        row: {f"{rate:g}/s": times(result) for rate, result in at.items()} for row, at in rows.items()
     }
     return found
+
+
+def middle(goes: Sequence[Result], by: Callable[[Result], float]) -> Result:
+    """The one that is in the middle by this number; of an even number of goes the larger of two."""
+    return sorted(goes, key=by)[len(goes) // 2]
+
+
+def times(result: Result) -> Result:
+    """p50, p99 and p99.9 in milliseconds."""
+    return {name.removesuffix("_ms"): result[name] for name in TIMES}
 
 
 def processor() -> str:

@@ -281,6 +281,13 @@ def test_freshness_is_divided_by_two_hops_at_the_same_rate() -> None:
     assert found["freshness_p99_ms_at_80_percent"] == 400
 
 
+def test_of_several_goes_the_one_in_the_middle_counts() -> None:
+    goes = [{"p99_ms": slow, "go": go} for go, slow in enumerate((20.0, 700.0, 18.0))]
+
+    assert report.middle(goes, lambda go: go["p99_ms"])["go"] == 0
+    assert report.middle(goes[1:2], lambda go: go["p99_ms"])["go"] == 1
+
+
 @pytest.mark.parametrize(("number", "name"), [(10_000, "10k"), (50_000, "50k"), (1_000_000, "1m"), (120, "120")])
 def test_sizes_are_named_shortly(number: int, name: str) -> None:
     assert report.short(number) == name
