@@ -10,6 +10,16 @@ from model.entries import ItemContent
 from producer.events import User
 
 
+def one_forgotten():
+    """The users topic with one row, and a catalogue that took it in before its user was forgotten."""
+    users = Users()
+    users.put("private", categories=["x"])
+    catalogue = reading_users(users)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"])
+    return users, catalogue
+
+
 def test_what_is_said_of_users_comes_to_the_model_as_it_is():
     user = User(user_id="a", timestamp=1, categories=["c"], features={"age": 31.0})
 
@@ -130,11 +140,7 @@ def test_a_row_that_comes_behind_a_null_value_in_the_same_take_is_told_again_to_
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_null_value_of_a_forgotten_user_leaves_no_id(restarts):
-    users = Users()
-    users.put("private", categories=["x"])
-    catalogue = reading_users(users)
-    catalogue.apply(catalogue.take())
-    catalogue.forget(["private"])
+    users, catalogue = one_forgotten()
     users.put("private", None)
     users.put("stranger", None)
     catalogue.apply(catalogue.take())
@@ -287,11 +293,7 @@ def test_without_a_users_topic_no_forget_is_remembered():
 
 
 def test_a_row_is_news_for_its_null_value_once():
-    users = Users()
-    users.put("private", categories=["x"])
-    catalogue = reading_users(users)
-    catalogue.apply(catalogue.take())
-    catalogue.forget(["private"])
+    users, catalogue = one_forgotten()
     users.put("private", None)
     users.put("private", categories=["x"])
     catalogue.apply(catalogue.take())
