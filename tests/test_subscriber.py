@@ -99,6 +99,9 @@ def from_beginning(in_memory: InProcessBroker, writer: Writer) -> Callable[..., 
 Read = Callable[..., list[tuple[str, int | None]]]
 
 
+# --- what arrives ---
+
+
 def test_a_list_arrives_as_it_was_sent_from_every_partition(broker: Broker, unique: Callable[[str], str]) -> None:
     topic = broker.create_topic(unique(TOPIC), 3)
     writer = Writer(broker.bootstrap_servers, topic)
@@ -134,6 +137,9 @@ def test_a_tombstone_is_a_forgotten_user(broker: Broker, unique: Callable[[str],
         found = [subscriber.poll(10), subscriber.poll(10)]
 
     assert found == [recommendations("u1", 1), Forgotten("u1")]
+
+
+# --- which news of a user is the newer ---
 
 
 def test_older_versions_of_a_user_are_dropped(writer: Writer, from_beginning: Read) -> None:
@@ -194,6 +200,9 @@ def test_only_the_users_that_were_asked_for_come(writer: Writer, from_beginning:
     writer.tombstone("u3")
 
     assert from_beginning(users=["ü2", "u3", "end"]) == [("ü2", 1), ("u3", 1), ("u3", None)]
+
+
+# --- what is no list ---
 
 
 VALID = encode(recommendations("u1", 1))
@@ -270,6 +279,9 @@ def test_a_flood_of_malformed_records_is_counted_but_does_not_flood_the_log(
 
     assert subscriber.malformed == 100
     assert [record.args[-1] for record in caplog.records if isinstance(record.args, tuple)] == [1, 2, 4, 8, 16, 32, 64]
+
+
+# --- waiting ---
 
 
 def test_poll_gives_none_when_nothing_came_in_time(in_memory: InProcessBroker) -> None:
@@ -351,6 +363,9 @@ def test_what_is_kept_of_a_user_is_the_version_and_not_the_list(in_memory: InPro
         "u1": (1, 49),
         "end": (1, 1),
     }
+
+
+# --- a broker or a topic in trouble ---
 
 
 def test_no_broker_is_a_connection_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,9 @@ TOGETHER = 4
 """Rows of a product that are made at once: what is read for one serves the others, and no sum waits for itself."""
 
 
+# --- the rows of a step ---
+
+
 @compiled
 def collect_rows(
     drawn_N: Ints,
@@ -90,6 +93,9 @@ def gather_rows(values_ID: Floats, biases_I1: Floats, rows_T: Ints, values_TD: F
             fetch(biases_I1, rows_T[place + AHEAD])
         biases_T[place] = biases_I1[rows_T[place], 0]
         copy_row(values_ID, rows_T[place], values_TD, place)
+
+
+# --- losses and gradients of the samples ---
 
 
 def room_to_soften(
@@ -471,6 +477,9 @@ def _pull_own(
         by_users_ED[at, column] = own * items_TD[place, column]
         by_items_TD[place, column] += own * users_ED[at, column]
         column += 1
+
+
+# --- the same facts for plain torch ---
 
 
 @compiled

@@ -87,6 +87,9 @@ class Scratch(NamedTuple):
     heap_K: Ints
 
 
+# --- the heap of the best k ---
+
+
 @compiled
 def _sink(heap_K: Ints, size: int, key: Whole) -> None:
     """Put a key in the place of the smallest."""
@@ -115,6 +118,9 @@ def _rise(heap_K: Ints, size: int, key: Whole) -> None:
         heap_K[place] = heap_K[parent]
         place = parent
     heap_K[place] = key
+
+
+# --- a user's seen items, and what goes with the history ---
 
 
 @compiled
@@ -191,6 +197,9 @@ def list_together(
                 bound_E[extras], norm_E[extras] = bound_I[place], norm_I[place]
                 extras += 1
     return extras
+
+
+# --- bounds, and the items that they leave ---
 
 
 @inlined_loosely
@@ -300,6 +309,9 @@ def _add_together(together: Together, whole: float, row_N: Rows, rows: int, own_
     features_of(0, rows, whole, together.total, together.reading.prior, together.count_I, together.room, row_N, own_N)
 
 
+# --- the list of one user ---
+
+
 @inlined_loosely
 def _keep_best(
     row_N: Rows,
@@ -370,6 +382,9 @@ def _empty_heap(heap_K: Ints, found: int, user: int, rows_UK: Rows, bits_UK: Row
         rows_UK[user, rest] = MOST_ROW - (key & LOW_WORD)
         if rest > 0:
             _sink(heap_K, rest, heap_K[rest])
+
+
+# --- the lists of many users ---
 
 
 @compiled_loosely_with_arrays
