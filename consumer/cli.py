@@ -347,6 +347,17 @@ def _checkpoint_verify() -> Invocation:
     return Invocation("checkpoint verify", "checkpoint", function="verify")
 
 
+@command(app, "explain", SAVED)
+def _explain(
+    user_id: User,
+    item_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ITEM", help="Of these items; of the user's list if left out.")
+    ] = None,
+) -> Invocation:
+    """Why a user's list is as it is, by the newest checkpoint: what each score is made of, and what it owes to what."""
+    return Invocation("explain", "explain", {"user_id": user_id, "item_ids": tuple(item_ids or ())})
+
+
 @command(config, "show", EVERYTHING)
 def _config_show() -> Invocation:
     """Every setting with the value that would be used, secrets masked."""

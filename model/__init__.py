@@ -7,7 +7,8 @@ sampled for large catalogues) · ranking_parameters (what a step moves) · losse
 rating models) · content and user_content (what is said of items, and of users; said_of_users where anything is) ·
 tables and optimizers (rows that grow, and how they move) · topk (the lists, from scores; item_index, cold_index and
 kernels/scan find them, in several threads by side_by_side, grouped does on a GPU, recall measures the loose ones) ·
-evaluation (rank -> HR, NDCG, MRR) · state (digest, save and load; ragged: lists before they are packed).
+explanations (what a score is made of, and owes to what) · evaluation (rank -> HR, NDCG, MRR) · state (digest, save and
+load; ragged: lists before they are packed).
 
 Shapes are in the names of arrays:
 

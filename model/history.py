@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.growth import growable, grown
 from model.kernels.leaving import A_ROW, take_out_of_lists, take_out_of_rings
 from model.kernels.spans import give_lists, lay_out_lists, reserve_lists, words_for
-from model.kernels.windows import read_windows
+from model.kernels.windows import length_bucket, read_windows
 from model.leaving import TakenOut
 from model.ragged import Part, Ragged, packed
 from model.windows import Windows, empty_windows
@@ -54,6 +54,29 @@ class History:
             windows.lengths_B,
         )
         return windows
+
+    def windows_without(self, user: int, width: int) -> tuple[NDArray[np.int64], Windows]:
+        """The window of a user as it stands, and behind it as it would be without each of its M items in turn.
+
+        Those items (M,), newest first, and windows (1 + M). Without an item older interactions move up; the bucket of
+        the history's length stays as it is.
+        """
+        ages = np.arange(min(int(self.pushed_U[user]), self.depth))
+        newest_first = (self.pushed_U[user] - 1 - ages) % self.depth
+        items_A = self.items_UH[user, newest_first]
+        window_W = self.windows(np.array([user]), width).items_BW[0]
+        items_M = np.array(list(dict.fromkeys(window_W[window_W >= 0].tolist())), dtype=np.int64)
+        left = History(self.depth)
+        left.grow(1 + len(items_M))
+        for place, item in enumerate((-1, *items_M.tolist())):
+            kept = newest_first[(items_A != item) | (items_A < 0)][::-1]
+            left.items_UH[place, : len(kept)] = self.items_UH[user, kept]
+            left.times_UH[place, : len(kept)] = self.times_UH[user, kept]
+            left.kinds_UH[place, : len(kept)] = self.kinds_UH[user, kept]
+            left.pushed_U[place] = len(kept)
+        windows = left.windows(np.arange(1 + len(items_M)), width)
+        windows.lengths_B[:] = length_bucket(int(self.pushed_U[user]))
+        return items_M, windows
 
     def clear(self, user: int | NDArray[np.int64]) -> None:
         self.items_UH[user] = -1

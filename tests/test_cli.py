@@ -29,6 +29,7 @@ COMMANDS = [
     "dead-letters replay",
     "checkpoint show",
     "checkpoint verify",
+    "explain",
     "config show",
 ]
 
@@ -128,6 +129,11 @@ def help_of(line):
         ),
         ("checkpoint show", "checkpoint", "show", {}, {}),
         ("checkpoint verify --checkpoint-dir /x", "checkpoint", "verify", {}, {"checkpoint_dir": "/x"}),
+        ("explain u1", "explain", "run", {"user_id": "u1", "item_ids": ()}, {}),
+        (
+            *("explain u1 i2 i3 --checkpoint-dir /x", "explain", "run"),
+            *({"user_id": "u1", "item_ids": ("i2", "i3")}, {"checkpoint_dir": "/x"}),
+        ),
         ("config show --log-level debug", "config_show", "run", {}, {"log_level": "debug"}),
     ],
 )
@@ -144,7 +150,7 @@ def test_a_line_becomes_a_call_of_its_command(called, line, module, function, op
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_takes_json_and_debug_and_explains_itself(called, line):
-    arguments = {"click": " u i", "rate": " u i 3", "forget": " u", "replay": " --dataset synthetic"}
+    arguments = {"click": " u i", "rate": " u i 3", "forget": " u", "explain": " u", "replay": " --dataset synthetic"}
     arguments["evaluate"] = arguments["replay"]
 
     result = parse(f"{line}{arguments.get(line, '')} --json --debug")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from worker_process import ROOT, START_SECONDS, surroundings
@@ -22,6 +22,7 @@ from worker_site import tastes
 
 from consumer.broker import CLIENT_PROPERTIES
 from consumer.commands import demo
+from consumer.commands.explain import UnknownUser
 from consumer.config import Settings, load
 from consumer.invocation import Invocation, invoke
 from consumer.worker import Worker
@@ -78,6 +79,9 @@ def test_a_small_demo_learns_everything_and_sums_up(tmp_path: Path) -> None:
     assert 0 < answer["mae"] < 1.5
     assert "\x1b" not in output  # no terminal, so lines without colours
     assert "3,000: 3,000 learned, 0 duplicates, 0 dead letters" in output
+    assert re.search(
+        r"\nWhy that list .* User (\S+): .*\n\n   1  .*\n      score .*history .*\n      lower without ", output
+    )
     assert "What to try next" in output
     assert all(json.loads(line)["level"] == "info" for line in errors.splitlines())
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
@@ -308,6 +312,23 @@ def test_one_persons_list_is_shown_with_the_titles_of_the_data_set(
 
     demo.run(settings, limit=500)
 
-    shown = re.findall(r"; first for user \S+: (.+)$", capsys.readouterr().out, re.MULTILINE)
+    output = capsys.readouterr().out
+    shown = re.findall(r"; first for user \S+: (.+)$", output, re.MULTILINE)
+    explained = re.findall(r"^   [1-3]  (.+)$", output, re.MULTILINE)
     assert shown
-    assert set(shown) <= set(titles.values())
+    assert len(explained) == 3
+    assert {*shown, *explained} <= set(titles.values())
+
+
+def test_a_person_who_is_dropped_before_the_end_is_not_explained(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As HEADRACE_MAX_USERS may do."""
+
+    def dropped(_settings: Settings, *, user_id: str) -> NoReturn:
+        raise UnknownUser(user_id)
+
+    monkeypatch.setattr(demo.explain, "run", dropped)
+
+    assert demo.run(settings, limit=50)["events"] == 50
+    assert "What to try next" in capsys.readouterr().out

@@ -148,3 +148,38 @@ def test_lists_of_users_that_come_and_go_take_no_more_room():
 
     assert len(seen.pool) == size
     assert seen.items(19).tolist() == list(range(2999 % 7 + 1))
+
+
+# --- windows without an item ---
+
+
+def test_without_an_item_older_ones_move_up_and_times_are_counted_from_the_newest_left():
+    made = history([(1, item) for item in (9, 5, 6, 5, 7)], depth=8)
+    made.times_UH[1, :5] = [1_000, 2_000, 100_000, 101_000, 10**9]
+    made.kinds_UH[1, :5] = [1, 2, 3, 4, 5]
+
+    items_M, windows = made.windows_without(1, 3)
+
+    assert items_M.tolist() == [7, 5, 6]
+    assert windows.items_BW.tolist() == [[7, 5, 6], [5, 6, 5], [7, 6, 9], [7, 5, 5]]
+    assert windows.kinds_BW.tolist() == [[5, 4, 3], [4, 3, 2], [5, 3, 1], [5, 4, 2]]
+    whole = made.windows(np.array([1]), 3)
+    assert windows.gaps_BW[0].tolist() == whole.gaps_BW[0].tolist()
+    assert windows.gaps_BW[1].tolist() == [0, 0, 3]  # of 5 at 101 s: itself, a second before, 99 s before
+    assert set(windows.lengths_B.tolist()) == set(whole.lengths_B.tolist())
+
+
+def test_a_ring_that_went_round_is_read_from_its_newest():
+    made = history([(0, item) for item in range(6)], depth=4)
+
+    items_M, windows = made.windows_without(0, 2)
+
+    assert items_M.tolist() == [5, 4]
+    assert windows.items_BW.tolist() == [[5, 4], [4, 3], [5, 3]]
+
+
+def test_without_interactions_there_is_the_empty_window_alone():
+    items_M, windows = history([]).windows_without(0, 3)
+
+    assert items_M.tolist() == []
+    assert windows.items_BW.tolist() == [[-1, -1, -1]]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from consumer.checkpoint import CheckpointDamaged, CheckpointError, CheckpointStore, read_checkpoint
+from torch import Tensor
+
+from consumer.checkpoint import CheckpointDamaged, CheckpointError, CheckpointStore, Manifest, read_checkpoint
 from consumer.config import Settings
-from model.state import state_digest
+from model.state import state_digest, under
 
 MODEL_PREFIX = "model."
 """Of the tensors that the digest of the state is about."""
@@ -12,10 +14,15 @@ MODEL_PREFIX = "model."
 
 def show(settings: Settings) -> dict[str, Any]:
     """What the newest checkpoint that verifies holds. CheckpointError where there is none."""
+    return newest(settings)[0].summary()
+
+
+def newest(settings: Settings) -> tuple[Manifest, dict[str, Tensor]]:
+    """The newest checkpoint that verifies. CheckpointError where there is none."""
     found = _store(settings).newest()
     if found is None:
         raise _nothing_there(settings)
-    return found[0].summary()
+    return found
 
 
 def verify(settings: Settings) -> dict[str, Any]:
@@ -28,12 +35,7 @@ def verify(settings: Settings) -> dict[str, Any]:
     for path in _store(settings).paths():
         try:
             manifest, tensors = read_checkpoint(path)
-            model = {
-                name.removeprefix(MODEL_PREFIX): value
-                for name, value in tensors.items()
-                if name.startswith(MODEL_PREFIX)
-            }
-            if state_digest(model) != manifest.state_sha256:
+            if state_digest(under(tensors, MODEL_PREFIX)) != manifest.state_sha256:
                 raise CheckpointDamaged(f"{path}: the model's state does not have the digest that the manifest says")
             verified.append(manifest.step)
         except CheckpointDamaged as damage:

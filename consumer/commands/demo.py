@@ -8,14 +8,15 @@ steps ahead of the worker and no more, so that lists stay fresh.
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
 from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
 from consumer.checkpoint import Counts, read_checkpoint
+from consumer.commands import explain
 from consumer.config import Settings
 from consumer.health import CannotListen, Health
 from consumer.observation import Observation
@@ -37,6 +38,8 @@ STEPS_AHEAD = 2
 EVENTS_PER_SECOND = 2000.0
 """Slow enough to watch and to leave the worker idle at times, fast enough to be over within a minute."""
 PARTITIONS = 8
+EXPLAINED = 3
+"""First items of one person's list that the end says the reasons of."""
 
 
 def run(
@@ -103,6 +106,9 @@ def run(
             worker.progress.counts, tally, observation.quality.total(), seconds=seconds, step=verified.step
         )
         screen.summary(_facts(result))
+        if tally.person is not None:
+            with suppress(explain.UnknownUser):  # of few users that are kept, they may have gone meanwhile
+                screen.say(_why(settings, tally.person.user_id, data.titles))
         screen.say(WHAT_NEXT)
     return result
 
@@ -118,6 +124,13 @@ def _send_catalogue(settings: Settings, data: Dataset) -> None:
             producer.send(user)
 
 
+def _why(settings: Settings, user_id: str, titles: Mapping[str, str]) -> str:
+    """What `headrace explain` says of the first items of a user's list."""
+    told = explain.run(settings, user_id=user_id)
+    first = explain.as_text({**told, "items": told["items"][:EXPLAINED]}, titles)
+    return f"\nWhy that list is as it is (headrace explain). User {first}"
+
+
 WHAT_NEXT = """
 What to try next:
   headrace evaluate --dataset movielens-100k     the same learner without Kafka: quality and speed
@@ -125,6 +138,7 @@ What to try next:
   docker compose up                              Kafka, worker, Prometheus and Grafana
   headrace topics create; headrace run           the worker on a Kafka of yours
   headrace watch u1                              in a second terminal: the lists of a user, as they come
+  headrace explain u1                            why u1's list is as it is, once the worker has saved (30 seconds)
   headrace click u2 i3; headrace click u1 i9     in a third one: events of yours, and u1's list follows from them
 """
 
