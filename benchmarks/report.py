@@ -72,6 +72,16 @@ def throughput_ratios(readings: Mapping[int, Mapping[str, Result]], bare: Mappin
     return found
 
 
+def at_most(worker: Result, bare: Sequence[Result], processors: int) -> float:
+    """The worker's rate over the bare client's, if worker and broker kept all processors busy and never waited.
+
+    The broker's share is that of a bare reading, which takes every record once.
+    """
+    broker = statistics.median(result["broker_events_per_cpu_second"] for result in bare)
+    rate = processors / (1 / worker["events_per_cpu_second"] + 1 / broker)
+    return float(round(rate / median_rate(bare), 5))
+
+
 def rival_ratios(rivals: Result, ingested: float) -> Result:
     """Rates over those of River's BiasedMF. `rivals`: of `benchmarks.rivals.measure`; `ingested`: events/s, learned."""
     real = rivals["movielens-100k"] or rivals["stream"]

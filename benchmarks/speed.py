@@ -6,6 +6,8 @@ its full settings; the last line sums up:
     decode_of_bare                       the bare client and the worker's decoder, over bare
     ingest_learn_of_bare                 the worker from take to learn, lists left out, at the smaller catalogue, in
                                          steps of at most 4,096 events, over bare
+    ingest_learn_of_bare_at_most         what that would be if nobody ever waited: events that all processors could do
+                                         with the processor time that an event takes of the worker and of the broker
     ingest_learn_512_of_bare             the same in steps of at most 512 events, the default
     service_10k_of_bare, service_50k_... the whole worker, a fresh list for every touched user, over bare; lists by
                                          HEADRACE_TOPK=fast
@@ -34,6 +36,7 @@ HEADRACE_QUALITY_SHARE). `--quick` ends within 5 minutes, a full run within 20.
 """
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -113,9 +116,10 @@ class Run:
         plan = self.plan
         machine = report.machine()
         readings: dict[int, dict[str, Result]] = {}
-        bare: dict[int, float] = {}
+        bares: dict[int, list[Result]] = {}
         for items in plan.catalogues:
-            readings[items], bare[items] = self.throughput(items)
+            readings[items], bares[items] = self.throughput(items)
+        bare = {items: report.median_rate(results) for items, results in bares.items()}
         beside = self.rivals()
         lists = self.lists()
         hops = {rate: self.hops(rate) for rate in plan.rates}
@@ -127,6 +131,9 @@ class Run:
             "benchmark": "summary",
             "bare_events_per_second": {report.short(items): round(rate, 1) for items, rate in bare.items()},
             **report.throughput_ratios(readings, bare),
+            "ingest_learn_of_bare_at_most": report.at_most(
+                readings[plan.catalogues[0]]["learn"], bares[plan.catalogues[0]], machine["cores"]
+            ),
             f"users_per_second_{report.short(plan.large_catalogue)}_items": lists["fast"]["users_per_second"],
             **report.freshness_ratios(fresh, hops, plan.rates[-1]),
             "freshness_ms_with_saves": {
@@ -137,8 +144,8 @@ class Run:
             "settings": {"plan": asdict(plan), "worker": RECENCY},
         }
 
-    def throughput(self, items: int) -> tuple[dict[str, Result], float]:
-        """Decoding, and the worker with more and more of its work, on one topic; the bare rate read around them."""
+    def throughput(self, items: int) -> tuple[dict[str, Result], list[Result]]:
+        """Decoding, and the worker with more and more of its work, on one topic; bare readings around them."""
         stream = replace(self.plan.stream, items=items)
         with self._broker(stream) as broker:
             self._tell("preload", run_alone(preload, broker.bootstrap_servers, stream), stream)
@@ -147,7 +154,7 @@ class Run:
             self._tell("decode", decoded, stream)
             readings = {"decode": decoded, **self._phases(broker, stream)}
             bare += self._read_bare(broker, stream)
-        return readings, report.median_rate(bare)
+        return readings, bare
 
     def hops(self, rate: float) -> Result:
         goes = [self._hops(rate) for _ in range(self.plan.freshness_goes)]
@@ -238,7 +245,10 @@ class Run:
     def _read_bare(self, broker: InProcessBroker, stream: Stream) -> list[Result]:
         results = []
         for _ in range(self.plan.bare_readings):
-            results.append(run_alone(consume_bare, broker.bootstrap_servers, stream))
+            started = time.process_time()  # of this process, where the broker is, and nothing else that works
+            read = run_alone(consume_bare, broker.bootstrap_servers, stream)
+            seconds = time.process_time() - started
+            results.append({**read, "broker_events_per_cpu_second": round(stream.events / seconds, 1)})
             self._tell("bare", results[-1], stream)
         return results
 

@@ -225,6 +225,13 @@ def test_rates_are_divided_by_the_bare_rate_read_around_them_under_the_agreed_na
     }
 
 
+def test_what_could_be_at_most_is_worked_out_from_the_processor_time_of_worker_and_broker() -> None:
+    bare = [{"events_per_second": 1000.0, "broker_events_per_cpu_second": rate} for rate in (2000.0, 500.0, 1000.0)]
+
+    # 5 ms of the worker and 1 ms of the broker for an event: two processors do an event in 3 ms
+    assert report.at_most({"events_per_cpu_second": 200.0}, bare, processors=2) == pytest.approx(0.33333)
+
+
 @pytest.mark.parametrize("has_movielens", [True, False])
 def test_rivals_are_compared_on_real_ratings_where_they_can_be_had(has_movielens: bool) -> None:
     def measured(ours: float, rivers: float) -> dict[str, object]:
@@ -311,6 +318,7 @@ def test_a_quick_run_on_a_tiny_stream_ends_with_the_keys_and_the_settings() -> N
     assert set(ratios) == {
         "decode_of_bare",
         "ingest_learn_of_bare",
+        "ingest_learn_of_bare_at_most",
         "ingest_learn_512_of_bare",
         "service_60_of_bare",
         "service_60_exact_of_bare",
