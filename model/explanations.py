@@ -67,46 +67,36 @@ def explain(learner: Learner, user: int, codes: Sequence[int]) -> list[Explanati
 
     Parts are float64; their sum is what `Learner.scores` and `Learner.cold_scores` round to float32.
     """
-    live, parameters, content = learner.live, learner.ranking.parameters, learner.ranking.content
-    user_1 = np.array([user], dtype=np.int64)
-    count_I = live.counts.count_I[: live.counts.items]
+    live, parameters = learner.live, learner.ranking.parameters
+    count_I, user_1 = live.counts.count_I[: live.counts.items], np.array([user], dtype=np.int64)
     items_M, windows = live.history.windows_without(user, learner.settings.window)  # the whole one, and M others
-    vectors_ID = parameters.vectors(count_I)
+    vectors_ID, length = parameters.vectors(count_I), windows.lengths_B[0]
     encoded = parameters.encoder.encode(windows, vectors_ID)
     said = learner.said.of(user_1, live.history.pushed_U[user_1])
     said_D = np.zeros(encoded.shape[1]) if said is None else _numbers(said.on_top(encoded[:1]) - encoded[:1])[0]
-
     rows_N = learner.rows_of_list(codes)
-    cold_N, known_N = np.flatnonzero(rows_N < 0), np.flatnonzero(rows_N >= 0)
-    items_N = rows_N[known_N]
-    embedding_ND, vector_ND = np.zeros((2, len(rows_N), encoded.shape[1]))
-    embedding_ND[known_N] = _numbers(parameters.items.values[items_N])
-    vector_ND[known_N] = _numbers(vectors_ID[items_N])
-    if content is not None and len(cold_N):
-        vector_ND[cold_N] = _numbers(content.vectors(cold_code(np.array(codes, dtype=np.int64)[cold_N])))
-    bias_N, count_N = np.zeros((2, len(rows_N)))
-    bias_N[known_N] = _numbers(parameters.biases.values[items_N])[:, 0]
-    count_N[known_N] = count_I[items_N]
+    items = _items(learner, np.array(codes, dtype=np.int64), rows_N, vectors_ID, count_I)
 
+    placed_N = np.flatnonzero(rows_N >= 0)
     place_I = np.full(len(count_I), -1, dtype=np.int64)
-    place_I[items_N] = known_N
-    mix = {name: _numbers(value)[windows.lengths_B[0]] for name, value in parameters.mix.values.items()}
-    features = parameters.features(windows, count_I)
-    repeats = repeats_of(windows if learner.settings.allow_repeats else windows[:0])
-    encoded_BD, shape = _numbers(encoded), (len(windows), len(rows_N))
-    history_BN, content_BN = encoded_BD @ embedding_ND.T, encoded_BD @ (vector_ND - embedding_ND).T
-    together_BN = mix["together"] * _placed(features.events_E, features.items_E, features.values_E, place_I, shape)
-    repeat_BN = _placed(repeats[0], repeats[2], _numbers(parameters.mix["repeat"])[repeats[1]], place_I, shape)
+    place_I[rows_N[placed_N]] = placed_N
+    features, shape = parameters.features(windows, count_I), (len(windows), len(rows_N))
+    events, ages, repeated = repeats_of(windows if learner.settings.allow_repeats else windows[:0])
+    feature_BN = _placed(features.events_E, features.items_E, features.values_E, place_I, shape)
+    together_BN = _numbers(parameters.mix["together"])[length] * feature_BN
+    repeat_BN = _placed(events, repeated, _numbers(parameters.mix["repeat"])[ages], place_I, shape)
+    history_BN = _numbers(encoded) @ items.embedding_ND.T
+    content_BN = _numbers(encoded) @ items.content_ND.T
 
     following_BN = history_BN + content_BN + together_BN + repeat_BN
     lower_MN = following_BN[:1] - following_BN[1:]
     order_MN = np.argsort(-lower_MN, axis=0, kind="stable")
-    scores = zip(
+    parts_N = zip(
         history_BN[0].tolist(),
         content_BN[0].tolist(),
-        (vector_ND @ said_D).tolist(),
-        bias_N.tolist(),
-        (mix["popularity"] * np.log(count_N + 0.5)).tolist(),
+        ((items.embedding_ND + items.content_ND) @ said_D).tolist(),
+        items.bias_N.tolist(),
+        (_numbers(parameters.mix["popularity"])[length] * np.log(items.count_N + 0.5)).tolist(),
         together_BN[0].tolist(),
         repeat_BN[0].tolist(),
         strict=True,
@@ -119,9 +109,32 @@ def explain(learner: Learner, user: int, codes: Sequence[int]) -> list[Explanati
             list(zip(items_M[order_M].tolist(), lower_M[order_M].tolist(), strict=True)),
         )
         for code, row, parts, order_M, lower_M in zip(
-            codes, rows_N.tolist(), scores, order_MN.T, lower_MN.T, strict=True
+            codes, rows_N.tolist(), parts_N, order_MN.T, lower_MN.T, strict=True
         )
     ]
+
+
+class _Items(NamedTuple):
+    """What of the scores belongs to the items; an item without an event has its content alone."""
+
+    embedding_ND: Numbers
+    content_ND: Numbers
+    bias_N: Numbers
+    count_N: Numbers
+
+
+def _items(learner: Learner, codes_N: Ints, rows_N: Ints, vectors_ID: Tensor, count_I: Ints) -> _Items:
+    parameters, content, shape = learner.ranking.parameters, learner.ranking.content, (len(rows_N), vectors_ID.shape[1])
+    items = _Items(np.zeros(shape), np.zeros(shape), np.zeros(len(rows_N)), np.zeros(len(rows_N)))
+    known_N, cold_N = np.flatnonzero(rows_N >= 0), np.flatnonzero(rows_N < 0)
+    rows = rows_N[known_N]
+    items.embedding_ND[known_N] = _numbers(parameters.items.values[rows])
+    items.content_ND[known_N] = _numbers(vectors_ID[rows]) - items.embedding_ND[known_N]
+    items.bias_N[known_N] = _numbers(parameters.biases.values[rows])[:, 0]
+    items.count_N[known_N] = count_I[rows]
+    if content is not None and len(cold_N):
+        items.content_ND[cold_N] = _numbers(content.vectors(cold_code(codes_N[cold_N])))
+    return items
 
 
 def _excluded(learner: Learner, user: int, code: int, row: int) -> Exclusion | None:
