@@ -3,15 +3,23 @@
 The base installation brings the script without what it needs, so this file imports nothing that may be missing.
 """
 
+import signal
 import sys
+from types import FrameType
 from typing import Final
 
 OURS: Final = ("consumer", "model", "producer")
 INTERRUPTED: Final = 130
 
 
+def told_to_end(number: int, _frame: FrameType | None) -> None:
+    """What SIGTERM does where a command has no better way to end: to the first process of a container it is nothing."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line; one line and exit status 2 where the extra `worker` is not installed."""
+    signal.signal(signal.SIGTERM, told_to_end)
     try:
         from consumer.cli import main as run
     except KeyboardInterrupt:  # the imports take a second; what comes later sees to it itself

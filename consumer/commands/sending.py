@@ -43,6 +43,7 @@ def send_all(
     settings: Settings, events: Iterable[Event], *, rate: float | None, limit: int | None = None
 ) -> dict[str, Any]:
     """Send the events and wait for their acknowledgements; SIGTERM and Ctrl-C end it early, and it is still waited.
+    While no broker has answered yet they are a SystemExit.
 
     The answer: `sent` (acknowledged), `failed` (0, or it raises), `seconds`, `events_per_second` and `topic`.
     Raises RuntimeError, with the reason, where some did not reach the topic, and, with the number of those that were
@@ -50,7 +51,8 @@ def send_all(
     ConnectionError where no broker answers in time, and TopicMissing.
     """
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
-        _reach(producer, REACH_SECONDS)
+        with stopping.nothing_begun():
+            _reach(producer, REACH_SECONDS)
         try:
             stream = until_stopped(events, stopping)
             report = replay(producer, stream, rate=rate, limit=limit, stopping=stopping.is_set)
