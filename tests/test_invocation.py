@@ -122,6 +122,45 @@ def test_a_fault_of_ours_is_told_as_one(command, capsys):
     assert capsys.readouterr().err == "headrace made: KeyError: 'u7' (a fault of Headrace; --debug shows where)\n"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no broker"), SettingsError(["K: no", "SEED: no"]), KeyError("u7")])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_log_of_json_ends_with_an_entry_that_says_why(command, capsys, monkeypatch, error, debug):
+    monkeypatch.setenv("HEADRACE_LOG_FORMAT", "JSON")
+
+    status = run(command(raising(error)), debug=debug)
+
+    [line] = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    told = [entry[name] for name in ("event", "level", "command", "status")]
+    assert told == ["failed", "error", "made", status]
+    assert str(error) in entry["why"]
+    assert ("exception" in entry) == (debug and not isinstance(error, SettingsError))
+
+
+@pytest.mark.parametrize("where", ["variable", "file", "flag"])
+def test_settings_that_are_wrong_and_variables_that_are_none_are_entries_too(
+    command, capsys, monkeypatch, tmp_path, where
+):
+    flags = {}
+    match where:
+        case "variable":
+            monkeypatch.setenv("HEADRACE_LOG_FORMAT", "json")
+        case "file":
+            (tmp_path / "format").write_text("json\n")
+            monkeypatch.setenv("HEADRACE_LOG_FORMAT_FILE", str(tmp_path / "format"))
+        case "flag":
+            flags["log_format"] = "json"
+    monkeypatch.setenv("HEADRACE_BATCHSIZE", "7")
+    made = command(lambda _settings: {})
+
+    statuses = run(made, flags), run(made, {**flags, "k": "0", "seed": "x"})
+
+    warning, wrong = map(json.loads, capsys.readouterr().err.splitlines())
+    assert statuses == (0, 2)
+    assert (warning["level"], warning["event"].partition(" is ")[0]) == ("warning", "HEADRACE_BATCHSIZE")
+    assert [line.partition(":")[0] for line in wrong["why"].splitlines()] == ["--k", "--seed"]
+
+
 @pytest.mark.parametrize(("options", "flags"), [({"debug": True}, {}), ({}, {"log_level": "debug"})])
 def test_debugging_shows_the_traceback(command, capsys, options, flags):
     status = run(command(raising(RuntimeError("broken"))), flags, **options)
