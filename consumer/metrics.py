@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -27,7 +26,6 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FRESHNESS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _STAGE_BUCKETS: Final = (
     0.0001,
@@ -212,7 +210,7 @@ class Metrics:
         self._build.labels(version, torch, device).set(1)
 
     def render(self) -> bytes:
-        """The body of /metrics, of type `CONTENT_TYPE`."""
+        """The body of /metrics, in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)
 
     @property

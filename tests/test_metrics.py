@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumer.catalogue import RowOutcome
 from consumer.decode import TYPE_NAMES
 from consumer.journal import ITEMS, USERS
-from consumer.metrics import CONTENT_TYPE, EventOutcome, ListOutcome, Metrics, Stage
+from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
 from consumer.reasons import UNKNOWN_TYPE
 
 CONTRACT = {
@@ -123,10 +123,6 @@ def test_every_help_says_what_to_compare_or_when_it_is_bad():
 
 def test_there_are_no_created_series():
     assert b"_created" not in busy_metrics().render()
-
-
-def test_the_content_type_is_that_of_prometheus_text():
-    assert CONTENT_TYPE.startswith("text/plain; version=")
 
 
 def test_events_are_counted_by_type_and_outcome():
