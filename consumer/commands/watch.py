@@ -30,10 +30,12 @@ def run(
     from_beginning: first what the topic holds already. A topic that does not exist is waited for, and that is logged.
     The answer: `lists`, `forgotten` and `malformed`, as counted.
     Raises ConnectionError where no broker answers, SystemExit where it is told to stop before one does, and ValueError
-    for a limit below 1.
+    for a limit below 1 and for a user whom nobody can be.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected 1 or more, got {limit}")
+    if user_id == "":
+        raise ValueError("USER: expected a user_id, got an empty one; leave it out to see everybody's lists")
     changes = Changes(one_user=user_id is not None)
     with stop_signals() as stopping, ExitStack() as open_ones:
         with stopping.nothing_begun():
