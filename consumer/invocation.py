@@ -17,6 +17,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -138,15 +139,22 @@ def _failed(
     what = logs.masked(str(error), secrets) or type(error).__name__
     if isinstance(error, LookupError | TypeError | AttributeError | AssertionError):
         what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
-    if as_log:
-        log.error("failed", command=invocation.name, why=what, status=status, exc_info=error if debug else None)
-    else:
-        if debug:
-            print(logs.masked("".join(traceback.format_exception(error)), secrets), end="", file=sys.stderr)
-        print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)
+    with suppress(OSError):  # whoever reads it may have gone, or the disk is full
+        _tell(invocation, what, status, error if debug else None, secrets, as_log=as_log)
     if as_json:
         print_error_as_json(what)
     return status
+
+
+def _tell(
+    invocation: Invocation, what: str, status: int, traced: Exception | None, secrets: Collection[str], *, as_log: bool
+) -> None:
+    if as_log:
+        log.error("failed", command=invocation.name, why=what, status=status, exc_info=traced)
+        return
+    if traced is not None:
+        print(logs.masked("".join(traceback.format_exception(traced)), secrets), end="", file=sys.stderr)
+    print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr, flush=True)
 
 
 def _write_no_more() -> None:

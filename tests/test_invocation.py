@@ -269,6 +269,34 @@ def test_an_error_that_standard_output_does_not_take_keeps_its_status_and_shows_
     assert wrong.partition("=")[0] in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_error_that_standard_error_does_not_take_keeps_its_status_and_is_told_as_json():
+    command = f"{sys.executable} -m consumer config show --k=0 --json 2> /dev/full"
+
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=surroundings(), capture_output=True, check=False)
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"].startswith("--k: expected")
+
+
+@pytest.mark.parametrize(("wrong", "status"), [("", 0), ("--k=0", 2)])
+def test_closed_streams_are_no_failure_and_no_file_gets_their_place(tmp_path, wrong, status):
+    code = (
+        "import os, sys; from consumer.__main__ import hold_closed_streams, main; hold_closed_streams()\n"
+        f"open({str(tmp_path / 'first')!r}, 'w').fileno() > 2 or sys.exit(9)\n"
+        f"sys.argv[1:] = ['config', 'show', *{wrong.split()!r}]\n"
+        "main()\n"
+    )
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        command = f'{sys.executable} -c "$CODE" {closed}'
+        done = subprocess.run(
+            command, shell=True, cwd=ROOT, env=surroundings(CODE=code), capture_output=True, text=True, check=False
+        )
+        shown = "" if closed != "2>&-" or wrong else "bootstrap_servers"
+        assert (done.returncode, done.stdout.split(" ")[0]) == (status, shown), closed
+        assert "Traceback" not in done.stderr
+
+
 def test_what_the_encoding_of_standard_output_lacks_is_escaped_and_no_failure():
     arguments = ("config", "show", "--checkpoint-dir", "ü\U0001f600")
 
