@@ -1,12 +1,14 @@
 """`python -m benchmarks.quality`: rerun the whole table, Headrace's encoders and the peers, and write docs/quality.md.
 
 Every run is one line of JSON on standard output as it ends. `--keep FILE` also appends it there, and does not repeat
-what the file already has: a run that was cut off goes on where it was. A run of a part (--quick, --limit, --dataset,
---rows) needs --out: what it leaves out would be gone from the page. The peers need the extra `peers`; one whose library
-is missing is left out, and said to be.
+what the file already has of the same code and settings: a run that was cut off goes on where it was. A run of a part
+(--quick, --limit, --dataset, --rows) needs --out: what it leaves out would be gone from the page. The peers need the
+extra `peers`; one whose library is missing is left out, and said to be.
 """
 
 import argparse
+import functools
+import hashlib
 import importlib.util
 import json
 import sys
@@ -16,16 +18,25 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks import page, workloads
+from benchmarks import ours, page, workloads
 from benchmarks.figures import curve, figures_of
 from benchmarks.page import Record
 from benchmarks.plan import PEERS, WITH_CATALOGUE, Run, encoders, execute, runs_for
 from benchmarks.workloads import WORKLOADS, Workload, rows_of
+from consumer.config import load
 
 QUICK_EVENTS: Final = 2_000
 OUT: Final = Path("docs/quality.md")
 PARTIAL: Final = ("quick", "limit", "dataset", "rows")
 """Options that leave runs of the whole table out."""
+CODE_OF_ALL: Final = (
+    *("benchmarks/workloads.py", "benchmarks/generated.py", "benchmarks/prequential.py", "benchmarks/figures.py"),
+    *("producer/simulate.py", "producer/datasets.py"),
+)
+CODE_OF_OURS: Final = ("model/**/*.py", "consumer/actions.py", "consumer/modelling.py", "benchmarks/ours.py")
+CODE_OF_PEERS: Final = ("benchmarks/peers/*.py", "benchmarks/plan.py")
+"""What makes streams and figures, our results, and those of the peers."""
+ROOT: Final = Path(__file__).parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +68,11 @@ def _planned(stream: Workload, options: argparse.Namespace) -> Iterator[Run]:
 
 def _records_of(stream: Workload, runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Record]:
     kept = _kept(options.keep)
+    others = {key for key, _ in kept}
     for run in runs:
-        record = kept.get(run.key)
+        record = kept.get((run.key, made_by(run.ours)))
+        if record is None and run.key in others:
+            print(f"{run.key} is kept of other code or settings only, and so not used", file=sys.stderr)
         if record is None and not options.no_runs:
             record = _measure(run, stream)
             if record is not None:
@@ -83,14 +97,27 @@ def _announce(run: Run, record: Record, keep: Path | None) -> None:
     print(json.dumps({"run": run.key, **record["figures"]}), flush=True)
     if keep is not None:
         with keep.open("a") as file:
-            file.write(json.dumps({"key": run.key, **record}) + "\n")
+            file.write(json.dumps({"key": run.key, "made_by": made_by(run.ours), **record}) + "\n")
 
 
-def _kept(file: Path | None) -> dict[str, Record]:
+def _kept(file: Path | None) -> dict[tuple[str, str], Record]:
+    """By the run's key and what it was made by; "" where that was not written down."""
     if file is None or not file.exists():
         return {}
     records = [json.loads(line) for line in file.read_text().splitlines()]
-    return {record["key"]: record for record in records}
+    return {(record["key"], record.get("made_by", "")): record for record in records}
+
+
+@functools.cache
+def made_by(is_ours: bool) -> str:
+    """A digest of what a run's result depends on besides its key: the code, and for our rows the default settings."""
+    digest = hashlib.sha256()
+    for pattern in (*CODE_OF_ALL, *(CODE_OF_OURS if is_ours else CODE_OF_PEERS)):
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    if is_ours:
+        digest.update(json.dumps(ours.model_settings(load({}, environment={})), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def _command(options: argparse.Namespace) -> str:

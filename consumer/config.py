@@ -102,7 +102,8 @@ Rate = Annotated[float, Field(gt=0, le=1000)]
 Weight = Annotated[float, Field(ge=-1000, le=1000)]
 OnScale = Annotated[float, Field(ge=-(10**9), le=10**9)]
 TopicName = Annotated[str, _form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, dots, dashes and underscores")]
-Servers = Annotated[str, _form(r"[^\s,]+(,[^\s,]+)*", "host:port, several separated by commas")]
+_SERVER: Final = r"((?i:plaintext|ssl|sasl_plaintext|sasl_ssl)://)?[^\s,/]+"
+Servers = Annotated[str, _form(f"{_SERVER}(,{_SERVER})*", "host:port, several separated by commas")]
 Device = Annotated[str, BeforeValidator(_lower), _form(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:1")]
 Text = Annotated[str, _form(r"\S(.*\S)?", "some text")]
 Buckets = Annotated[
@@ -340,7 +341,7 @@ def _line(detail: ErrorDetails, flags: Mapping[str, object], values: Mapping[str
     field = Settings.model_fields[name]
     came = MASK if name in cast(frozenset[str], values["from_files"]) else repr(values.get(name))
     place = f" for {inside[0]}" if inside and not inside[0].isdigit() else ""
-    about = (field.description or "").split("\n\n")[0]
+    about = " ".join((field.description or "").split("\n\n")[0].split())
     return f"{source}: {expected}{place}, got {_short(came)}. {about} Default: {as_variable(field.default)}"
 
 

@@ -113,6 +113,14 @@ def read_environment(names: Iterable[str], environment: Mapping[str, str] | None
     return EnvironmentValues(settings, librdkafka, frozenset(from_files))
 
 
+def read_variable(name: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """What the environment says of this setting alone, whatever is wrong with others; None where nothing can be had."""
+    given = os.environ if environment is None else environment
+    values: dict[str, str] = {}
+    _take(name, PREFIX + name.upper(), {key: value for key, value in given.items() if value}, values, set(), [])
+    return values.get(name)
+
+
 def unknown_variables(names: Iterable[str], environment: Mapping[str, str] | None = None) -> list[str]:
     """A line for each HEADRACE_ variable that is no setting and so has no effect, with the nearest name that is one."""
     known = {PREFIX + name.upper() for name in names}

@@ -10,15 +10,19 @@ Nobody is asked who they are: listen on 127.0.0.1, or where only your own people
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from threading import Thread
+from threading import Condition, Thread
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 _log = logging.getLogger(__name__)
+CALLERS: Final = 64
+"""Most connections at the same time, each of which takes a thread and a file descriptor of the worker."""
 _REQUEST_SECONDS: Final = 10.0
+_ROOM_SECONDS: Final = 1.0
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 
@@ -91,6 +95,10 @@ def _yes_or_no(yes: bool, word: str, why_not: str = "") -> _Answer:
 
 
 def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:
+    callers: dict[Any, None] = {}
+    """Sockets of those who are there, oldest first."""
+    room = Condition()
+
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
@@ -99,6 +107,22 @@ def _listen(host: str, port: int, answers: _Answers) -> ThreadingHTTPServer:
         def server_bind(self) -> None:
             """Without the host's name, which HTTPServer looks up and nobody here reads: that may wait for DNS."""
             TCPServer.server_bind(self)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """Where all places are taken, whoever has been there longest goes: a question takes milliseconds."""
+            with room:
+                if len(callers) >= CALLERS:
+                    with suppress(OSError):
+                        next(iter(callers)).shutdown(socket.SHUT_RDWR)  # so its thread ends
+                    room.wait_for(lambda: len(callers) < CALLERS, _ROOM_SECONDS)
+                callers[request] = None
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            with room:
+                callers.pop(request, None)
+                room.notify()
 
         def handle_error(self, _request: object, client_address: object) -> None:
             """Somebody hung up in the middle of an answer: no matter."""

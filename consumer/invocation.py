@@ -4,7 +4,8 @@
     1   failed while running: one line that says why
     2   wrong usage or settings: every wrong setting, a line each
 
-With --json the last line of standard output is one JSON object: the command's answer, or {"error": ...}.
+With --json the last line of standard output is one JSON object: the command's answer, or {"error": ...}. With
+HEADRACE_LOG_FORMAT=json what is wrong is an entry of the log.
 """
 
 import codecs
@@ -16,14 +17,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from consumer import config, logs
-from consumer.environment import SettingsError, unknown_variables
+from consumer.environment import SettingsError, read_variable, unknown_variables
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -32,6 +35,8 @@ INTERRUPTED: Final = 130
 
 _WORKERS: Final = frozenset({"run", "demo"})
 """Commands in which a ValueError is no word about what the person typed."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,19 @@ class Invocation:
 def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool, debug: bool) -> int:
     """Run the command and answer with its exit status; `flags` are settings by name, None where not given."""
     secrets: frozenset[str] = frozenset()
+    as_log = str(flags.get("log_format") or read_variable("log_format")).lower() == "json"
+    if as_log:
+        logs.configure(log_format="json")  # settings that are wrong are told in it too
     try:
         settings = config.load({**flags, "log_level": "debug"} if debug else flags)
         secrets = settings.secrets()
-        for line in unknown_variables(config.setting_names()):
-            print(f"headrace: warning: {line}", file=sys.stderr)
         debug = settings.log_level == "debug"
         logs.configure(settings.log_level, settings.log_format, secrets=secrets)
+        for line in unknown_variables(config.setting_names()):
+            if as_log:
+                log.warning(line)
+            else:
+                print(f"headrace: warning: {line}", file=sys.stderr)
         module = importlib.import_module(f"consumer.commands.{invocation.module}")  # only now: torch is slow to come
         result = _run(module, invocation, settings, as_json)
         if as_json:
@@ -64,7 +75,7 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
             print(getattr(module, "as_text", as_text)(result), flush=True)
         return DONE
     except SettingsError as error:
-        return _failed(invocation, error, WRONG_USAGE, secrets, as_json=as_json, debug=False)
+        return _failed(invocation, error, WRONG_USAGE, secrets, as_json=as_json, as_log=as_log, debug=False)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone
@@ -72,9 +83,9 @@ def invoke(invocation: Invocation, flags: Mapping[str, object], *, as_json: bool
         return FAILED
     except ValueError as error:
         status = FAILED if invocation.module in _WORKERS else WRONG_USAGE
-        return _failed(invocation, error, status, secrets, as_json=as_json, debug=debug)
+        return _failed(invocation, error, status, secrets, as_json=as_json, as_log=as_log, debug=debug)
     except Exception as error:
-        return _failed(invocation, error, FAILED, secrets, as_json=as_json, debug=debug)
+        return _failed(invocation, error, FAILED, secrets, as_json=as_json, as_log=as_log, debug=debug)
 
 
 def to_json(result: Mapping[str, object]) -> str:
@@ -115,18 +126,35 @@ def _run(module: ModuleType, invocation: Invocation, settings: config.Settings, 
 
 
 def _failed(
-    invocation: Invocation, error: Exception, status: int, secrets: Collection[str], *, as_json: bool, debug: bool
+    invocation: Invocation,
+    error: Exception,
+    status: int,
+    secrets: Collection[str],
+    *,
+    as_json: bool,
+    as_log: bool,
+    debug: bool,
 ) -> int:
     """Says what was wrong, without the secrets: a Kafka client may quote one."""
-    if debug:
-        print(logs.masked("".join(traceback.format_exception(error)), secrets), end="", file=sys.stderr)
     what = logs.masked(str(error), secrets) or type(error).__name__
     if isinstance(error, LookupError | TypeError | AttributeError | AssertionError):
         what = f"{type(error).__name__}: {what} (a fault of Headrace; --debug shows where)"
-    print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr)
+    with suppress(OSError):  # whoever reads it may have gone, or the disk is full
+        _tell(invocation, what, status, error if debug else None, secrets, as_log=as_log)
     if as_json:
         print_error_as_json(what)
     return status
+
+
+def _tell(
+    invocation: Invocation, what: str, status: int, traced: Exception | None, secrets: Collection[str], *, as_log: bool
+) -> None:
+    if as_log:
+        log.error("failed", command=invocation.name, why=what, status=status, exc_info=traced)
+        return
+    if traced is not None:
+        print(logs.masked("".join(traceback.format_exception(traced)), secrets), end="", file=sys.stderr)
+    print("\n".join(f"headrace {invocation.name}: {line}" for line in what.splitlines()), file=sys.stderr, flush=True)
 
 
 def _write_no_more() -> None:

@@ -15,12 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    Info,
     disable_created_metrics,
     generate_latest,
 )
@@ -28,7 +26,6 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FRESHNESS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _STAGE_BUCKETS: Final = (
     0.0001,
@@ -102,6 +99,8 @@ class Metrics:
         self._make_histograms(freshness_buckets)
         self._make_model_gauges()
         self._make_checkpoint_gauges()
+        for gauge in self._unknown_at_first:
+            gauge.set(math.nan)  # 0 would say something that nobody knows while the worker starts
 
     # --- what the loop tells ---
 
@@ -208,11 +207,19 @@ class Metrics:
         self._ready.set_function(lambda: float(is_ready()))
 
     def set_build_info(self, *, version: str, torch: str, device: str) -> None:
-        self._build.info({"version": version, "torch": torch, "device": device})
+        self._build.labels(version, torch, device).set(1)
 
     def render(self) -> bytes:
-        """The body of /metrics, of type `CONTENT_TYPE`."""
+        """The body of /metrics, in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)
+
+    @property
+    def _unknown_at_first(self) -> tuple[Gauge, ...]:
+        return (
+            *(self._hit_ratio, self._ndcg, self._mae, self._popularity_hit_ratio, self._model_version),
+            *(self._learning_rate, self._lag_seconds, self._broker_away),
+            *(self._checkpoint_seconds, self._checkpoint_pause),
+        )
 
     # --- what there is ---
 
@@ -336,8 +343,6 @@ class Metrics:
             "popularity_hit_ratio",
             "Hit ratio of a plain list of the most popular items on the same events: the line to beat.",
         )
-        for gauge in (self._hit_ratio, self._ndcg, self._mae, self._popularity_hit_ratio):
-            gauge.set(float("nan"))  # 0 would say that everything is wrong before anything was judged
         self._quality = self._gauge(
             "quality",
             "Rolling figures by measure, for all, for cold users (fewer than 5 earlier events) and for warm ones. "
@@ -365,7 +370,9 @@ class Metrics:
             "1 where /readyz says so: what was saved is restored, and the topic is read. Bad: 0 for minutes; /readyz "
             "says what the worker does instead.",
         )
-        self._build = Info("headrace_build", "What runs here: Headrace, torch, device.", registry=self.registry)
+        self._build = self._gauge(
+            "build_info", "What runs here: Headrace, torch, device.", ["version", "torch", "device"]
+        )
 
     def _make_checkpoint_gauges(self) -> None:
         self._saved_at = self._clock()

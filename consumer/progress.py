@@ -11,6 +11,7 @@ asks whether anything is to be done (`due`), and has it done (`advance`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -135,10 +136,10 @@ class Progress:
         """Where room for copies is to have memory first: to get it takes longer than to copy."""
         self._under_way: _Save | None = None
         self._begun_at = clock()
-        self.save_seconds = 0.0
-        """How long the newest save took, from its beginning until it was durable."""
-        self.pause_seconds = 0.0
-        """Longest time for which it kept the loop from its steps."""
+        self.save_seconds = math.nan
+        """How long the newest save took, from its beginning until it was durable; NaN before the first one."""
+        self.pause_seconds = math.nan
+        """Longest time for which it kept the loop from its steps; NaN before the first one."""
 
     def restore(self, source: Source, reset: Reset | None) -> JournaledSource:
         """Load the newest whole checkpoint and hand out a source that goes on behind it, journaled steps first.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -22,6 +23,20 @@ class Stopping(Event):
         super().__init__()
         self.breaks_off = False
         """Whether a signal also raises Stopped: what waits for input would go on waiting after it."""
+        self.number = 0
+        """Of the signal."""
+
+    @contextmanager
+    def nothing_begun(self) -> Iterator[None]:
+        """While there is nothing to bring to an end: what fails once a signal has come ends as if nobody had waited for
+        the signal, with 128 + its number.
+        """
+        try:
+            yield
+        except Exception:
+            if self.is_set():
+                sys.exit(128 + self.number)
+            raise
 
 
 @contextmanager
@@ -35,6 +50,7 @@ def stop_signals() -> Iterator[Stopping]:
     def stop(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             os._exit(128 + number)
+        stopping.number = number
         stopping.set()
         if stopping.breaks_off:
             raise Stopped

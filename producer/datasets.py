@@ -3,6 +3,7 @@
 Every data set is in time order and says what its items are called. This file knows nothing of Kafka.
 """
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from producer.events import Event, Item, Rating, User
 from producer.fetch import Archive, DatasetUnavailable, default_cache_dir, fetch_members
 from producer.simulate import catalogue, simulate
 
-__all__ = ["NAMES", "Dataset", "DatasetUnavailable", "EventsFileError", "load", "load_events_file"]
+__all__ = ["NAMES", "Dataset", "DatasetUnavailable", "EventsFileError", "load", "load_events_file", "numbered_lines"]
 
 _FOLDER = "recbole/dataset_example/ml-100k"
 _RATINGS = f"{_FOLDER}/ml-100k.inter"
@@ -67,17 +68,23 @@ def load_events_file(path: Path) -> Iterator[Event]:
     EventsFileError for a line that is no event, or one that the worker would accept under no settings.
     """
     decoder = msgspec.json.Decoder(Event)
+    for number, line in numbered_lines(path):
+        try:
+            event = decoder.decode(line)
+            checked(event)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, a wrong encoding's too
+            # msgspec's message ends with the JSON path: "... - at `$.rating`"
+            raise EventsFileError(f"{path}, line {number}: {error}") from error
+        yield event
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not empty, numbered from 1; without the mark (BOM) that UTF-8 may begin with."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if line.isspace():
-                continue
-            try:
-                event = decoder.decode(line)
-                checked(event)
-            except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, a wrong encoding's too
-                # msgspec's message ends with the JSON path: "... - at `$.rating`"
-                raise EventsFileError(f"{path}, line {number}: {error}") from error
-            yield event
+            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if text.strip():
+                yield number, text
 
 
 def _load_movielens(cache_dir: Path, seed: int) -> Dataset:  # noqa: ARG001 - one signature for all loaders

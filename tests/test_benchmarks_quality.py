@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -352,6 +353,56 @@ def test_what_is_kept_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert [line.get("run") for line in first] == ["shop/300/popularity/0/0/live", None]
     assert [line.get("run") for line in second] == [None]
     assert second[-1]["runs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("is_ours", "changed", "is_other"),
+    [
+        (True, "model/kernels/rank.py", True),
+        (True, "benchmarks/peers/knn.py", False),
+        (True, "benchmarks/page.py", False),
+        (False, "benchmarks/peers/knn.py", True),
+        (False, "model/kernels/rank.py", False),
+        (False, "producer/simulate.py", True),
+    ],
+)
+def test_other_code_makes_other_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool, changed: str, is_other: bool
+) -> None:
+    for folder in ("model", "benchmarks", "producer", "consumer"):
+        shutil.copytree(quality.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
+    before = quality.made_by.__wrapped__(is_ours)
+
+    (tmp_path / changed).write_text("# another one\n")
+
+    assert (quality.made_by.__wrapped__(is_ours) != before) is is_other
+
+
+def test_other_settings_make_other_results_of_ours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [quality.made_by.__wrapped__(is_ours) for is_ours in (True, False)]
+
+    monkeypatch.setattr(quality, "load", lambda *_, **__: load({"learning_rate": "0.2"}, environment={}))
+
+    after = [quality.made_by.__wrapped__(is_ours) for is_ours in (True, False)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
+
+
+def test_what_other_code_made_is_run_again_and_kept_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need the extra `peers`")
+    keep, out = tmp_path / "runs.jsonl", tmp_path / "quality.md"
+    arguments = ["--quick", "--limit", "300", "--dataset", "shop", "--rows", "popularity"]
+    arguments += ["--keep", str(keep), "--out", str(out)]
+    quality.main(arguments)
+
+    monkeypatch.setattr(quality, "made_by", lambda _: "other")
+    statuses = quality.main([*arguments, "--no-runs"]), quality.main(arguments), quality.main([*arguments, "--no-runs"])
+
+    assert statuses == (2, 0, 0)
+    assert capsys.readouterr().err.count("shop/300/popularity/0/0/live is kept of other code or settings only") == 2
+    assert [json.loads(line)["key"] for line in keep.read_text().splitlines()] == ["shop/300/popularity/0/0/live"] * 2
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from datetime import datetime
@@ -239,21 +240,22 @@ def test_the_console_script_and_the_module_run_without_torch():
     assert checked.returncode == 0, checked.stderr
 
 
-def test_ctrl_c_while_the_command_line_is_imported_is_told_by_the_exit_status():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_command_line_is_imported_is_told_by_the_exit_status(number):
     code = (
-        "import sys\n"
+        "import os, sys\n"
         "from consumer.__main__ import main\n"
         "class Interrupted:\n"
         "    def find_spec(name, *_):\n"
         "        if name == 'consumer.config':\n"
-        "            raise KeyboardInterrupt\n"
+        f"            os.kill(os.getpid(), {number})\n"
         "sys.meta_path.insert(0, Interrupted)\n"
         "main()\n"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
 
 
 def test_python_m_consumer_is_headrace():

@@ -128,9 +128,11 @@ def test_a_line_that_is_no_event_is_an_error_with_its_place_and_path(payload: by
         learnable([line(), Line("events.jsonl, line 3", payload)], SETTINGS)
 
 
-def test_the_lines_of_a_file_are_numbered_with_the_empty_ones_which_are_passed_over(tmp_path: Path) -> None:
+def test_the_lines_of_a_file_are_numbered_with_the_empty_ones_which_are_passed_over(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "events.jsonl"
-    file.write_bytes(b'{"a":1}\r\n\n  \n{"b":2}')
+    file.write_bytes(b'\xef\xbb\xbf{"a":1}\r\n\n  \n{"b":2}')
 
     assert list(lines_of_file(file)) == [
         Line(f"{file}, line 1", b'{"a":1}'),

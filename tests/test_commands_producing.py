@@ -251,6 +251,23 @@ def test_a_broken_file_is_wrong_usage_until_something_was_sent(
     assert re.search(rf"events\.jsonl, line {sound + 1}: .*; {said}\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("sound", "kind", "said"), [(0, ValueError, "nothing was sent"), (3, RuntimeError, "3 events before it were sent")]
+)
+def test_an_event_that_is_too_large_is_named_by_its_number(
+    settings: Settings, tmp_path: Path, sound: int, kind: type[Exception], said: str
+) -> None:
+    file = tmp_path / "events.jsonl"
+    events = write_events(file, sound)
+    with file.open("ab") as lines:
+        lines.write(encode(Click(user_id="u1", item_id="i1", timestamp=1, text="x" * 2_000_000)) + b"\n")
+
+    with pytest.raises(kind, match=rf"^event {sound + 1}: click: 20000\d\d bytes are more than .*; {said}$"):
+        replay.run(settings, events=file)
+
+    assert sent(settings, sound) == events
+
+
 def a_folder(path: Path) -> None:
     path.mkdir()
 
@@ -389,6 +406,10 @@ def test_simulated_ratings_are_on_the_scale_of_the_settings(broker: InProcessBro
         ({"rate": float("inf")}, "rate: expected a number above 0, got inf"),
         ({"seconds": -1}, "seconds: expected a number above 0, got -1"),
         ({"seconds": float("inf")}, "seconds: expected a number above 0, got inf"),
+        (
+            {"seconds": 1e300, "rate": 1e300},
+            r"seconds: expected a number above 0, got 1e\+300 at 1e\+300 events a second",
+        ),
         ({"users": 0}, "users: expected 1 or more, got 0"),
         ({"drift": 2}, "drift: expected a number from 0 to 1, got 2"),
         ({"turnover_at": 0.5}, "turnover_at: .* give --seconds as well"),
@@ -531,6 +552,11 @@ def test_watch_ends_in_peace_when_told_to(settings: Settings) -> None:
     assert first.startswith("u1  version 1")
     assert process.returncode == 0
     assert json.loads(output) == {"lists": 1, "forgotten": 0, "malformed": 0}
+
+
+def test_watch_refuses_a_user_whom_nobody_can_be() -> None:
+    with pytest.raises(ValueError, match=r"^USER: expected a user_id, got an empty one"):
+        watch.run(settings_for("127.0.0.1:1"), "")
 
 
 def test_watch_refuses_a_limit_below_one() -> None:

@@ -155,6 +155,27 @@ def test_every_wrong_setting_is_told_at_once():
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize("name", [name for name in setting_names() if name != "checkpoint_dir"])
+def test_a_wrong_setting_is_one_line(name):
+    with pytest.raises(SettingsError) as caught:
+        load({}, {f"HEADRACE_{name.upper()}": "a wrong\nvalue"})
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["kafka", "kafka:9092,other:9092", "[::1]:9092", "SASL_SSL://kafka:9093", "plaintext://kafka:9092,other"],
+)
+def test_brokers_may_be_named_as_the_client_takes_them(servers):
+    assert load({"bootstrap_servers": servers}, {}).bootstrap_servers == servers
+
+
+@pytest.mark.parametrize("servers", ["http://kafka:9092", "kafka:9092/topic", "kafka:9092, other:9092", "kafka,"])
+def test_what_is_no_address_of_a_broker_is_told_before_it_is_waited_for(servers):
+    assert "expected host:port, several separated by commas" in problem({"HEADRACE_BOOTSTRAP_SERVERS": servers})
+
+
 def test_a_long_wrong_value_is_shortened():
     assert len(problem({"HEADRACE_K": "9" * 5000 + "x"})) < 250
 

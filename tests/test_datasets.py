@@ -127,8 +127,18 @@ def test_a_file_gives_its_events_in_file_order_without_the_empty_lines(tmp_path:
     assert list(load_events_file(path)) == events
 
 
-def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
-    assert list(load_events_file(write(tmp_path / "events.jsonl"))) == []
+@pytest.mark.parametrize("lines", [(), (b"\xef\xbb\xbf",), (b"\xef\xbb\xbf\r", b"")])
+def test_an_empty_file_has_no_events(tmp_path: Path, lines: tuple[bytes, ...]) -> None:
+    assert list(load_events_file(write(tmp_path / "events.jsonl", *lines))) == []
+
+
+def test_the_mark_before_utf_8_is_passed_over_at_the_beginning_of_a_file_and_nowhere_else(tmp_path: Path) -> None:
+    good = Click(user_id="u1", item_id="i1", timestamp=1)
+    marked = b"\xef\xbb\xbf" + encode(good)
+
+    assert list(load_events_file(write(tmp_path / "events.jsonl", marked, encode(good)))) == [good, good]
+    with pytest.raises(EventsFileError, match="line 2: JSON is malformed"):
+        list(load_events_file(write(tmp_path / "events.jsonl", marked, marked)))
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,19 @@ def test_the_dashboard_shows_which_of_the_rules_fire() -> None:
     assert [rule["alert"] for rule in alerts() if not re.fullmatch(names, rule["alert"])] == []
 
 
+def test_no_two_lines_of_a_panel_have_one_name_also_where_there_are_two_workers() -> None:
+    series = series_of_the_worker()
+    targets = [target for panel in panels() for target in panel["targets"] if "ALERTS" not in target["expr"]]
+    for target in targets:
+        expression = target["expr"]
+        (selected,), grouped = selectors(expression)
+        fixed = set(re.findall(r'(\w+)="', expression))
+        varying = grouped - {"le"} if " by (" in expression else series.get(selected.metric, set()) - fixed
+        assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) == varying | {"instance"}, expression
+        assert " by (" not in expression or "instance" in grouped, expression
+    assert len(targets) > 30
+
+
 def test_every_panel_has_a_title_a_unit_and_says_what_is_bad_and_what_to_do() -> None:
     for panel in panels():
         assert panel["title"]

@@ -12,6 +12,7 @@ from consumer.environment import (
     is_secret,
     property_name,
     read_environment,
+    read_variable,
     unknown_variables,
 )
 
@@ -262,3 +263,12 @@ def test_what_is_secret_by_its_name(name):
 @pytest.mark.parametrize("name", ["sasl.username", "linger.ms", "security.protocol", "ssl.ca.location", "debug"])
 def test_what_may_be_shown(name):
     assert not is_secret(name)
+
+
+def test_one_setting_can_be_had_alone_whatever_is_wrong_with_others(tmp_path):
+    (tmp_path / "seed").write_text("7\n")
+    broken = {"KAFKA_ACKS": "1", "HEADRACE_GROUP_ID_FILE": "/nowhere", "HEADRACE_BATCH_SIZE": ""}
+
+    assert read_variable("seed", {**broken, "HEADRACE_SEED": "3"}) == "3"
+    assert read_variable("seed", {**broken, "HEADRACE_SEED_FILE": str(tmp_path / "seed")}) == "7"
+    assert [read_variable(name, broken) for name in ("seed", "group_id", "batch_size")] == [None, None, None]

@@ -300,6 +300,27 @@ def test_either_a_data_set_or_a_file_has_to_be_named(tmp_path: Path) -> None:
             evaluate.run(settings(), **both)  # type: ignore[arg-type]
 
 
+def test_ranks_do_not_overwrite_the_events(tmp_path: Path) -> None:
+    events, other = tmp_path / "events.jsonl", tmp_path / "ranks.csv"
+    events.write_text('{"type":"forget","user_id":"u","timestamp":1}\n')
+    other.symlink_to(events)
+
+    for ranks in (events, other):
+        with pytest.raises(UsageError, match=rf"--ranks: expected another file than --events, got '{ranks}'"):
+            evaluate.run(settings(), events=events, ranks=ranks)
+
+    assert events.read_text().startswith("{")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"type":"forget","user_id":"u","timestamp":1}\n')
+
+    with pytest.raises(OSError, match=r"^--ranks: /dev/full: No space left on device$"):
+        evaluate.run(settings(), events=events, ranks=Path("/dev/full"))
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_is_at_least_one(limit: int) -> None:
     with pytest.raises(UsageError, match=f"--limit: expected at least 1, got {limit}"):

@@ -7,7 +7,7 @@ from threading import active_count
 
 import pytest
 
-from consumer.health import CannotListen, Health, _listen
+from consumer.health import CALLERS, CannotListen, Health, _listen
 
 
 class Worker:
@@ -123,6 +123,25 @@ def test_its_url_is_one_also_where_the_address_has_colons(worker, host, before_t
 def test_a_silent_caller_does_not_keep_others_waiting(health):
     with socket.create_connection(("127.0.0.1", health.port)):
         assert ask(health, "/livez")[0] == 200
+
+
+def test_callers_who_hang_do_not_take_all_threads_and_files_of_the_worker_and_others_are_answered(health):
+    threads = active_count()
+    with ExitStack() as hanging:
+        callers = [
+            hanging.enter_context(socket.create_connection(("127.0.0.1", health.port), timeout=5))
+            for _ in range(CALLERS + 20)
+        ]
+        for caller in callers[20:]:
+            caller.sendall(b"GET /livez")  # and nothing more: those before have said nothing at all
+
+        answers = [ask(health, "/livez")[0] for _ in range(5)]
+
+        assert active_count() <= threads + CALLERS
+        assert all(caller.recv(1) == b"" for caller in callers[:20])  # hung up on
+
+    assert answers == [200] * 5
+    assert ask(health, "/livez")[0] == 200
 
 
 def test_many_who_come_at_once_wait_to_be_let_in_and_need_not_come_again():

@@ -122,6 +122,45 @@ def test_a_fault_of_ours_is_told_as_one(command, capsys):
     assert capsys.readouterr().err == "headrace made: KeyError: 'u7' (a fault of Headrace; --debug shows where)\n"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no broker"), SettingsError(["K: no", "SEED: no"]), KeyError("u7")])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_log_of_json_ends_with_an_entry_that_says_why(command, capsys, monkeypatch, error, debug):
+    monkeypatch.setenv("HEADRACE_LOG_FORMAT", "JSON")
+
+    status = run(command(raising(error)), debug=debug)
+
+    [line] = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    told = [entry[name] for name in ("event", "level", "command", "status")]
+    assert told == ["failed", "error", "made", status]
+    assert str(error) in entry["why"]
+    assert ("exception" in entry) == (debug and not isinstance(error, SettingsError))
+
+
+@pytest.mark.parametrize("where", ["variable", "file", "flag"])
+def test_settings_that_are_wrong_and_variables_that_are_none_are_entries_too(
+    command, capsys, monkeypatch, tmp_path, where
+):
+    flags = {}
+    match where:
+        case "variable":
+            monkeypatch.setenv("HEADRACE_LOG_FORMAT", "json")
+        case "file":
+            (tmp_path / "format").write_text("json\n")
+            monkeypatch.setenv("HEADRACE_LOG_FORMAT_FILE", str(tmp_path / "format"))
+        case "flag":
+            flags["log_format"] = "json"
+    monkeypatch.setenv("HEADRACE_BATCHSIZE", "7")
+    made = command(lambda _settings: {})
+
+    statuses = run(made, flags), run(made, {**flags, "k": "0", "seed": "x"})
+
+    warning, wrong = map(json.loads, capsys.readouterr().err.splitlines())
+    assert statuses == (0, 2)
+    assert (warning["level"], warning["event"].partition(" is ")[0]) == ("warning", "HEADRACE_BATCHSIZE")
+    assert [line.partition(":")[0] for line in wrong["why"].splitlines()] == ["--k", "--seed"]
+
+
 @pytest.mark.parametrize(("options", "flags"), [({"debug": True}, {}), ({}, {"log_level": "debug"})])
 def test_debugging_shows_the_traceback(command, capsys, options, flags):
     status = run(command(raising(RuntimeError("broken"))), flags, **options)
@@ -228,6 +267,34 @@ def test_an_error_that_standard_output_does_not_take_keeps_its_status_and_shows_
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert wrong.partition("=")[0] in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_error_that_standard_error_does_not_take_keeps_its_status_and_is_told_as_json():
+    command = f"{sys.executable} -m consumer config show --k=0 --json 2> /dev/full"
+
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=surroundings(), capture_output=True, check=False)
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"].startswith("--k: expected")
+
+
+@pytest.mark.parametrize(("wrong", "status"), [("", 0), ("--k=0", 2)])
+def test_closed_streams_are_no_failure_and_no_file_gets_their_place(tmp_path, wrong, status):
+    code = (
+        "import os, sys; from consumer.__main__ import hold_closed_streams, main; hold_closed_streams()\n"
+        f"open({str(tmp_path / 'first')!r}, 'w').fileno() > 2 or sys.exit(9)\n"
+        f"sys.argv[1:] = ['config', 'show', *{wrong.split()!r}]\n"
+        "main()\n"
+    )
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        command = f'{sys.executable} -c "$CODE" {closed}'
+        done = subprocess.run(
+            command, shell=True, cwd=ROOT, env=surroundings(CODE=code), capture_output=True, text=True, check=False
+        )
+        shown = "" if closed != "2>&-" or wrong else "bootstrap_servers"
+        assert (done.returncode, done.stdout.split(" ")[0]) == (status, shown), closed
+        assert "Traceback" not in done.stderr
 
 
 def test_what_the_encoding_of_standard_output_lacks_is_escaped_and_no_failure():

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumer.catalogue import RowOutcome
 from consumer.decode import TYPE_NAMES
 from consumer.journal import ITEMS, USERS
-from consumer.metrics import CONTENT_TYPE, EventOutcome, ListOutcome, Metrics, Stage
+from consumer.metrics import EventOutcome, ListOutcome, Metrics, Stage
 from consumer.reasons import UNKNOWN_TYPE
 
 CONTRACT = {
@@ -125,10 +125,6 @@ def test_there_are_no_created_series():
     assert b"_created" not in busy_metrics().render()
 
 
-def test_the_content_type_is_that_of_prometheus_text():
-    assert CONTENT_TYPE.startswith("text/plain; version=")
-
-
 def test_events_are_counted_by_type_and_outcome():
     metrics = Metrics()
 
@@ -240,11 +236,20 @@ def test_the_age_of_the_checkpoint_grows_until_the_next_one():
     assert value(metrics, "headrace_checkpoint_seconds") == 1.5
 
 
-def test_quality_is_unknown_before_anything_was_judged():
-    metrics = Metrics()
+UNKNOWN_AT_FIRST = [
+    *("prequential_hit_ratio", "prequential_ndcg", "prequential_mae", "popularity_hit_ratio", "model_version"),
+    *("learning_rate", "consumer_lag_seconds", "broker_away_seconds", "checkpoint_seconds", "checkpoint_pause_seconds"),
+]
 
-    assert math.isnan(value(metrics, "headrace_prequential_hit_ratio"))
-    assert math.isnan(value(metrics, "headrace_prequential_mae"))
+
+@pytest.mark.parametrize("name", UNKNOWN_AT_FIRST)
+def test_what_nobody_knows_while_the_worker_starts_is_no_number(name):
+    assert math.isnan(value(Metrics(), f"headrace_{name}"))
+    assert math.isfinite(value(busy_metrics(), f"headrace_{name}"))
+
+
+def test_no_build_is_named_before_it_is_known():
+    assert families(Metrics())["headrace_build_info"].samples == []
 
 
 def test_quality_is_told_by_measure_and_cohort():
@@ -264,7 +269,7 @@ def test_two_workers_in_one_process_do_not_mix():
 
     one.set_model_version(3)
 
-    assert value(other, "headrace_model_version") == 0
+    assert math.isnan(value(other, "headrace_model_version"))
 
 
 def test_the_build_says_what_runs():

@@ -1,5 +1,7 @@
 """A save: everything that was published is acknowledged first, then it is written, then offsets are committed."""
 
+import math
+
 import pytest
 from progress_cases import clicks, twenty_clicks, workers_in
 from stream_fakes import Topic, click
@@ -348,6 +350,15 @@ def test_the_pause_is_what_the_loop_waited_and_not_what_the_disk_took(start, top
     worker.clock.seconds += 30
     assert worker.progress.advance(worker.publisher), "nothing new: the newest save is the one before"
     assert worker.progress.pause_seconds == 0.5
+
+
+def test_before_the_first_save_nobody_knows_how_long_one_takes(start, topic):
+    worker = start(topic, every_seconds=30)
+    worker.clock.seconds += 30
+
+    assert worker.progress.advance(worker.publisher), "nothing new"
+    assert math.isnan(worker.progress.save_seconds)
+    assert math.isnan(worker.progress.pause_seconds)
 
 
 def test_counts_add_up(start, topic):

@@ -72,6 +72,20 @@ def test_a_signal_ends_the_wait_for_the_next_input_and_not_what_is_done_with_one
         assert (found, stopping.is_set(), stopping.breaks_off) == ([(1, False), (2, False)], True, False)
 
 
+def test_what_fails_before_anything_was_begun_is_the_signals_doing_once_there_was_one() -> None:
+    with stop_signals() as stopping:
+        with pytest.raises(ConnectionError), stopping.nothing_begun():
+            raise ConnectionError
+
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stopping.nothing_begun():
+            assert stopping.wait(5)
+        with pytest.raises(SystemExit) as left, stopping.nothing_begun():
+            raise ConnectionError
+
+    assert left.value.code == 143
+
+
 def test_inputs_that_end_or_fail_do_so_as_ever() -> None:
     def failing() -> Iterator[int]:
         yield 1

@@ -59,6 +59,8 @@ def run(
         raise UsageError("--content: a file of events has no catalogue; name a data set with --dataset")
     if ranks is not None:
         writable("--ranks", ranks)
+        if events is not None and ranks.exists() and events.exists() and ranks.samefile(events):
+            raise UsageError(f"--ranks: expected another file than --events, got {str(ranks)!r}")
     stream = _read(settings, dataset, events, limit)
     meanings = [_meaning(settings, event) for event in stream.events]
     settings = settings.model_copy(update={"quality_share": 1.0})
@@ -161,10 +163,13 @@ def _rank_writer(path: Path | None) -> Iterator[Any]:
     if path is None:
         yield None
         return
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("index", "rank", "prediction"))
-        yield writer
+    try:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("index", "rank", "prediction"))
+            yield writer
+    except OSError as error:  # of a full disk it does not say where
+        raise OSError(f"--ranks: {path}: {error.strerror}") from error
 
 
 def _ranking(hit_ratio: float, ndcg: float) -> dict[str, float | None]:

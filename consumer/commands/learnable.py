@@ -18,7 +18,7 @@ from consumer.decode import TIMESTAMP_NOT_AVAILABLE, Decoder, Reject
 from consumer.duplicates import RecentEventIds
 from consumer.reasons import Reason
 from consumer.records import Taken
-from producer.datasets import Dataset, EventsFileError
+from producer.datasets import Dataset, EventsFileError, numbered_lines
 from producer.events import Event, encode
 
 DUPLICATE: Final = "duplicate"
@@ -68,10 +68,8 @@ class Stream(NamedTuple):
 
 def lines_of_file(path: Path) -> Iterator[Line]:
     """The lines of a file that are not empty."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.isspace():
-                yield Line(f"{path}, line {number}", line.rstrip(b"\r\n"))
+    for number, line in numbered_lines(path):
+        yield Line(f"{path}, line {number}", line.rstrip(b"\r\n"))
 
 
 def lines_of_dataset(dataset: Dataset) -> Iterator[Line]:

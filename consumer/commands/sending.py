@@ -1,7 +1,7 @@
 """What the commands that send have in common: one event, or a stream of them, sent for sure."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -43,24 +43,30 @@ def send_all(
     settings: Settings, events: Iterable[Event], *, rate: float | None, limit: int | None = None
 ) -> dict[str, Any]:
     """Send the events and wait for their acknowledgements; SIGTERM and Ctrl-C end it early, and it is still waited.
+    While no broker has answered yet they are a SystemExit.
 
     The answer: `sent` (acknowledged), `failed` (0, or it raises), `seconds`, `events_per_second` and `topic`.
     Raises RuntimeError, with the reason, where some did not reach the topic, and, with the number of those that were
-    sent before, where a file has a line that is none; before anything is sent EventsFileError for such a line,
-    ConnectionError where no broker answers in time, and TopicMissing.
+    sent before, where a file has a line that is none, or one that is too large; before anything is sent
+    EventsFileError for such a line, ConnectionError where no broker answers in time, and TopicMissing.
     """
     with stop_signals() as stopping, _producer(settings, stopping.is_set) as producer:
-        _reach(producer, REACH_SECONDS)
+        with stopping.nothing_begun():
+            _reach(producer, REACH_SECONDS)
         try:
-            stream = until_stopped(events, stopping)
-            report = replay(producer, stream, rate=rate, limit=limit, stopping=stopping.is_set)
-        except EventsFileError as error:
+            counted = _Counted(until_stopped(events, stopping))
+            report = replay(producer, counted, rate=rate, limit=limit, stopping=stopping.is_set)
+        except ValueError as error:
             before = producer.flush()
             lost = len(before.failed) + before.still_queued
+            is_refused = counted.number > before.delivered + lost
+            if not is_refused and not isinstance(error, EventsFileError):
+                raise
+            where = f"event {counted.number}: " if is_refused else ""  # a line that is no event says itself where it is
             if not before.delivered and not lost:
-                raise EventsFileError(f"{error}; nothing was sent") from error
+                raise EventsFileError(f"{where}{error}; nothing was sent") from error
             more = f", and {lost} did not arrive" if lost else ""
-            raise RuntimeError(f"{error}; {before.delivered} events before it were sent{more}") from error
+            raise RuntimeError(f"{where}{error}; {before.delivered} events before it were sent{more}") from error
         if report.failed:
             with suppress(DeliveryFailed):
                 producer.close(0)  # what failed is in the report, and was waited for
@@ -75,6 +81,19 @@ def send_all(
         "events_per_second": report.sent / report.seconds if report.seconds > 0 else 0.0,
         "topic": settings.events_topic,
     }
+
+
+class _Counted:
+    """Events, and the number of those that were asked for."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.number = 0
+        self._events = events
+
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._events:
+            self.number += 1
+            yield event
 
 
 def _reach(producer: EventProducer, timeout_seconds: float) -> None:

@@ -26,8 +26,8 @@ def run(
     """
     if not rate > 0 or rate == float("inf"):
         raise ValueError(f"rate: expected a number above 0, got {rate}")
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise ValueError(f"seconds: expected a number above 0, got {seconds}")
+    if seconds is not None and not 0 < rate * seconds < float("inf"):
+        raise ValueError(f"seconds: expected a number above 0, got {seconds} at {rate:g} events a second")
     if turnover_at is not None and seconds is None:
         raise ValueError("turnover_at: a share of an endless stream is no moment; give --seconds as well")
     events = simulate(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from consumer.config import Settings
@@ -28,22 +29,26 @@ def run(
 
     from_beginning: first what the topic holds already. A topic that does not exist is waited for, and that is logged.
     The answer: `lists`, `forgotten` and `malformed`, as counted.
-    Raises ConnectionError where no broker answers, ValueError for a limit below 1.
+    Raises ConnectionError where no broker answers, SystemExit where it is told to stop before one does, and ValueError
+    for a limit below 1 and for a user whom nobody can be.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected 1 or more, got {limit}")
+    if user_id == "":
+        raise ValueError("USER: expected a user_id, got an empty one; leave it out to see everybody's lists")
     changes = Changes(one_user=user_id is not None)
-    with (
-        stop_signals() as stopping,
-        Subscriber(
-            settings.bootstrap_servers,
-            topic=settings.recommendations_topic,
-            users=None if user_id is None else [user_id],
-            from_beginning=from_beginning,
-            librdkafka=settings.librdkafka,
-            stopping=stopping.is_set,
-        ) as subscriber,
-    ):
+    with stop_signals() as stopping, ExitStack() as open_ones:
+        with stopping.nothing_begun():
+            subscriber = open_ones.enter_context(
+                Subscriber(
+                    settings.bootstrap_servers,
+                    topic=settings.recommendations_topic,
+                    users=None if user_id is None else [user_id],
+                    from_beginning=from_beginning,
+                    librdkafka=settings.librdkafka,
+                    stopping=stopping.is_set,
+                )
+            )
         while not stopping.is_set() and (limit is None or changes.lists + changes.forgotten < limit):
             news = subscriber.poll(_POLL_SECONDS)
             if news is not None:

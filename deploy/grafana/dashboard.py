@@ -10,7 +10,7 @@ from grafana_foundation_sdk.builders import common, dashboard, prometheus, times
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, StackingMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, Threshold, ThresholdsMode
-from panels import ROWS, Panel
+from panels import ROWS, Panel, Query
 
 TARGET = Path(__file__).parent / "dashboards" / "headrace.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="headrace-prometheus")
@@ -38,8 +38,13 @@ def build_panel(panel: Panel) -> timeseries.Panel:
         built.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
         built.thresholds_style(common.GraphThresholdsStyleConfig().mode("line"))
     for letter, query in zip("ABCDEFGH", panel.queries, strict=False):
-        built.with_target(prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend))
+        built.with_target(prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(legend_of(query)))
     return built
+
+
+def legend_of(query: Query) -> str:
+    """With the worker's address; an alert may be about none."""
+    return query.legend if "ALERTS" in query.expr else f"{query.legend}, {{{{instance}}}}"
 
 
 def build() -> str:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 class Query(NamedTuple):
     expr: str
+    """Each worker by itself: two of them may learn the same events, and a sum over them would mean nothing."""
     legend: str
+    """`dashboard.py` adds which worker it is."""
 
 
 class Panel(NamedTuple):
@@ -24,7 +26,7 @@ class Panel(NamedTuple):
 
 
 def quantile(of: float, bucket: str, by: str = "le") -> str:
-    return f"histogram_quantile({of}, sum by ({by}) (rate({bucket}[$__rate_interval])))"
+    return f"histogram_quantile({of}, sum by (instance, {by}) (rate({bucket}[$__rate_interval])))"
 
 
 ROWS: dict[str, list[Panel]] = {
@@ -47,7 +49,7 @@ ROWS: dict[str, list[Panel]] = {
             bad="It grows for minutes on end, or stands above 0 while no event is taken.",
             do="A replay or a burst passes. Otherwise raise HEADRACE_BATCH_SIZE or lower "
             "HEADRACE_QUALITY_SHARE; if nothing moves, check the broker, then restart the worker.",
-            queries=[Query("sum by (partition) (headrace_consumer_lag_records)", "partition {{partition}}")],
+            queries=[Query("sum by (instance, partition) (headrace_consumer_lag_records)", "partition {{partition}}")],
             stacked=True,
         ),
         Panel(
@@ -55,7 +57,7 @@ ROWS: dict[str, list[Panel]] = {
             unit="s",
             bad="It comes near the retention of the events topic: beyond that, events are lost unread.",
             do="Raise retention.ms of the events topic first, then look for what holds the worker up.",
-            queries=[Query("max(headrace_consumer_lag_seconds)", "lag")],
+            queries=[Query("max by (instance) (headrace_consumer_lag_seconds)", "lag")],
         ),
     ],
     "Does it keep up?": [
@@ -65,7 +67,9 @@ ROWS: dict[str, list[Panel]] = {
             bad="Dead letters above one in a hundred, duplicates in a flood, or no events at all in the daytime.",
             do="Dead letters: read error.reason and error.detail on the dead-letter topic, and call the "
             "team of that producer. None at all: is the producer up?",
-            queries=[Query("sum by (outcome) (rate(headrace_events_total[$__rate_interval]))", "{{outcome}}")],
+            queries=[
+                Query("sum by (instance, outcome) (rate(headrace_events_total[$__rate_interval]))", "{{outcome}}")
+            ],
             stacked=True,
         ),
         Panel(
@@ -75,7 +79,11 @@ ROWS: dict[str, list[Panel]] = {
             "longer follow the events.",
             do="Nothing published: the log names the delivery that failed; check the broker and the "
             "recommendations topic.",
-            queries=[Query("sum by (outcome) (rate(headrace_recommendations_total[$__rate_interval]))", "{{outcome}}")],
+            queries=[
+                Query(
+                    "sum by (instance, outcome) (rate(headrace_recommendations_total[$__rate_interval]))", "{{outcome}}"
+                )
+            ],
             stacked=True,
         ),
         Panel(
@@ -84,7 +92,9 @@ ROWS: dict[str, list[Panel]] = {
             bad="The sum without `take` is near 100 %: the worker has no air left and lag follows.",
             do="topk: fewer items or a smaller K, or a GPU. checkpoint: the disk, or a larger "
             "HEADRACE_CHECKPOINT_SECONDS. publish: the broker.",
-            queries=[Query("sum by (stage) (rate(headrace_stage_seconds_sum[$__rate_interval]))", "{{stage}}")],
+            queries=[
+                Query("sum by (instance, stage) (rate(headrace_stage_seconds_sum[$__rate_interval]))", "{{stage}}")
+            ],
             stacked=True,
         ),
         Panel(
@@ -182,7 +192,9 @@ ROWS: dict[str, list[Panel]] = {
             unit="ops",
             bad="0 while events are learned: the quality figures stand still and say nothing.",
             do="HEADRACE_QUALITY_SHARE above 0? Only ratings and actions of positive weight are ranked.",
-            queries=[Query("sum(rate(headrace_prequential_samples_total[$__rate_interval]))", "ranked events")],
+            queries=[
+                Query("sum by (instance) (rate(headrace_prequential_samples_total[$__rate_interval]))", "ranked events")
+            ],
         ),
         Panel(
             title="Loss, by head",
@@ -207,7 +219,7 @@ ROWS: dict[str, list[Panel]] = {
             bad="Several in an hour: what people do is changing faster than usual, or the events have "
             "changed their meaning.",
             do="Read it together with the hit ratio: only if that falls too is there something to mend.",
-            queries=[Query("sum(increase(headrace_drift_total[1h]))", "in the last hour")],
+            queries=[Query("sum by (instance) (increase(headrace_drift_total[1h]))", "in the last hour")],
         ),
         Panel(
             title="Records of the catalogue by outcome",
@@ -216,7 +228,7 @@ ROWS: dict[str, list[Panel]] = {
             do="The worker's log names the records. Call the team that sends the catalogue; nothing else suffers.",
             queries=[
                 Query(
-                    "sum by (kind, outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))",
+                    "sum by (instance, kind, outcome) (rate(headrace_catalogue_rows_total[$__rate_interval]))",
                     "{{kind}} {{outcome}}",
                 )
             ],
@@ -226,14 +238,14 @@ ROWS: dict[str, list[Panel]] = {
             unit="s",
             bad="Above 0 for minutes: events come faster than lists are made, and each user gets only the newest.",
             do="A burst passes by itself. If it lasts, give the worker a faster core or a GPU, or lower HEADRACE_K.",
-            queries=[Query("max(headrace_list_staleness_seconds)", "oldest event without its list")],
+            queries=[Query("max by (instance) (headrace_list_staleness_seconds)", "oldest event without its list")],
         ),
         Panel(
             title="Recall of fast lists",
             unit="percentunit",
             bad="Below HEADRACE_TOPK_RECALL for long: all lists are exact then, and slower.",
             do="Nothing for the lists themselves. Set HEADRACE_TOPK to exact, or a lower HEADRACE_TOPK_RECALL.",
-            queries=[Query("min(headrace_topk_recall_ratio)", "recall")],
+            queries=[Query("min by (instance) (headrace_topk_recall_ratio)", "recall")],
         ),
         Panel(
             title="Refused steps: loss or gradient was not finite",
@@ -241,7 +253,7 @@ ROWS: dict[str, list[Panel]] = {
             bad="Anything but 0: those events were counted and ranked, but taught the shared weights nothing.",
             do="Lower the rate that the worker's log names, or the weights of actions. If steps are refused after that "
             "too, weights have run away: go back to a checkpoint from before, or begin anew; the log says how.",
-            queries=[Query("sum(increase(headrace_refused_steps_total[1h]))", "in the last hour")],
+            queries=[Query("sum by (instance) (increase(headrace_refused_steps_total[1h]))", "in the last hour")],
         ),
     ],
     "Will it survive the night?": [
@@ -265,8 +277,8 @@ ROWS: dict[str, list[Panel]] = {
             do="The disk of HEADRACE_CHECKPOINT_DIR is slow or hangs, or the broker does not acknowledge lists: a "
             "checkpoint waits for both. On a full or read-only disk the worker ends: see `Is the worker there?`.",
             queries=[
-                Query("max(headrace_checkpoint_interval_seconds)", "HEADRACE_CHECKPOINT_SECONDS"),
-                Query("max(headrace_checkpoint_age_seconds)", "age"),
+                Query("max by (instance) (headrace_checkpoint_interval_seconds)", "HEADRACE_CHECKPOINT_SECONDS"),
+                Query("max by (instance) (headrace_checkpoint_age_seconds)", "age"),
             ],
             limit=300,
         ),
@@ -286,14 +298,14 @@ ROWS: dict[str, list[Panel]] = {
             bad="Flat while the lag is above 0 (it stands still), or lower than before (an old checkpoint "
             "was restored).",
             do="Flat: see the lag. Lower: the log of the last start says which checkpoint was taken, and why.",
-            queries=[Query("max(headrace_model_version)", "version")],
+            queries=[Query("max by (instance) (headrace_model_version)", "version")],
         ),
         Panel(
             title="Rows of the vocabulary",
             unit="short",
             bad="A steep climb: somebody sends random ids, and memory follows.",
             do="See the memory of the worker; find the producer by the keys of the events topic and stop it.",
-            queries=[Query("sum by (kind) (headrace_vocabulary_rows)", "{{kind}}")],
+            queries=[Query("sum by (instance, kind) (headrace_vocabulary_rows)", "{{kind}}")],
         ),
         Panel(
             title="Rows given back",
@@ -301,14 +313,16 @@ ROWS: dict[str, list[Panel]] = {
             bad="It runs all the time: the tables are too small for those who are active, and people are "
             "forgotten too soon.",
             do="Nothing tonight. Raise HEADRACE_MAX_USERS or HEADRACE_MAX_ITEMS, if the memory allows it.",
-            queries=[Query("sum by (kind) (rate(headrace_evicted_rows_total[$__rate_interval]))", "{{kind}}")],
+            queries=[
+                Query("sum by (instance, kind) (rate(headrace_evicted_rows_total[$__rate_interval]))", "{{kind}}")
+            ],
         ),
         Panel(
             title="Memory of the worker",
             unit="bytes",
             bad="It climbs without end towards what the machine has.",
             do="See the rows of the vocabulary. If they do not climb with it, restart the worker and keep this graph.",
-            queries=[Query('process_resident_memory_bytes{job="headrace"}', "{{instance}}")],
+            queries=[Query('process_resident_memory_bytes{job="headrace"}', "resident")],
         ),
         Panel(
             title="Is the worker there?",
@@ -318,9 +332,9 @@ ROWS: dict[str, list[Panel]] = {
             do="Read its last log lines: they name the reason (a refused start, a full disk, a failed delivery) and "
             "the choices; /readyz says what a start is at. It loses no event.",
             queries=[
-                Query('up{job="headrace"}', "answers, {{instance}}"),
-                Query("headrace_ready", "ready, {{instance}}"),
-                Query('changes(process_start_time_seconds{job="headrace"}[15m])', "restarts in 15 min, {{instance}}"),
+                Query('up{job="headrace"}', "answers"),
+                Query("headrace_ready", "ready"),
+                Query('changes(process_start_time_seconds{job="headrace"}[15m])', "restarts in 15 min"),
             ],
         ),
         Panel(
@@ -330,7 +344,7 @@ ROWS: dict[str, list[Panel]] = {
             do="Does `headrace topics describe` answer? Then look at the network between worker and broker. It goes on "
             "by itself once a broker answers; with lists on their way it ends after five minutes, and has to be "
             "started again until one does.",
-            queries=[Query("max(headrace_broker_away_seconds)", "away")],
+            queries=[Query("max by (instance) (headrace_broker_away_seconds)", "away")],
             limit=60,
         ),
         Panel(
