@@ -32,7 +32,7 @@ from consumer.lists import ListWriter
 from consumer.loop import Parts, run
 from consumer.modelling import compiling, make_learner, make_top_k, warm_up
 from consumer.observation import Observation
-from consumer.offsets import ACCEPT_LOSS, READ_ANEW, Reset
+from consumer.offsets import ACCEPT_ANEW, ACCEPT_LOSS, READ_ANEW, Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.refreshes import Refreshes
@@ -115,7 +115,7 @@ class Worker:
             settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
         )
         self._content_sources = {
-            kind: self._source_of(topic, READ_ANEW)
+            kind: self._source_of(topic, after_loss=READ_ANEW, after_anew=READ_ANEW)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
         }
         self._large_pages = LargePages(collapse_next)
@@ -240,7 +240,7 @@ class Worker:
             folder = self.settings.checkpoint_dir
             raise other_settings(error, saved.settings, self.settings.shown(), folder) from error
 
-    def _source_of(self, topic: str, after_loss: str = ACCEPT_LOSS) -> Source:
+    def _source_of(self, topic: str, after_loss: str = ACCEPT_LOSS, after_anew: str = ACCEPT_ANEW) -> Source:
         settings = self.settings
         return Source(
             settings.bootstrap_servers,
@@ -249,11 +249,13 @@ class Worker:
             librdkafka=settings.librdkafka,
             look_up=self._look_up,
             after_loss=after_loss,
+            after_anew=after_anew,
         )
 
     def _read_catalogue(self) -> None:
         for kind, source in self._content_sources.items():
             self._begin(f"reading the catalogue of {kind}")
+            source.was_made_anew(None, None)  # asks for its id: it is compared while the worker runs
             try:
                 # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
                 source.seek(None, Reset.EARLIEST)

@@ -3,21 +3,23 @@
 import errno
 import gc
 import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from broker_clients import produce
+from broker_clients import SECONDS, produce
 from columns import events_of
-from conftest import InProcess
+from conftest import InProcess, Kafka
 from worker_site import Site, tastes
 
 from consumer import durable, lists
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, FolderInUse
 from consumer.environment import SettingsError
 from consumer.observation import Observation
+from consumer.offsets import TopicMadeAnew
 from consumer.signals import Stopped
 from consumer.topics import TopicsMissing
 from consumer.worker import Worker
@@ -263,6 +265,24 @@ def test_decoding_follows_the_settings(in_process: InProcess, tmp_path: Path, un
     produce(in_process.bootstrap_servers, site.settings.events_topic, [b"x" * 201])
 
     assert site.work().counts == Counts(learned=1, dead_letters=3)
+
+
+def test_a_catalogues_topic_made_anew_with_more_rows_than_were_read_ends_the_run(
+    kafka: Kafka, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    topic = kafka.create_topic(unique("items"))
+    produce(kafka.bootstrap_servers, topic, [b"{}"] * 3, key=b"no row, but read")
+    with Worker(Site(kafka, tmp_path / "state", unique, items_topic=topic).settings) as worker:
+        kafka.admin.delete_topics([topic])[topic].result()
+        while topic in kafka.admin.list_topics(timeout=30).topics:
+            pass
+        kafka.create_topic(topic)
+        produce(kafka.bootstrap_servers, topic, [b"{}"] * 5, key=b"no row")
+        worker._content_sources["items"]._lookout.every_seconds = 0
+        enough = time.monotonic() + SECONDS
+
+        with pytest.raises(TopicMadeAnew, match=r"is not the topic that was read before.*: each start reads all"):
+            worker.run(lambda: time.monotonic() > enough)
 
 
 def test_what_an_event_weighs_is_in_the_settings(
