@@ -104,8 +104,8 @@ def run(
 
 
 def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
-    """How long the next take may wait: longer where no answer of the broker and no save wait for the loop."""
-    if parts.publisher.is_settled and not parts.progress.due():
+    """How long the next take may wait: longer where no answer of the broker is near and no save waits for the loop."""
+    if (parts.publisher.is_settled or parts.publisher.is_late) and not parts.progress.due():
         return max(batch_wait_seconds, IDLE_SECONDS)
     return batch_wait_seconds
 

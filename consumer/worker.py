@@ -43,7 +43,7 @@ from model.growth import collapse_next
 from model.state import OtherSettings
 
 FLUSH_SECONDS = 60.0
-"""Longest wait for the broker's acknowledgements before a checkpoint; the client itself gives up later."""
+"""Longest wait of a worker that is to stop for the broker's acknowledgements; the client itself never gives up."""
 
 
 log = structlog.get_logger()
@@ -70,7 +70,10 @@ class Worker:
         self.settings = settings
         self.observation = observation or Observation.of(settings, clock, now_seconds)
         self.metrics = self.observation.metrics
-        self._stopping = stopping
+        self._stopping = self._is_to_stop = stopping
+        self._clock = clock
+        self._stop_before: float | None = None
+        """When a worker that was told to stop in the middle of a step gives it up."""
         self._check_properties()
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
@@ -130,6 +133,7 @@ class Worker:
                 dead_letter_topic=settings.dead_letter_topic,
                 epoch=epoch,
                 librdkafka=settings.librdkafka,
+                while_full=self._while_full,
             )
             self._begin("looking for the topics")
             topics.require(
@@ -181,6 +185,7 @@ class Worker:
         What a stage raises passes through: nothing of a failed step is saved.
         """
         self._stopping = lambda: False  # from here on the loop looks, where nothing is half done
+        self._is_to_stop = stopping
         gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
         try:
             with self._disk_errors_told():
@@ -226,6 +231,16 @@ class Worker:
     def _look_up(self) -> None:
         if self._stopping():
             raise Stopped
+
+    def _while_full(self) -> None:
+        """The publisher waits for room, in the middle of a step, for as long as the broker is away."""
+        self.observation.beat()
+        if not self._is_to_stop():
+            return
+        if self._stop_before is None:
+            self._stop_before = self._clock() + FLUSH_SECONDS
+        if self._clock() >= self._stop_before and self._publisher is not None:
+            self._publisher.give_up(self._publisher.unanswered, FLUSH_SECONDS)
 
     def _disk_errors_told(self) -> AbstractContextManager[None]:
         return disk_errors_told(self.settings.checkpoint_dir, self.settings.checkpoints_kept)

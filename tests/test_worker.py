@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Folder
 from consumer.environment import SettingsError
 from consumer.observation import Observation
 from consumer.offsets import TopicMadeAnew
+from consumer.publish import DeliveryFailed
 from consumer.signals import Stopped
 from consumer.topics import TopicsMissing
 from consumer.worker import Worker
@@ -212,6 +214,37 @@ def test_a_worker_that_is_told_to_stop_saves_and_answers_with_what_it_saved(site
     assert 100 <= manifest.counts.learned < 500
     assert manifest == site.newest_checkpoint()
     assert site.work().counts.learned == 500
+
+
+def test_a_worker_whose_lists_find_no_room_while_the_broker_is_away_is_alive_and_can_be_stopped(
+    in_process: InProcess, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.worker.FLUSH_SECONDS", 0.5)
+    send(site, 50)
+    small = {**site.settings.librdkafka, "queue.buffering.max.messages": "1"}
+    beats: list[float] = []
+    with Worker(site.settings.model_copy(update={"librdkafka": small})) as worker:
+        learn = worker.learner.test_then_learn
+        beat = worker.observation.beat
+
+        def cut_off(*given: Any) -> Any:
+            in_process.faults.disconnect()
+            return learn(*given)
+
+        def noted() -> None:
+            beats.append(time.monotonic())
+            beat()
+
+        monkeypatch.setattr(worker.learner, "test_then_learn", cut_off)
+        monkeypatch.setattr(worker.observation, "beat", noted)
+
+        with pytest.raises(DeliveryFailed, match=r"not acknowledged within 0.5 s"):
+            worker.run(lambda: len(beats) > 10)
+    in_process.faults.reconnect()
+
+    assert 0.5 <= beats[-1] - beats[10] < 10
+    assert site.newest_checkpoint().step == 0
+    assert site.work().counts.learned == 50
 
 
 def test_a_worker_that_has_ended_leaves_nothing_behind_in_its_process(site: Site) -> None:
