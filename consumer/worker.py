@@ -276,6 +276,7 @@ class Worker:
                 source.seek(None, Reset.EARLIEST)
             except TopicMissing as missing:
                 log.warning(f"no catalogue of {kind}: they are learned from events alone", why=str(missing))
+                source.close()  # or it would go on asking for the broker, and tell of an outage when all is over
                 continue
             catalogue = self.catalogue.items if kind == ITEMS else self.catalogue.users
             catalogue.read(source, look_up=self._look_up)

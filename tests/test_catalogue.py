@@ -1,6 +1,7 @@
 """The catalogue is read whole, followed, and taken in by steps that can be made again; what is bad is passed over."""
 
 import json
+import time
 
 import pytest
 from catalogue_cases import Items, Told, Users, ids, read_anew, reading, reading_users, restarted
@@ -531,7 +532,7 @@ def test_the_worker_reads_the_users_topic_and_a_forget_erases_what_it_said(tmp_p
     assert restored == state
 
 
-def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
+def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path, caplog):
     topics = dict.fromkeys(("recs.events.v1", "recs.recommendations.v1", "dlq.recs.events.v1"), 1)
     with InProcessBroker(topics) as broker:
         send(broker, "recs.events.v1", ("u0", click("u0", "i1")))
@@ -539,6 +540,11 @@ def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
             worker.run(lambda: False, worker.end_offsets())
 
             assert worker.learner.ranking.content is None
+            worker.source.close()
+            broker.disconnect()
+            time.sleep(0.5)  # a client that is still there notices
+        broker.reconnect()
     said = [entry["event"] for entry in logs]
     assert any("no catalogue of items" in event for event in said)
     assert any("no catalogue of users" in event for event in said)
+    assert "waiting for the broker" not in caplog.text, "nobody reads what is not there"
