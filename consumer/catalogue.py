@@ -32,6 +32,8 @@ REMOVED: Final = bytes(8)
 _PARTITION_BITS: Final = 24
 MOST_TAKEN_AT_ONCE: Final = 1000
 """Records that one step takes in at most, once the topic was read to its end."""
+MOST_TAKEN_AT_START: Final = 10_000
+"""Rows that one step takes in at most of the topic as it was read at the start: a second's work."""
 FORGETS_KEPT_MS: Final = 600_000
 """How long a forget is remembered at least, for rows that were sent before it and are taken after it."""
 
@@ -120,6 +122,8 @@ class Catalogue:
         What the topic has, whoever was forgotten; it is not saved."""
         self._whole: dict[str, bytes | None] | None = None
         """The topic as it was read at the start, until a step takes it in: id -> value, UNREADABLE for a bad one."""
+        self._rest: list[Change] = []
+        """What steps are still to take in of it, the next ones last."""
 
     def read(self, source: Reads, wait_seconds: float = 0.1, look_up: Callable[[], None] = lambda: None) -> None:
         """Read everything below the topic's end as it is now, from where the source stands: its beginning.
@@ -137,17 +141,29 @@ class Catalogue:
                 self._add(record, self._whole)
         log.info("catalogue read", of=self._rows.kind, rows=len(self._whole), offsets=source.next_offsets())
 
+    @property
+    def has_more(self) -> bool:
+        """Whether what was read at the start is more than a step takes in: the first event comes after all of it."""
+        return bool(self._rest) or (self._whole is not None and len(self._whole) > MOST_TAKEN_AT_START)
+
     def take(self) -> list[Change]:
         """What changed since the last call: for a new step, to be kept in the journal and then applied."""
         if self._source is None:
             return []
+        if not self._rest:
+            self._rest = self._news(self._source)[::-1]
+        changes = self._rest[: -MOST_TAKEN_AT_START - 1 : -1]
+        del self._rest[-MOST_TAKEN_AT_START:]
+        return changes
+
+    def _news(self, source: Reads) -> list[Change]:
         rows: dict[str, bytes | None] = {}
         if self._whole is not None:
             rows, self._whole = self._whole, None
             self._let_go_of_what_vanished(rows)
-        for record in self._source.take(MOST_TAKEN_AT_ONCE, 0):
+        for record in source.take(MOST_TAKEN_AT_ONCE, 0):
             self._add(record, rows)
-        self._is_read = not self._source.is_behind()
+        self._is_read = not source.is_behind()
         readable = [Change(name, value, self._rows.kind) for name, value in rows.items() if value != UNREADABLE]
         changes = [change for change in readable if self._is_news(change)]
         self._taken_back.clear()
@@ -174,9 +190,10 @@ class Catalogue:
         """These ids were erased in the learner: no state names them here either, and their rows are not told again.
 
         `times_ms`: when each forget was sent, by its record, below 0 where that is not known. Rows that were sent
-        before it are not told either, if they are taken later. `now_ms` is the newest time of the step.
+        before it are not told either, if they are taken later. `now_ms` is the newest time of the step, 0 where it
+        has none.
         """
-        if self._whole is None and self._is_read:
+        if self._whole is None and self._is_read and now_ms:
             for mark, time_ms in list(self._forgotten.items()):
                 if abs(now_ms - time_ms) <= FORGETS_KEPT_MS:  # a time far ahead is no reason to keep it
                     break
@@ -318,6 +335,10 @@ class Catalogues:
     def __init__(self, items: Catalogue, users: Catalogue) -> None:
         self.items = items
         self.users = users
+
+    @property
+    def has_more(self) -> bool:
+        return self.items.has_more or self.users.has_more
 
     def take(self) -> list[Change]:
         return self.items.take() + self.users.take()

@@ -190,6 +190,9 @@ class Takes(Protocol):
 class Changes(Protocol):
     """What `consumer.catalogue.Catalogue` does for a source."""
 
+    @property
+    def has_more(self) -> bool: ...
+
     def take(self) -> list[Change]: ...
 
 
@@ -251,7 +254,11 @@ class JournaledSource:
         return all(taken.get(partition, 0) >= end for partition, end in ends.items())
 
     def take(self, max_records: int, wait_seconds: float) -> Taken | None:
-        """The records of the next step; None where nothing came within `wait_seconds`."""
+        """The records of the next step; None where nothing came within `wait_seconds`.
+
+        Where no record came but the catalogue has changed it is a step of no records: who loads a catalogue before the
+        first event, or in a quiet hour, is not to find that most of it still waits when the events come.
+        """
         taken = self._repeat(wait_seconds) if self._again else self._fresh(max_records, wait_seconds)
         if taken is not None:
             self._next.update(zip(taken.partition_R.tolist(), (taken.offset_R + 1).tolist(), strict=True))
@@ -260,10 +267,10 @@ class JournaledSource:
         return taken
 
     def step_without_records(self, *, more_wait: bool) -> Taken:
-        """A new step of no records, for lists that wait while nothing comes; not while steps are repeated."""
+        """A new step of no records, for what waits while nothing comes; not while steps are repeated."""
         if self._again:
             raise RuntimeError("a new step comes after those that are repeated")
-        self._begin_step([], more_wait=more_wait)
+        self._begin_step([], self._news(), more_wait=more_wait)
         return Taken([])
 
     def _pass_over_gaps(self) -> None:
@@ -287,18 +294,32 @@ class JournaledSource:
         return Taken([record for run in runs for record in self._taken(run)])
 
     def _fresh(self, max_records: int, wait_seconds: float) -> Taken | None:
-        records: list[Record] = []
-        for waiting in self._ahead.values():  # came while steps were repeated
-            while waiting and len(records) < max_records:
-                records.append(waiting.popleft())
-        taken = Taken(records or self._source.take(max_records, wait_seconds))
-        if not len(taken):
+        taken = Taken([]) if self._has_more_news else Taken(self._new_records(max_records, wait_seconds))
+        changes = self._news()
+        if not len(taken) and not changes:
             return None
-        self._begin_step(runs_of(taken), more_wait=len(taken) >= max_records and self.is_behind())
+        had_all = 0 < len(taken) < max_records
+        self._begin_step(runs_of(taken), changes, more_wait=not had_all and self.is_behind())
         return taken
 
-    def _begin_step(self, runs: Sequence[Run], *, more_wait: bool) -> None:
-        self.changes = [] if self._catalogue is None else self._catalogue.take()
+    def _new_records(self, max_records: int, wait_seconds: float) -> list[Record]:
+        """The next ones that no step has; those that came while steps were repeated first."""
+        records: list[Record] = []
+        for waiting in self._ahead.values():
+            while waiting and len(records) < max_records:
+                records.append(waiting.popleft())
+        return records or self._source.take(max_records, wait_seconds)
+
+    @property
+    def _has_more_news(self) -> bool:
+        return self._catalogue is not None and self._catalogue.has_more
+
+    def _news(self) -> Sequence[Change]:
+        """What the catalogue has to say; not to be asked for without a step that takes it in."""
+        return [] if self._catalogue is None else self._catalogue.take()
+
+    def _begin_step(self, runs: Sequence[Run], changes: Sequence[Change], *, more_wait: bool) -> None:
+        self.changes = changes
         self.has_lists = self._decide is None or self._decide(more_wait)
         self._append(self.step + 1, runs)
         self.step += 1

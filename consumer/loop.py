@@ -95,15 +95,17 @@ def run(
             publish_waiting(parts)
         parts.publisher.poll()
         if parts.progress.due() and not parts.refreshes.is_waiting:
+            count_gaps(parts)
             keep_progress(parts)
     publish_waiting(parts, is_last=True)
     if not parts.refreshes.is_waiting:  # else it stopped among steps made again: the save before them stays
+        count_gaps(parts)
         save_progress(parts)  # no finally: a failed step is never saved
 
 
 def longest_wait(parts: Parts, batch_wait_seconds: float) -> float:
-    """How long the next take may wait: longer where no answer of the broker and no save wait for the loop."""
-    if parts.publisher.is_settled and not parts.progress.due():
+    """How long the next take may wait: longer where no answer of the broker is near and no save waits for the loop."""
+    if (parts.publisher.is_settled or parts.publisher.is_late) and not parts.progress.due():
         return max(batch_wait_seconds, IDLE_SECONDS)
     return batch_wait_seconds
 
@@ -119,6 +121,14 @@ def publish_waiting(parts: Parts, *, is_last: bool = False) -> None:
     more_wait = not is_last and parts.source.is_behind()
     if not more_wait or parts.refreshes.is_late:
         parts.observer.observe(*learn_and_publish(parts, parts.source.step_without_records(more_wait=more_wait)))
+
+
+def count_gaps(parts: Parts) -> None:
+    """Aborted records or a transaction's marker came since the newest checkpoint, and no event: a step of its own,
+    without events, so that the next checkpoint has their offsets.
+    """
+    if parts.progress.lacks_only_offsets:
+        parts.observer.observe(*learn_and_publish(parts, parts.source.step_without_records(more_wait=False)))
 
 
 def generated_at(taken: Taken, touches: Touches) -> int:

@@ -103,11 +103,15 @@ class Observation:
     def timed(self, stage: Stage) -> AbstractContextManager[None]:
         """Measures a stage; each take is a heartbeat."""
         if stage is Stage.TAKE:
-            self._ticked_at, self.doing = self._clock(), ""
-            if self._ticked_at - self._looked_at >= LOOK_SECONDS:
-                self._looked_at = self._ticked_at
-                self._look()
+            self.beat()
         return self.metrics.timed(stage)
+
+    def beat(self) -> None:
+        """The loop is not stuck: it came round, or it knows what it waits for."""
+        self._ticked_at, self.doing = self._clock(), ""
+        if self._ticked_at - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = self._ticked_at
+            self._look()
 
     def observe(self, batch: "Batch", written: "Written") -> None:
         """A step was learned and its lists are on their way."""

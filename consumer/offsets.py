@@ -11,6 +11,10 @@ from typing import Final, NamedTuple
 _log = logging.getLogger(__name__)
 
 ACCEPT_LOSS: Final = "Start with `--reset earliest` to accept the loss and go on from the first record there is."
+ACCEPT_ANEW: Final = (
+    "The checkpoint has nothing of the new one: start with `--reset earliest` to learn all of it, or with "
+    "`--reset latest` to learn what comes from now on"
+)
 READ_ANEW: Final = "Start again: each start reads all that the topic has."
 
 
@@ -38,7 +42,7 @@ class CheckpointLost(SourceError):
 
 
 class TopicMadeAnew(SourceError):
-    """The topic is another one than that which the checkpoint's offsets are of."""
+    """The topic is another one than that which was read before: the offsets say nothing of it."""
 
 
 class OffsetsOutOfRetention(SourceError):
@@ -94,23 +98,22 @@ def start_offsets(
     return _readable_or_raise(topic, _only({**wanted, **_only(fallback, gone)}, extents), extents)
 
 
-def was_made_anew(topic: str, saved_id: str | None, found_id: str | None, reset: Reset | None) -> bool:
-    """Whether the topic is another one than when it had the saved id: then the saved offsets say nothing of it.
+def was_made_anew(
+    topic: str, saved_id: str | None, found_id: str | None, reset: Reset | None, what_to_do: str = ACCEPT_ANEW
+) -> bool:
+    """Whether the topic is another one than when it had the saved id: then the offsets of then say nothing of it.
 
-    That is for a person to accept: without `reset` it raises TopicMadeAnew. Where an id is not known, nothing is
-    compared.
+    That is for a person to accept: without `reset` it raises TopicMadeAnew, which says `what_to_do`. Where an id is not
+    known, nothing is compared.
     """
     if saved_id is None or found_id is None or saved_id == found_id:
         return False
     what = (
-        f"{topic} is not the topic that the checkpoint's offsets are of: its id was {saved_id} and is {found_id} now "
+        f"{topic} is not the topic that was read before: its id was {saved_id} and is {found_id} now "
         "(was it made anew?)"
     )
     if reset is None:
-        raise TopicMadeAnew(
-            f"{what}. The checkpoint has nothing of the new one: start with `--reset earliest` to learn all of it, or "
-            "with `--reset latest` to learn what comes from now on"
-        )
+        raise TopicMadeAnew(f"{what}. {what_to_do}")
     _log.warning("%s; accepted by --reset %s", what, reset)
     return True
 

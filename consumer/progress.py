@@ -213,6 +213,20 @@ class Progress:
             return self._clock() - self._begun_at >= self._every_seconds
         return self._under_way.is_waiting
 
+    @property
+    def lacks_only_offsets(self) -> bool:
+        """Whether the newest checkpoint has all that was learned, and only what is no record was read over since.
+
+        Retention may come up to there, and would look like a loss to the next start. Checkpoints go by the numbers of
+        their steps, so a new one takes a new step.
+        """
+        return (
+            self._is_saved()
+            and self.saved is not None
+            and self.saved.offsets[self._topic] != self._source.next_offsets()
+            and not self._source.is_repeating
+        )
+
     def advance(self, publisher: Publisher) -> bool:
         """Do what is due, without waiting for anything. True: a checkpoint became durable and its offsets are on
         their way to the group, or there was nothing new to save.

@@ -8,6 +8,7 @@ Lists go out by the hundred, so what is done for each is a call into the client 
 answer comes; all else is done once for all answers that came since the last look.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -37,7 +38,10 @@ OnDelivery = Callable[[NDArray[np.int64], NDArray[np.float64]], None]
 # call that is written out it does not once that has run a few times, and the error is raised by what comes next.
 _ask_for_headers: Final = methodcaller("headers")
 
+_log = logging.getLogger(__name__)
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.1
+_LATE_SECONDS: Final = 60.0
+"""Lists that were not acknowledged for so long are worth a line in the log."""
 _TOLD_FAILURES: Final = 3
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _MAKE_ROOM: Final = (
@@ -85,6 +89,9 @@ class DeliveryFailed(RuntimeError):
 _DEFAULTS: Final[dict[str, Any]] = {
     "client.id": "headrace",
     "linger.ms": 1,
+    # As long as it takes. The journal has what is waiting: ending after minutes would only have a worker that is
+    # started again, over and over, until the broker is back, make the same lists again.
+    "message.timeout.ms": 0,
     # Java's default; librdkafka's own would put a user's lists elsewhere than a Java client does.
     "partitioner": "murmur2_random",
     # A third of the bytes for 1 us a list of the client's thread; zstd takes a sixth, for 3 to 4 us.
@@ -176,18 +183,26 @@ class Publisher:
         epoch: int,
         librdkafka: Mapping[str, str] | None = None,
         now_seconds: Callable[[], float] = time.time,
+        while_full: Callable[[], None] = lambda: None,
     ) -> None:
-        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one."""
+        """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
+
+        `while_full` is called ten times a second while the client's queue has no room for a record, which may be as
+        long as the broker is away: what it raises ends the wait.
+        """
         self._address = bootstrap_servers
         self._librdkafka = librdkafka or {}
         self._topic = topic
         self._dead_letter_topic = dead_letter_topic
         self._epoch_header: list[tuple[str, str | bytes | None]] = [(EPOCH_HEADER, str(epoch).encode())]
         self._now_seconds = now_seconds
+        self._while_full = while_full
         self._failures: list[str] = []
         self._failed = 0
         self._is_topic_gone = self._is_too_large = False
         self._trouble = ""
+        self.is_late = False
+        """Whether lists have waited for their acknowledgement for long, so that no hurry is needed to hear of it."""
         self._mark = Mark()
         self._batches: list[_Batch] = []
         """Those with messages that were not answered."""
@@ -250,6 +265,12 @@ class Publisher:
             producer.poll(0)
         self._tell()
         self._raise_failures()
+        self._say_if_late()
+
+    @property
+    def unanswered(self) -> int:
+        """How many records the broker has not answered for."""
+        return sum(map(len, self._producers()))
 
     def flush(self, timeout_seconds: float) -> None:
         """Wait until the broker has everything; DeliveryFailed where it has not, or not within the time."""
@@ -281,6 +302,18 @@ class Publisher:
         for batch in self._batches:
             batch.tell()
         self._batches = [batch for batch in self._batches if batch.left]
+
+    def _say_if_late(self) -> None:
+        """Once, and once more when it is over: the client itself waits in silence."""
+        oldest = self._batches[0].sent_at[:1] if self._batches else ()
+        waited = max((self._now_seconds() - at for at in oldest), default=0.0)
+        if waited > _LATE_SECONDS and not self.is_late:
+            _log.warning(
+                "lists sent to %s are not acknowledged for %d s%s: waiting on", self._address, waited, self._trouble
+            )
+        elif self.is_late and waited <= _LATE_SECONDS:
+            _log.info("%s acknowledges lists again", self._address)
+        self.is_late = waited > _LATE_SECONDS
 
     def _produce(
         self,
@@ -318,8 +351,9 @@ class Publisher:
             if isinstance(refused, KafkaException):
                 self._fail(what, topic, refused.args[0])
             elif refused is not None:
-                # The queue is full: let answers make room. Where none come the records time out, and that raises.
-                producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+                producer.poll(_QUEUE_FULL_WAIT_SECONDS)  # the queue is full: let answers make room
+                self._say_if_late()
+                self._while_full()
             self._raise_failures()
             try:
                 producer.produce(topic, value, key, on_delivery=answered, headers=headers)

@@ -8,7 +8,7 @@ are found within half a minute, and read from their first record.
     |- BrokerUnreachable     no answer within the time given
     |- TopicMissing          make it with `headrace topics create`
     |- CheckpointLost        the group has committed offsets and there is no checkpoint: a person has to choose
-    |- TopicMadeAnew         the topic is another one than that of the checkpoint: a person has to accept that
+    |- TopicMadeAnew         the topic is another one than before: a person has to accept that
     |- OffsetsOutOfRetention records that were not read yet are gone: a person has to accept that
     |- ReadFailed            an error that the client does not mend by itself
     `- CommitFailed          may be passed over: progress is in the checkpoint, the group's offsets are for show
@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeVar, cast
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.offsets import (
+    ACCEPT_ANEW,
     ACCEPT_LOSS,
     Extent,
     OffsetsOutOfRetention,
@@ -98,12 +99,13 @@ class Source:
         answer_seconds: float = 30.0,
         look_up: Callable[[], None] = lambda: None,
         after_loss: str = ACCEPT_LOSS,
+        after_anew: str = ACCEPT_ANEW,
     ) -> None:
         """`librdkafka`: further properties of the client (security, ...); ValueError for a wrong one.
 
         `answer_seconds` bounds each question to the broker; nothing is asked before `seek()`. `look_up` is called every
         other second while an answer is waited for: what it raises ends the wait. `after_loss`: what a person can do
-        where records are gone that `take` did not get to.
+        where records are gone that `take` did not get to; `after_anew`: where the topic is another one by now.
         """
         self._address = bootstrap_servers
         self._topic = topic
@@ -112,6 +114,7 @@ class Source:
         self._answer_seconds = answer_seconds
         self._look_up = look_up
         self._after_loss = after_loss
+        self._after_anew = after_anew
         self.topic_id: str | None = None
         """What tells the topic from one made under its name later; None before it is asked, or where nobody says."""
         self._next: dict[int, int] = {}
@@ -149,7 +152,7 @@ class Source:
             return
         found = topic_id(self._address, self._topic, librdkafka=self._librdkafka, answer_seconds=_TOPIC_SECONDS)
         try:
-            was_made_anew(self._topic, self._known_id, found, None)
+            was_made_anew(self._topic, self._known_id, found, None, self._after_anew)
         except TopicMadeAnew as anew:
             self._broken = anew
             raise

@@ -32,7 +32,7 @@ from consumer.lists import ListWriter
 from consumer.loop import Parts, run
 from consumer.modelling import compiling, make_learner, make_top_k, warm_up
 from consumer.observation import Observation
-from consumer.offsets import ACCEPT_LOSS, READ_ANEW, Reset
+from consumer.offsets import ACCEPT_ANEW, ACCEPT_LOSS, READ_ANEW, Reset
 from consumer.progress import Progress
 from consumer.publish import Publisher
 from consumer.refreshes import Refreshes
@@ -43,7 +43,7 @@ from model.growth import collapse_next
 from model.state import OtherSettings
 
 FLUSH_SECONDS = 60.0
-"""Longest wait for the broker's acknowledgements before a checkpoint; the client itself gives up later."""
+"""Longest wait of a worker that is to stop for the broker's acknowledgements; the client itself never gives up."""
 
 
 log = structlog.get_logger()
@@ -70,7 +70,10 @@ class Worker:
         self.settings = settings
         self.observation = observation or Observation.of(settings, clock, now_seconds)
         self.metrics = self.observation.metrics
-        self._stopping = stopping
+        self._stopping = self._is_to_stop = stopping
+        self._clock = clock
+        self._stop_before: float | None = None
+        """When a worker that was told to stop in the middle of a step gives it up."""
         self._check_properties()
         self._begin("compiling kernels, or finding those that were compiled before")
         warm_up(settings, self._look_up)
@@ -115,7 +118,7 @@ class Worker:
             settings.rating_min, settings.rating_max, settings.max_future_seconds, settings.max_event_bytes
         )
         self._content_sources = {
-            kind: self._source_of(topic, READ_ANEW)
+            kind: self._source_of(topic, after_loss=READ_ANEW, after_anew=READ_ANEW)
             for kind, topic in ((ITEMS, settings.items_topic), (USERS, settings.users_topic))
         }
         self._large_pages = LargePages(collapse_next)
@@ -130,6 +133,7 @@ class Worker:
                 dead_letter_topic=settings.dead_letter_topic,
                 epoch=epoch,
                 librdkafka=settings.librdkafka,
+                while_full=self._while_full,
             )
             self._begin("looking for the topics")
             topics.require(
@@ -181,6 +185,7 @@ class Worker:
         What a stage raises passes through: nothing of a failed step is saved.
         """
         self._stopping = lambda: False  # from here on the loop looks, where nothing is half done
+        self._is_to_stop = stopping
         gc.freeze()  # what the start made stays; a collection of all of it would stop a step for tenths of a second
         try:
             with self._disk_errors_told():
@@ -227,6 +232,16 @@ class Worker:
         if self._stopping():
             raise Stopped
 
+    def _while_full(self) -> None:
+        """The publisher waits for room, in the middle of a step, for as long as the broker is away."""
+        self.observation.beat()
+        if not self._is_to_stop():
+            return
+        if self._stop_before is None:
+            self._stop_before = self._clock() + FLUSH_SECONDS
+        if self._clock() >= self._stop_before and self._publisher is not None:
+            self._publisher.give_up(self._publisher.unanswered, FLUSH_SECONDS)
+
     def _disk_errors_told(self) -> AbstractContextManager[None]:
         return disk_errors_told(self.settings.checkpoint_dir, self.settings.checkpoints_kept)
 
@@ -240,7 +255,7 @@ class Worker:
             folder = self.settings.checkpoint_dir
             raise other_settings(error, saved.settings, self.settings.shown(), folder) from error
 
-    def _source_of(self, topic: str, after_loss: str = ACCEPT_LOSS) -> Source:
+    def _source_of(self, topic: str, after_loss: str = ACCEPT_LOSS, after_anew: str = ACCEPT_ANEW) -> Source:
         settings = self.settings
         return Source(
             settings.bootstrap_servers,
@@ -249,16 +264,19 @@ class Worker:
             librdkafka=settings.librdkafka,
             look_up=self._look_up,
             after_loss=after_loss,
+            after_anew=after_anew,
         )
 
     def _read_catalogue(self) -> None:
         for kind, source in self._content_sources.items():
             self._begin(f"reading the catalogue of {kind}")
+            source.was_made_anew(None, None)  # asks for its id: it is compared while the worker runs
             try:
                 # Each start reads all of it: whatever the group committed, and whatever compaction took meanwhile.
                 source.seek(None, Reset.EARLIEST)
             except TopicMissing as missing:
                 log.warning(f"no catalogue of {kind}: they are learned from events alone", why=str(missing))
+                source.close()  # or it would go on asking for the broker, and tell of an outage when all is over
                 continue
             catalogue = self.catalogue.items if kind == ITEMS else self.catalogue.users
             catalogue.read(source, look_up=self._look_up)

@@ -1,6 +1,7 @@
 """The catalogue is read whole, followed, and taken in by steps that can be made again; what is bad is passed over."""
 
 import json
+import time
 
 import pytest
 from catalogue_cases import Items, Told, Users, ids, read_anew, reading, reading_users, restarted
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from worker_fakes import FakeWorker
 
 from consumer.broker import CLIENT_PROPERTIES, InProcessBroker
-from consumer.catalogue import ROWS, Catalogue, Catalogues, RowOutcome, content_of
+from consumer.catalogue import MOST_TAKEN_AT_ONCE, ROWS, Catalogue, Catalogues, RowOutcome, content_of
 from consumer.config import Settings
 from consumer.journal import Change, Entry, Journal, Run
 from consumer.offsets import Reset
@@ -356,6 +357,55 @@ def test_steps_are_made_again_with_what_the_catalogue_said_then_even_if_the_topi
     assert ids(again.catalogue.items.take()) == [("i1", True), ("i3", False)], "the news waits for a new step"
 
 
+def test_rows_that_come_while_no_event_does_are_taken_in_by_steps_of_their_own_and_made_again(start, items):
+    topic = Topic()
+    clicks(topic, 0, 5)
+    worker = start(topic, items)
+    worker.run()
+    rows = 2 * MOST_TAKEN_AT_ONCE + 5
+    for number in range(rows):
+        items.put(f"new{number}", title="words", categories=["x"])
+    before = worker.stream.step
+    worker.failing["flush"] = SimulatedCrash()
+    takes = len(worker.effects)
+    with pytest.raises(SimulatedCrash):
+        worker.run(until={0: 6}, stopping=lambda: worker.effects[takes:].count("take") == 5)
+    state, steps = state_digest(worker.learner.state()), worker.stream.step - before
+
+    again = start(topic, items)
+    steps_to_repeat = again.stream.steps_to_repeat
+    again.run()
+
+    assert len(described(worker)) == rows
+    assert steps == steps_to_repeat == 3, "the takes after them found nothing, and made no step"
+    assert [len(batch.taken) for batch in worker.observer.batches[-3:]] == [0, 0, 0]
+    assert state_digest(again.learner.state()) == state
+    assert again.stream.step == worker.stream.step
+
+
+def test_a_large_catalogue_is_taken_in_by_several_steps_before_the_first_event(start, items, monkeypatch):
+    monkeypatch.setattr("consumer.catalogue.MOST_TAKEN_AT_START", 3)
+    topic = Topic()
+    for number in range(8):
+        items.put(f"i{number}", title="one")
+    clicks(topic, 0, 5)
+    killed = start(topic, items)
+    killed.failing["flush"] = SimulatedCrash()
+    with pytest.raises(SimulatedCrash):
+        killed.run(stopping=lambda: killed.stream.step == 2)
+    half = described(killed)
+
+    worker = start(topic, items)
+    worker.run()
+    restarted = start(topic, items)
+    restarted.run(until={0: 6}, stopping=lambda: restarted.effects.count("take") == 1)
+
+    assert half == {f"i{number}" for number in range(6)}
+    assert [len(batch.taken) for batch in worker.observer.batches] == [0, 0, 0, 5], "two made again"
+    assert described(worker) == {f"i{number}" for number in range(8)}
+    assert restarted.observer.batches == [], "what is known already is no step"
+
+
 def test_a_restart_goes_on_with_the_catalogue_of_the_checkpoint(start, items):
     topic = Topic()
     items.put("i1", title="one")
@@ -482,7 +532,7 @@ def test_the_worker_reads_the_users_topic_and_a_forget_erases_what_it_said(tmp_p
     assert restored == state
 
 
-def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
+def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path, caplog):
     topics = dict.fromkeys(("recs.events.v1", "recs.recommendations.v1", "dlq.recs.events.v1"), 1)
     with InProcessBroker(topics) as broker:
         send(broker, "recs.events.v1", ("u0", click("u0", "i1")))
@@ -490,6 +540,11 @@ def test_a_worker_without_an_items_topic_says_so_and_works(tmp_path):
             worker.run(lambda: False, worker.end_offsets())
 
             assert worker.learner.ranking.content is None
+            worker.source.close()
+            broker.disconnect()
+            time.sleep(0.5)  # a client that is still there notices
+        broker.reconnect()
     said = [entry["event"] for entry in logs]
     assert any("no catalogue of items" in event for event in said)
     assert any("no catalogue of users" in event for event in said)
+    assert "waiting for the broker" not in caplog.text, "nobody reads what is not there"

@@ -274,6 +274,18 @@ def test_a_forget_is_remembered_until_its_time_has_passed_and_the_topic_is_read_
     assert not is_remembered(past)
 
 
+def test_a_step_without_a_time_lets_go_of_no_forget():
+    users = Users()
+    catalogue = reading_users(users)
+    catalogue.apply(catalogue.take())
+    catalogue.forget(["private"], [FORGOTTEN_AT], FORGOTTEN_AT)
+
+    catalogue.forget([], [], 0)
+    users.put("private", categories=["late"], time_ms=FORGOTTEN_AT - 1)
+
+    assert catalogue.take() == []
+
+
 def test_a_forget_from_a_clock_far_ahead_is_not_kept_for_ever():
     catalogue = reading_users(Users())
     catalogue.apply(catalogue.take())

@@ -152,6 +152,13 @@ def test_a_loop_to_which_the_broker_owes_answers_comes_round_quickly(start, topi
     assert waits_of(worker, 4) == [IDLE_SECONDS, 0, 0, 0]
 
 
+def test_a_loop_to_which_the_broker_has_owed_answers_for_long_is_in_no_hurry(start, topic):
+    worker = start(topic)
+    worker.publisher.is_away = worker.publisher.is_late = True
+
+    assert waits_of(worker, 3) == [IDLE_SECONDS] * 3
+
+
 def test_a_loop_with_a_save_in_hand_comes_round_quickly(start, topic):
     worker = start(topic)
     worker.progress.due = lambda: True

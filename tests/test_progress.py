@@ -1,8 +1,11 @@
 """A save: everything that was published is acknowledged first, then it is written, then offsets are committed."""
 
+import itertools
 import math
+from contextlib import nullcontext
 
 import pytest
+from faulty_disk import SimulatedCrash
 from progress_cases import clicks, twenty_clicks, workers_in
 from stream_fakes import Topic, click
 from worker_fakes import Held, InTurn
@@ -106,6 +109,31 @@ def test_the_first_save_of_a_run_is_written_under_its_own_epoch_even_without_new
     assert worker.progress.saved.epoch == 2
     assert worker.progress.saved.step == 1
     assert worker.progress.counts == Counts(learned=20)
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["while it idles", "at its end"])
+def test_what_is_no_record_behind_the_last_event_is_saved_and_may_leave_the_topic(start, topic, is_over):
+    worker = start(topic, every_seconds=10)
+    worker.run()
+    topic.end_with_a_marker(1)
+    takes = itertools.count()
+
+    def stopping():
+        worker.clock.seconds += 6
+        return next(takes) == (1 if is_over else 4)
+
+    if not is_over:
+        worker.failing["flush"] = SimulatedCrash()
+    with nullcontext() if is_over else pytest.raises(SimulatedCrash):
+        worker.run(stopping=stopping, until={0: 1_000})
+    topic.drop_before(1, 9)
+
+    again = start(topic)
+
+    assert again.stream.next_offsets() == {0: 12, 1: 9}
+    assert again.progress.counts == Counts(learned=20)
+    assert again.stream.step == worker.stream.step, "one step of no records, and a checkpoint of it"
+    assert [len(batch.taken) for batch in worker.observer.batches] == [20, 0]
 
 
 def test_a_save_is_due_when_its_time_has_come_and_not_again_right_after(start, topic):

@@ -1,6 +1,7 @@
 """Publishing: one contract on the in-process broker and on a real Kafka, then what only faults can show."""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -409,6 +410,50 @@ def test_a_full_queue_that_nobody_empties_raises_when_the_records_time_out(in_pr
 
     with pytest.raises(DeliveryFailed, match=r"'u1'.*_MSG_TIMED_OUT"):
         publisher.send(lists_of("u2"))
+
+
+def test_a_full_queue_that_nobody_empties_is_waited_for_until_the_worker_says_that_it_is_enough(
+    in_process: InProcess,
+) -> None:
+    topic = in_process.create_topic("recommendations")
+    waits: list[int] = []
+
+    def while_full() -> None:
+        waits.append(publisher.unanswered)
+        if len(waits) == 3:
+            publisher.give_up(publisher.unanswered, 60)
+
+    properties = {"queue.buffering.max.messages": "1"}
+    publisher = a_publisher(in_process, topic, librdkafka=properties, while_full=while_full)
+    in_process.faults.disconnect()
+    publisher.send(lists_of("u1"))
+
+    with pytest.raises(DeliveryFailed, match=r"^1 records were sent to .* and not acknowledged within 60 s"):
+        publisher.send(lists_of("u2"))
+
+    assert waits == [1, 1, 1]
+
+
+def test_lists_that_wait_for_their_acknowledgement_are_told_of_once_and_when_it_is_over(
+    in_process: InProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = [1000.0]
+    publisher = a_publisher(in_process, in_process.create_topic("recommendations"), now_seconds=lambda: now[0])
+    in_process.faults.disconnect()
+    publisher.send(lists_of("u1"))
+    is_late = []
+    for now[0] in (1059.0, 1061.0, 1300.0):
+        publisher.poll()
+        is_late.append(publisher.is_late)
+    in_process.faults.reconnect()
+    publisher.flush(SECONDS)
+    publisher.poll()
+
+    assert (is_late, publisher.is_late) == ([False, True, True], False)
+    late, over = [record.getMessage() for record in caplog.records]
+    assert re.match(rf"lists sent to {in_process.bootstrap_servers} are not acknowledged for 61 s.*: waiting on", late)
+    assert over == f"{in_process.bootstrap_servers} acknowledges lists again"
 
 
 def test_flushing_nothing_is_done_at_once(in_process: InProcess) -> None:

@@ -3,21 +3,25 @@
 import errno
 import gc
 import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from broker_clients import produce
+from broker_clients import SECONDS, produce
 from columns import events_of
-from conftest import InProcess
+from conftest import InProcess, Kafka
 from worker_site import Site, tastes
 
 from consumer import durable, lists
 from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, FolderInUse
 from consumer.environment import SettingsError
 from consumer.observation import Observation
+from consumer.offsets import TopicMadeAnew
+from consumer.publish import DeliveryFailed
 from consumer.signals import Stopped
 from consumer.topics import TopicsMissing
 from consumer.worker import Worker
@@ -212,6 +216,37 @@ def test_a_worker_that_is_told_to_stop_saves_and_answers_with_what_it_saved(site
     assert site.work().counts.learned == 500
 
 
+def test_a_worker_whose_lists_find_no_room_while_the_broker_is_away_is_alive_and_can_be_stopped(
+    in_process: InProcess, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.worker.FLUSH_SECONDS", 0.5)
+    send(site, 50)
+    small = {**site.settings.librdkafka, "queue.buffering.max.messages": "1"}
+    beats: list[float] = []
+    with Worker(site.settings.model_copy(update={"librdkafka": small})) as worker:
+        learn = worker.learner.test_then_learn
+        beat = worker.observation.beat
+
+        def cut_off(*given: Any) -> Any:
+            in_process.faults.disconnect()
+            return learn(*given)
+
+        def noted() -> None:
+            beats.append(time.monotonic())
+            beat()
+
+        monkeypatch.setattr(worker.learner, "test_then_learn", cut_off)
+        monkeypatch.setattr(worker.observation, "beat", noted)
+
+        with pytest.raises(DeliveryFailed, match=r"not acknowledged within 0.5 s"):
+            worker.run(lambda: len(beats) > 10)
+    in_process.faults.reconnect()
+
+    assert 0.5 <= beats[-1] - beats[10] < 10
+    assert site.newest_checkpoint().step == 0
+    assert site.work().counts.learned == 50
+
+
 def test_a_worker_that_has_ended_leaves_nothing_behind_in_its_process(site: Site) -> None:
     send(site, 20)
     with Worker(site.settings) as worker:
@@ -263,6 +298,24 @@ def test_decoding_follows_the_settings(in_process: InProcess, tmp_path: Path, un
     produce(in_process.bootstrap_servers, site.settings.events_topic, [b"x" * 201])
 
     assert site.work().counts == Counts(learned=1, dead_letters=3)
+
+
+def test_a_catalogues_topic_made_anew_with_more_rows_than_were_read_ends_the_run(
+    kafka: Kafka, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    topic = kafka.create_topic(unique("items"))
+    produce(kafka.bootstrap_servers, topic, [b"{}"] * 3, key=b"no row, but read")
+    with Worker(Site(kafka, tmp_path / "state", unique, items_topic=topic).settings) as worker:
+        kafka.admin.delete_topics([topic])[topic].result()
+        while topic in kafka.admin.list_topics(timeout=30).topics:
+            pass
+        kafka.create_topic(topic)
+        produce(kafka.bootstrap_servers, topic, [b"{}"] * 5, key=b"no row")
+        worker._content_sources["items"]._lookout.every_seconds = 0
+        enough = time.monotonic() + SECONDS
+
+        with pytest.raises(TopicMadeAnew, match=r"is not the topic that was read before.*: each start reads all"):
+            worker.run(lambda: time.monotonic() > enough)
 
 
 def test_what_an_event_weighs_is_in_the_settings(

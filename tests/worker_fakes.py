@@ -112,6 +112,7 @@ class FakePublisher:
         self.dead_letters: list = []
         self.is_away = False
         """Whether the broker answers nothing."""
+        self.is_late = False
         self._waiting: list = []
 
     def send(self, messages, on_delivery=None):

@@ -342,8 +342,7 @@ ROWS: dict[str, list[Panel]] = {
             unit="s",
             bad="Above the red line: the worker waits, ready and with the lag of the last answer, and learns nothing.",
             do="Does `headrace topics describe` answer? Then look at the network between worker and broker. It goes on "
-            "by itself once a broker answers; with lists on their way it ends after five minutes, and has to be "
-            "started again until one does.",
+            "by itself once a broker answers, and sends the lists that wait: no need to restart it.",
             queries=[Query("max by (instance) (headrace_broker_away_seconds)", "away")],
             limit=60,
         ),
