@@ -332,7 +332,7 @@ def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
     run(made, two_tastes(1000), 50)
     old = made.users.row("u1")
 
-    run(made, [Forget("u1"), click("next", "i0", 5_000_000, weight=0.0)], 2)
+    run(made, [Forget("u1"), click("next", "i0", 5_000_000, weight=0.0)], 1)
 
     assert made.users.row("next") == old
     said = said_of(made, rows(old)).on_top(torch.zeros((1, 8)))
