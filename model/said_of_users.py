@@ -60,8 +60,7 @@ class SaidOfUsers:
     def forget(self, user_ids: Ids, rows_N: Ints) -> None:
         """Erase what is said of users, before their rows go; -1 for those who have none."""
         if self.content is not None:
-            for user_id, row in zip(user_ids.names(), rows_N.tolist(), strict=True):
-                self.content.forget(user_id, None if row < 0 else row)
+            self.content.forget(user_ids, rows_N)
 
     def let_go(self, rows_U: Ints) -> None:
         """Erase what these users' events said, before the rows go; what the users topic says stays."""

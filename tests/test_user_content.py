@@ -9,6 +9,7 @@ from user_worlds import kind, learner, people, two_tastes
 from model.bag_sums import _pulled_back_anywhere
 from model.encoders.interface import Encoded
 from model.entries import ItemContent
+from model.ids import Ids
 from model.interactions import Forget
 from model.ranking import RankingRates
 from model.state import state_digest
@@ -218,7 +219,7 @@ def test_a_text_fades_as_events_follow_and_the_context_ends_with_the_next_one():
 
     found = {}
     for name, note in (("text", Note("red shoes")), ("context", Note(None, {"place": "home"}))):
-        made.forget("a", 0)
+        made.forget(Ids.of(["a"]), user)
         made.read_then_write(user, 4 * one, one > 0, {0: note}, users)
         found[name] = [made.read(user, n * one, users).on_top(torch.zeros((1, 4)).double()) for n in (5, 6, 7)]
 
@@ -291,13 +292,33 @@ def test_a_forget_erases_texts_and_context():
     before = state_digest(made.state())
     made.read_then_write(one, one, one > 0, {0: NOTES[1]}, users)
 
-    made.forget("a", 0)
+    made.forget(Ids.of(["a"]), one)
 
     state = made.state()
     assert made.ids.row("a") is None
     assert state["entries.lengths"].reshape(-1, made.slots)[-1].tolist() == [0] * made.slots
     assert made.entries.live == after_notes()[0].entries.live
     assert before != state_digest(state), "a row was given back"
+
+
+def test_users_forgotten_together_leave_what_they_leave_one_by_one():
+    together, one_by_one = (learner(encoder="dnn", described=people(range(30))) for _ in range(2))
+    for made in (together, one_by_one):
+        run(made, [one._replace(text=f"words of {one.user_id}") for one in two_tastes(300)], 50)
+    names = ["u7", "u1", "nobody", "u29", "u1"]
+
+    together.test_then_learn([Forget(name) for name in names])
+    for name in names:
+        one_by_one.forget(name)
+
+    expected = one_by_one.state()
+    for name, value in together.state().items():
+        if name.endswith(".free"):
+            assert sorted(value.tolist()) == sorted(expected[name].tolist())
+            assert len(value) == (0 if name == "items.free" else 3)
+        elif name != "version":
+            assert torch.equal(value, expected[name]), name
+    assert together.said.content.entries.live == one_by_one.said.content.entries.live
 
 
 def test_who_was_idle_and_comes_back_has_the_features_and_none_of_the_texts():
