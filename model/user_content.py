@@ -175,13 +175,11 @@ class UserContent:
         """Erase what is said of users; `users_N`: the learner's rows that are given back, -1 where there is none."""
         rows_N = self.ids.find(user_ids)
         self._clear(np.unique(rows_N[rows_N >= 0]), FEATURES)
-        self._row_U[users_N[(users_N >= 0) & (users_N < len(self._row_U))]] = UNRESOLVED
+        self._give_back_rows(users_N)
 
     def let_go(self, users_U: Ints, users: Vocabulary) -> None:
         """Erase what these users' events said; what the topic of users says of them stays for when they come back."""
-        if len(self._row_U) < len(users):
-            self._row_U = grown(self._row_U, len(users), fill=UNRESOLVED)
-        self._row_U[users_U] = UNRESOLVED
+        self._give_back_rows(users_U)
         rows_N = self.ids.find(Ids(users.blob, users.start_R[users_U], users.length_R[users_U].astype(np.int64)))
         self._clear(rows_N[rows_N >= 0], FEATURES + 1)
 
@@ -239,20 +237,19 @@ class UserContent:
             return
         self.entries.clear(np.array([row * self.slots + FEATURES]))
         if not self.entries.lengths()[row * self.slots : (row + 1) * self.slots].any():
-            self.ids.remove(user_id)
-            self._at_XS[row], self._texts_X[row] = 0, 0
-            user = users.row(user_id)
-            if user is not None and user < len(self._row_U):
-                self._row_U[user] = UNRESOLVED
+            self._clear(np.array([row]), FEATURES)
+            self._give_back_rows(users.find([user_id]))
+
+    def _give_back_rows(self, users_N: Ints) -> None:
+        """Of whom these rows of the learner's are, and what is said of them, is to be looked up again; -1 is none."""
+        self._row_U[users_N[(users_N >= 0) & (users_N < len(self._row_U))]] = UNRESOLVED
 
     def _clear(self, rows_N: Ints, first: int) -> None:
         """Empty the slots from `first` on of distinct rows, and give back the rows of whom nothing is said then."""
         self.entries.clear((rows_N[:, None] * self.slots + np.arange(first, self.slots)).ravel())
-        self._at_XS[rows_N, first:] = 0
+        self._at_XS[rows_N] = 0  # features have no time
         self._texts_X[rows_N] = 0
-        gone_M = rows_N[self.entries.lengths()[rows_N * self.slots + FEATURES] == 0]
-        self._at_XS[gone_M] = 0
-        self.ids.remove_rows(gone_M)
+        self.ids.remove_rows(rows_N[self.entries.lengths()[rows_N * self.slots + FEATURES] == 0])
 
     # --- keeping ---
 
