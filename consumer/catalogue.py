@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -194,9 +195,8 @@ class Catalogue:
         has none.
         """
         if self._whole is None and self._is_read and now_ms:
-            for mark, time_ms in list(self._forgotten.items()):
-                if abs(now_ms - time_ms) <= FORGETS_KEPT_MS:  # a time far ahead is no reason to keep it
-                    break
+            kept_long = takewhile(lambda one: abs(now_ms - one[1]) > FORGETS_KEPT_MS, self._forgotten.items())
+            for mark, _ in list(kept_long):  # a time far ahead is no reason to keep it
                 del self._forgotten[mark]
         for name in ids:
             told = self._digests.pop(name, REMOVED)

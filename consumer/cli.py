@@ -271,7 +271,8 @@ def _evaluate(
     history: Annotated[
         Literal["live", "strictly-before"],
         typer.Option(
-            help="Rank an event from all earlier events of its user, or from those with an earlier timestamp."
+            help="Rank an event from all earlier items of its user, or from those with an earlier timestamp; "
+            "texts, contexts and predictions of ratings know all earlier events."
         ),
     ] = "live",
     ranks: Annotated[Path | None, typer.Option(help="Write index,rank,prediction of every event to this CSV.")] = None,

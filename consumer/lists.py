@@ -129,12 +129,12 @@ class ListWriter:
         self._always = always
         self._buffer = np.empty(BUFFER_BYTES, dtype=np.uint8)
 
-    def forget(self, forgotten: Iterable[tuple[str, int]]) -> None:
+    def forget(self, forgotten: Sequence[tuple[str, int]]) -> None:
         """Publish a tombstone for each of these users. The second is the row that the user had, below 0 for none:
         another user may have it by now, whose list is not written yet.
         """
-        for user_id, row in forgotten:
-            self._last.clear([row])
+        self._last.clear([row for _, row in forgotten])
+        for user_id, _ in forgotten:
             self._publisher.forget(user_id)
 
     def let_go(self, rows_U: Ints) -> None:

@@ -89,11 +89,9 @@ class Refreshes:
 
     def after(self, step: "Step", taken: Taken, place_B: Ints, own_time_B: Ints, *, has_lists: bool) -> Touches:
         """The events whose lists are to be made after a step: none, or the step's and all that waited."""
-        for touches in self._waiting:
-            for _, row in step.forgotten:
-                touches.users_E[touches.users_E == row] = -1
-            if len(step.evicted_U):
-                touches.users_E[np.isin(touches.users_E, step.evicted_U)] = -1
+        gone_N = np.array([row for _, row in step.forgotten] + step.evicted_U.tolist(), dtype=np.int64)
+        for touches in self._waiting if len(gone_N) else ():
+            touches.users_E[np.isin(touches.users_E, gone_N)] = -1
         self._waiting.append(Touches.of(step.users_B, taken, place_B, own_time_B))
         return self.waiting() if has_lists else _NONE
 

@@ -148,14 +148,14 @@ class Entries:
         self._used = end
         return start + np.cumsum(lengths_W) - lengths_W, lengths_W
 
-    def clear(self, row: int) -> None:
-        """Say nothing of a row any more, and leave nothing of what was said in memory."""
-        start, length = int(self._start_X[row]), int(self._length_X[row])
-        self._items_F[self._feature_E[start : start + length]] -= 1
-        self._feature_E[start : start + length] = 0
-        self._value_E[start : start + length] = 0
-        self.live -= length
-        self._length_X[row] = 0
+    def clear(self, rows_N: NDArray[np.int64]) -> None:
+        """Say nothing of distinct rows any more, and leave nothing of what was said in memory."""
+        at_E = self._entries_of(rows_N)
+        np.subtract.at(self._items_F, self._feature_E[at_E], 1)
+        self._feature_E[at_E] = 0
+        self._value_E[at_E] = 0
+        self.live -= len(at_E)
+        self._length_X[rows_N] = 0
 
     def tidy(self) -> None:
         """Close the holes that replaced rows left, where they are half of it all."""
@@ -203,13 +203,15 @@ class Entries:
         return Bags(starts_N, features_M[:found], weights_M.astype(np.float32))
 
     def _close_holes(self) -> None:
-        rows_X = np.arange(self.rows)
-        length_X = self._length_X[: self.rows]
-        starts_X = np.cumsum(length_X) - length_X
-        at_E = np.repeat(self._start_X[rows_X] - starts_X, length_X) + np.arange(int(length_X.sum()))
+        at_E, length_X = self._entries_of(np.arange(self.rows)), self._length_X[: self.rows]
         self._feature_E, self._value_E, self._share_E = self._feature_E[at_E], self._value_E[at_E], self._share_E[at_E]
-        self._start_X[: self.rows] = starts_X
+        self._start_X[: self.rows] = np.cumsum(length_X) - length_X
         self._used = len(at_E)
+
+    def _entries_of(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of what is said of these rows, one row after the other."""
+        start_N, length_N = self.spans(rows_N)
+        return np.repeat(start_N - (np.cumsum(length_N) - length_N), length_N) + np.arange(int(length_N.sum()))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         self._close_holes()  # equal contents, equal states, whatever was replaced on the way

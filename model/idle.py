@@ -55,10 +55,9 @@ class IdleRows:
         rest(rows_B, self._used_R)
         return chosen_N[:chosen]
 
-    def clear(self, row: int) -> None:
-        """The row was given back for another reason."""
-        if row < len(self._used_R):
-            self._used_R[row] = 0
+    def clear(self, rows_N: Ints) -> None:
+        """These rows were given back for another reason."""
+        self._used_R[rows_N[rows_N < len(self._used_R)]] = 0
 
     def state(self, rows: int) -> dict[str, NDArray[np.generic]]:
         """Of so many rows."""

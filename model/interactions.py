@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -84,3 +85,20 @@ class Interactions:
             self.texts[places],
             self.contexts[places],
         )
+
+    def stretches(self) -> list[tuple["Interactions", Ids]]:
+        """What to learn and whom to forget then, in turn, so that each forget stands behind what its user did before it
+        and ahead of what the user does after it. They are as few as that allows: others' events wait for no forget.
+        """
+        if not self.forgets_B.any():
+            return [(self, self.users[:0])]
+        ends: list[int] = []
+        leaving: set[str] = set()
+        for place, (user_id, is_forget) in enumerate(zip(self.users.names(), self.forgets_B.tolist(), strict=True)):
+            if is_forget:
+                leaving.add(user_id)
+            elif user_id in leaving:
+                ends.append(place)
+                leaving.clear()
+        parts = [self[start:end] for start, end in pairwise([0, *ends, len(self)])]
+        return [(part[~part.forgets_B], part.users[part.forgets_B]) for part in parts]

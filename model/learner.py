@@ -22,6 +22,7 @@ from model.drift import Drift, popularity_losses
 from model.encoders.choice import ENCODERS, make_encoder
 from model.entries import ItemContent
 from model.grouped import Parts
+from model.ids import Ids
 from model.interactions import Forget, Interaction, Interactions
 from model.kernels.live import kinds_of
 from model.letting_go import IDLE_USERS, LEAVING_ITEMS, LettingGo
@@ -126,9 +127,11 @@ class Learner:
 
         An empty batch changes nothing.
 
-        A forget takes effect where it stands: what comes before it is learned first, what comes after meets a
-        stranger. Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they
-        were, live state and counts move on, and the next batch is learned as ever. So is a rating model's pass
+        To its user a forget takes effect where it stands: what comes before it is learned first, what comes after meets
+        a stranger. It is carried out before the user's next event, or at the end.
+
+        Where a gradient step is not finite it is left out (`Step.refused`): shared parameters stay as they were, live
+        state and counts move on, and the next batch is learned as ever. So is a rating model's pass
         (`Step.ratings_refused`).
         """
         learned = self._test_then_learn(batch if isinstance(batch, Interactions) else Interactions.of(batch), step)
@@ -143,22 +146,19 @@ class Learner:
         before = changed.end
         parts: list[Piece] = []
         forgotten: list[tuple[str, int]] = []
-        start = 0
-        for stop in [*np.flatnonzero(batch.forgets_B).tolist(), len(batch)]:
-            while start < stop:
-                piece = min(start + self._piece(), stop)
-                whole = start == 0 and piece == len(batch)
-                parts.append(self._learn_interactions(batch if whole else batch[start:piece]))
-                start = piece
-            if stop < len(batch):
-                user_id = batch.users.name(stop)
-                row = self.users.row(user_id)
-                self.forget(user_id)
-                for part in parts:
-                    part.users_B[part.users_B == row] = NO_ROW
-                forgotten.append((user_id, NO_ROW if row is None else row))
-            start = stop + 1
-        learned = self.letting_go.evict(joined(parts, self.version, forgotten, changed.since(before)))
+        past, past_of_row = 0, dict[int, int]()
+        for events, leaving in batch.stretches():
+            parts += self._learn_in_pieces(events)
+            past += len(events)
+            if len(leaving):
+                rows = self.letting_go.forget(leaving).tolist()
+                forgotten += zip(leaving.names(), rows, strict=True)
+                past_of_row.update(dict.fromkeys(rows, past))  # the events before: a later user may get the row
+        learned = joined(parts, self.version, forgotten, changed.since(before))
+        if forgotten:
+            is_gone_B = [place < past_of_row.get(row, 0) for place, row in enumerate(learned.users_B.tolist())]
+            learned.users_B[is_gone_B] = NO_ROW
+        learned = self.letting_go.evict(learned)
         with_leavers = self.letting_go.let_items_leave(learned, batch)
         return with_leavers if with_leavers is learned else replace(with_leavers, moved_I=changed.since(before))
 
@@ -181,7 +181,7 @@ class Learner:
 
     def forget(self, user_id: str) -> bool:
         """Erase everything of the user (`LettingGo.forget`); False where nobody had events."""
-        return self.letting_go.forget(user_id)
+        return bool(self.letting_go.forget(Ids.of([user_id]))[0] >= 0)
 
     def hidden_items(self) -> NDArray[np.bool_]:
         """Which item rows are in no list: not available, or on their way out. Empty: there are none of either."""
@@ -266,6 +266,15 @@ class Learner:
         would leave a model where it began (measured: docs/quality.md).
         """
         return max(self.settings.smallest_piece, self.live.counts.total // PIECES)
+
+    def _learn_in_pieces(self, batch: Interactions) -> list[Piece]:
+        parts: list[Piece] = []
+        start = 0
+        while start < len(batch):
+            stop = min(start + self._piece(), len(batch))
+            parts.append(self._learn_interactions(batch[start:stop] if stop - start < len(batch) else batch))
+            start = stop
+        return parts
 
     def _learn_interactions(self, batch: Interactions) -> Piece:
         users_B, items_B = self.users.rows(batch.users), self.items.rows(batch.items)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.cohorts import UserMeans
 from model.idle import IdleRows
+from model.ids import Ids
 from model.interactions import Interactions
 from model.leaving import LeavingItems, NamesItems
 from model.live import LiveState
@@ -54,18 +55,21 @@ class LettingGo:
         self.idle_users = IdleRows(max_users) if max_users else None
         self.leaving_items = LeavingItems(max_items) if max_items else None
 
-    def forget(self, user_id: str) -> bool:
-        """Erase the user's history, seen set, rating state, row, and what is said; False where nobody had events."""
-        self.said.forget(user_id)
-        if self.users.row(user_id) is None:
-            return False
-        row = self.users.remove(user_id)
-        self.live.clear_user(row)
-        self.ratings.clear_user(row)
-        self.means.clear_user(row)
-        if self.idle_users is not None:
-            self.idle_users.clear(row)
-        return True
+    def forget(self, user_ids: Ids) -> NDArray[np.int64]:
+        """Erase these users' histories, seen sets, rating states, rows, and what is said of them. The row that each had
+        comes back, -1 where nobody had events; an id may come twice.
+        """
+        rows_N = self.users.find(user_ids)
+        self.said.forget(user_ids, rows_N)
+        rows_U = np.unique(rows_N[rows_N >= 0])
+        if len(rows_U):
+            self.users.remove_rows(rows_U)
+            self.live.clear_users(rows_U)
+            self.ratings.clear_users(rows_U)
+            self.means.clear_user(rows_U)
+            if self.idle_users is not None:
+                self.idle_users.clear(rows_U)
+        return rows_N
 
     def evict(self, step: Step) -> Step:
         """Give back the rows of idle users where there are too many, after this step."""

@@ -151,12 +151,8 @@ class LiveState:
             chosen,
         )
 
-    def clear_user(self, user: int) -> None:
-        self.history.clear(user)
-        self.seen.clear(user)
-
     def clear_users(self, users_U: Ints) -> None:
-        """The same for many, each once."""
+        """Nothing is left of these users, each named once."""
         self.history.clear(users_U)
         self.seen.clear_users(users_U)
 

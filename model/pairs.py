@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.kernels.compiled import interpreted
 from model.kernels.leaving import take_out_of_slots
-from model.kernels.ratings import LEAST_COUNT, SLOT_BITS_OF_HASH, pair_hash
+from model.kernels.ratings import SLOT_BITS_OF_HASH, pair_hash, take_back_pairs
 from model.leaving import TakenOut
 
 Ints = NDArray[np.int64]
@@ -55,22 +55,13 @@ class PairTable:
             self._journal.make_room(changes)
         return self._journal
 
-    def forget(self, items_R: NDArray[np.int32], residuals_R: Floats) -> None:
-        """Take out what one user's remembered ratings gave to their pairs; pairs of that user alone become empty.
+    def forget(self, items_NR: NDArray[np.int32], residuals_NR: Floats) -> None:
+        """Take out what each user's remembered ratings gave to their pairs; pairs of one user alone become empty.
 
         Sums are of many users and name none. What stays is what can't be told apart in them: rounding, the wear of
         contested slots, and pairs with ratings that the user's window no longer held.
         """
-        is_there_R = items_R >= 0
-        items_R, residuals_R = items_R[is_there_R], residuals_R[is_there_R]
-        first, second = np.triu_indices(len(items_R), 1)
-        one, other = items_R[first].astype(np.int64), items_R[second].astype(np.int64)
-        slots, keys = self._places(np.minimum(one, other), np.maximum(one, other))
-        held = self.keys[slots] == keys
-        slots = slots[held]
-        np.subtract.at(self.sums, slots, (residuals_R[first] * residuals_R[second])[held])
-        np.subtract.at(self.counts, slots, np.float32(1))
-        self._empty(slots[self.counts[slots] < LEAST_COUNT])
+        take_back_pairs(items_NR, residuals_NR, self.keys, self.sums, self.counts, self.shift)
 
     def take_out(self, first: int, entries: int, marks_I: NDArray[np.uint8]) -> TakenOut:
         """See `model.leaving.NamesItems`."""

@@ -64,11 +64,11 @@ class RatingModel(ABC):
     def _pass_over(self, users_B: Ints, items_B: Ints, times_B: Ints, ratings_B: Doubles) -> Doubles:
         """Predict and learn at the mean, all or nothing."""
 
-    def clear_user(self, user: int) -> None:
-        """Make the row a stranger's. What stays is what the user's ratings moved together with everybody's: running
+    def clear_users(self, users_U: Ints) -> None:
+        """Make these rows strangers'. What stays is what their users' ratings moved together with everybody's: running
         means, items, and the table of medians. None of it names a user.
         """
-        self.let_go(np.array([user]))
+        self.let_go(users_U)
 
     def let_go(self, users_U: Ints) -> None:
         """Make these rows strangers'; what their users' ratings taught about items stays."""

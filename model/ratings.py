@@ -245,14 +245,13 @@ class RatingHead(RatingModel):
             items_UR[user, place] = forgotten_items_B[event]
             residuals_UR[user, place] = forgotten_residuals_B[event]
 
-    def clear_user(self, user: int) -> None:
-        """Make the row a stranger's and take the user out of the pairs, as far as `PairTable.forget` goes.
+    def clear_users(self, users_U: Ints) -> None:
+        """Make these rows strangers' and take their users out of the pairs, as far as `PairTable.forget` goes.
 
         The stack stays, too.
         """
-        held = min(int(self.users["count"][user]), self.users["items"].shape[1])
-        self.pairs.forget(self.users["items"][user, :held], self.users["residuals"][user, :held])
-        self.let_go(np.array([user]))
+        self.pairs.forget(self.users["items"][users_U], self.users["residuals"][users_U])
+        self.let_go(users_U)
 
     def names_items(self) -> tuple[NamesItems, NamesItems]:
         return _Remembered(self.users), self.pairs  # pairs are made of what is remembered

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.entries import ItemContent
+from model.ids import Ids
 from model.interactions import Interactions
 from model.user_content import Note, Said, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
@@ -56,10 +57,10 @@ class SaidOfUsers:
             return None
         return self._begun().read_then_write(users_B, earlier_B, enters_B, notes, self._users)
 
-    def forget(self, user_id: str) -> None:
-        """Erase what is said of the user, before the row goes."""
+    def forget(self, user_ids: Ids, rows_N: Ints) -> None:
+        """Erase what is said of users, before their rows go; -1 for those who have none."""
         if self.content is not None:
-            self.content.forget(user_id, self._users.row(user_id))
+            self.content.forget(user_ids, rows_N)
 
     def let_go(self, rows_U: Ints) -> None:
         """Erase what these users' events said, before the rows go; what the users topic says stays."""

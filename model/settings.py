@@ -40,7 +40,8 @@ class LearnerSettings:
     allow_repeats: bool = False
     """Items the user has seen stay candidates."""
     strictly_before: bool = False
-    """Rank from history before the event's own millisecond only: for honest tests on coarse clocks."""
+    """Rank from history before the event's own millisecond only: for honest tests on coarse clocks. Texts, contexts and
+    predictions of ratings know all earlier events."""
     smallest_piece: int = 16
     """A young model learns larger batches in pieces: of so many interactions, or a share of those before."""
     max_users: int = 0

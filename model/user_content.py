@@ -171,32 +171,17 @@ class UserContent:
         """What is said of these users now; `events_U`: events that each has had."""
         return self._said(self._found(self._rows_of(users_U, users)), events_U)
 
-    def forget(self, user_id: str, user: int | None) -> None:
-        """Erase what is said of a user; `user`: the learner's row that is given back."""
-        row = self.ids.row(user_id)
-        if row is not None:
-            for slot in range(self.slots):
-                self.entries.clear(row * self.slots + slot)
-            self._give_back(user_id)
-        if user is not None and user < len(self._row_U):
-            self._row_U[user] = UNRESOLVED
+    def forget(self, user_ids: Ids, users_N: Ints) -> None:
+        """Erase what is said of users; `users_N`: the learner's rows that are given back, -1 where there is none."""
+        rows_N = self.ids.find(user_ids)
+        self._clear(np.unique(rows_N[rows_N >= 0]), FEATURES)
+        self._give_back_rows(users_N)
 
     def let_go(self, users_U: Ints, users: Vocabulary) -> None:
         """Erase what these users' events said; what the topic of users says of them stays for when they come back."""
-        if len(self._row_U) < len(users):
-            self._row_U = grown(self._row_U, len(users), fill=UNRESOLVED)
-        self._row_U[users_U] = UNRESOLVED
+        self._give_back_rows(users_U)
         rows_N = self.ids.find(Ids(users.blob, users.start_R[users_U], users.length_R[users_U].astype(np.int64)))
-        rows_N = rows_N[rows_N >= 0]
-        _, length_X = self.entries.places()
-        length_NS = length_X[rows_N[:, None] * self.slots + np.arange(self.slots)]
-        for place, slot in np.argwhere(length_NS[:, FEATURES + 1 :] > 0).tolist():
-            self.entries.clear(int(rows_N[place]) * self.slots + FEATURES + 1 + slot)
-        self._at_XS[rows_N, FEATURES + 1 :] = 0
-        self._texts_X[rows_N] = 0
-        gone_M = rows_N[length_NS[:, FEATURES] == 0]
-        self._at_XS[gone_M] = 0
-        self.ids.remove_rows(gone_M)
+        self._clear(rows_N[rows_N >= 0], FEATURES + 1)
 
     def _found(self, rows_B: Ints) -> "Found":
         events, shape = len(rows_B), (len(rows_B), self.slots)
@@ -250,17 +235,21 @@ class UserContent:
         row = self.ids.row(user_id)
         if row is None:
             return
-        self.entries.clear(row * self.slots + FEATURES)
+        self.entries.clear(np.array([row * self.slots + FEATURES]))
         if not self.entries.lengths()[row * self.slots : (row + 1) * self.slots].any():
-            self._give_back(user_id)
-            user = users.row(user_id)
-            if user is not None and user < len(self._row_U):
-                self._row_U[user] = UNRESOLVED
+            self._clear(np.array([row]), FEATURES)
+            self._give_back_rows(users.find([user_id]))
 
-    def _give_back(self, user_id: str) -> None:
-        row = self.ids.remove(user_id)
-        self._at_XS[row] = 0
-        self._texts_X[row] = 0
+    def _give_back_rows(self, users_N: Ints) -> None:
+        """Of whom these rows of the learner's are, and what is said of them, is to be looked up again; -1 is none."""
+        self._row_U[users_N[(users_N >= 0) & (users_N < len(self._row_U))]] = UNRESOLVED
+
+    def _clear(self, rows_N: Ints, first: int) -> None:
+        """Empty the slots from `first` on of distinct rows, and give back the rows of whom nothing is said then."""
+        self.entries.clear((rows_N[:, None] * self.slots + np.arange(first, self.slots)).ravel())
+        self._at_XS[rows_N] = 0  # features have no time
+        self._texts_X[rows_N] = 0
+        self.ids.remove_rows(rows_N[self.entries.lengths()[rows_N * self.slots + FEATURES] == 0])
 
     # --- keeping ---
 

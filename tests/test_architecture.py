@@ -22,7 +22,6 @@ TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "producer/checking.py": ("test_client.py", "what it refuses is what sending refuses"),
     "model/step.py": ("test_learner.py", "what a step says is tested where it is made"),
     "model/rating_choice.py": ("test_rating_model.py", "makes the models, each of which is tested there"),
-    "model/interactions.py": ("test_learner.py", "two tuples: what they mean shows where they are learned"),
 }
 """A source file without a test file of its own name -> the test file that covers it, and why."""
 

@@ -149,7 +149,7 @@ def test_what_was_said_before_can_be_read_where_it_stood_until_holes_are_closed(
 def test_a_cleared_row_is_empty_and_leaves_nothing_in_memory():
     made = entries_of(ItemContent(categories=["a"], features={"n": 7.0}), ItemContent(categories=["a"]))
 
-    made.clear(0)
+    made.clear(np.array([0]))
 
     assert dense(made)[0].tolist() == [0, 0]
     assert not (made._value_E == 7.0).any()

@@ -84,8 +84,7 @@ def test_a_row_that_was_forgotten_is_a_new_ones_and_nothing_loaded_is_nobody_see
     for _ in range(2):
         given_back(rows, vocabulary, ["a", "b"])
 
-    rows.clear(0)
-    rows.clear(99)
+    rows.clear(np.array([0, 99]))
 
     assert rows.state(3)["used"].tolist() == [0, 2, 0]
     rows.load({})

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from model.kernels.compiled import interpreted
-from model.kernels.ratings import FACTORS, move_factors, number_rows, predict_then_learn, take_rows
+from model.kernels.ratings import (
+    FACTORS,
+    LEAST_COUNT,
+    move_factors,
+    number_rows,
+    predict_then_learn,
+    take_back_pairs,
+    take_rows,
+)
 from model.kernels.running import MEAN, VARIANCE
 from model.ratings import RatingHead, RatingRates
 
@@ -172,6 +180,31 @@ def test_pairs_that_share_one_slot_wear_each_other_down_and_the_frequent_one_hol
 
     assert made.pairs.state()["keys"].tolist() == [1]  # 0 and 1
     assert made.pairs.counts[0] > 50
+
+
+@pytest.mark.parametrize("kernel", [take_back_pairs, interpreted(take_back_pairs)], ids=["compiled", "interpreted"])
+def test_what_users_gave_to_pairs_is_taken_back_as_if_only_others_had_rated(kernel):
+    made, others = (head(users=40, items=9, remembered=20, pair_bits=12) for _ in range(2))
+    users, items, times, ratings = stream(8, events=300, users=40)
+    learn(made, (users, items, times, ratings))
+    gone = np.array([3, 17, 20])
+    others.pairs.load(made.pairs.state())
+    for user in gone:
+        held = min(int(made.users["count"][user]), 20)
+        remembered = list(zip(made.users["items"][user, :held], made.users["residuals"][user, :held], strict=True))
+        for r, (one, residual) in enumerate(remembered):
+            for other, another in remembered[:r]:
+                slots, _ = others.pairs._places(*np.sort([[one], [other]], axis=0).astype(np.int64))
+                others.pairs.sums[slots] -= residual * another
+                others.pairs.counts[slots] -= 1
+
+    items_NR, residuals_NR = made.users["items"][gone], made.users["residuals"][gone]
+    kernel(items_NR, residuals_NR, made.pairs.keys, made.pairs.sums, made.pairs.counts, made.pairs.shift)
+
+    left = others.pairs.counts >= LEAST_COUNT
+    np.testing.assert_array_equal(made.pairs.counts, np.where(left, others.pairs.counts, 0))
+    np.testing.assert_allclose(made.pairs.sums, np.where(left, others.pairs.sums, 0), atol=1e-5)
+    assert (made.pairs.keys[~left] == -1).all()
 
 
 @pytest.mark.parametrize("kernel", [number_rows, interpreted(number_rows)], ids=["compiled", "interpreted"])

@@ -7,7 +7,7 @@ from ranked_batches import SAMPLED_RATES, WIDTHS, make_batch
 
 import model.sampled
 from model.kernels.compiled import interpreted
-from model.kernels.sample import collect_rows
+from model.kernels.sample import SEEN_LOOKED_AT, collect_rows, describe_samples
 
 
 @pytest.mark.parametrize("kernel", [collect_rows, interpreted(collect_rows)], ids=["compiled", "interpreted"])
@@ -22,6 +22,25 @@ def test_rows_are_numbered_by_first_mention_and_the_room_is_left_as_it_was(kerne
     assert places.tolist() == [2, 1]
     assert of_windows.tolist() == [[3, 0, -1], [2, 4, 2]]
     assert (room == -1).all()
+
+
+@pytest.mark.parametrize("kernel", [describe_samples, interpreted(describe_samples)], ids=["compiled", "interpreted"])
+@pytest.mark.parametrize("hides_seen", [False, True])
+def test_the_newest_items_that_a_user_has_are_no_negatives_and_older_ones_are(kernel, hides_seen):
+    items = SEEN_LOOKED_AT + 12
+    pool = np.concatenate([[9], np.arange(10, items), [9]]).astype(np.int32)  # others' lists around the user's
+    drawn, nothing = np.array([10, 11, 12, items - 1, 9, 3]), np.zeros(0)
+    seen = SEEN_LOOKED_AT, SEEN_LOOKED_AT + 2  # as the user's two events find it
+    hidden = np.zeros((2, 6), dtype=np.bool_)
+
+    kernel(
+        1, drawn, np.array([3, 3]), np.array([5, 5]), np.zeros(2, dtype=np.bool_), np.zeros(6, dtype=np.int64),
+        np.zeros(3, dtype=np.int64), nothing.astype(np.int32), nothing.astype(np.float32),
+        hides_seen, pool, np.array([1, 1]), np.array(seen), np.full(items, -1, dtype=np.int32),
+        np.zeros((2, 6), dtype=np.int64), np.zeros(2), np.zeros((2, 6)), hidden,
+    )  # fmt: skip
+
+    assert hidden.tolist() == ([[1, 1, 1, 0, 0, 1], [0, 0, 1, 1, 0, 1]] if hides_seen else [[0, 0, 0, 0, 0, 1]] * 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -58,9 +58,11 @@ def test_ranks_losses_and_gradients_are_those_of_the_twin(seed, dtype, allow_rep
 @REPEATS
 @pytest.mark.parametrize("at_once", [1 << 24, ITEMS * 2])
 @pytest.mark.parametrize("way", ["kernels", "twin"])
-def test_some_events_rank_as_they_do_among_all(monkeypatch, way, at_once, allow_repeats):
+@pytest.mark.parametrize("seed", [11, 17, 18, 19])
+def test_some_events_rank_as_they_do_among_all(monkeypatch, seed, way, at_once, allow_repeats):
     monkeypatch.setattr(model.ranking, "SCORES_AT_ONCE", at_once)
-    case = Case(11, allow_repeats=allow_repeats)
+    case = Case(seed, allow_repeats=allow_repeats)
+    case.head.mix.values["popularity"].fill_(3.0)  # so that a count which did not follow shows
     if way == "twin":
         case.head.device = torch.device("meta")  # not the CPU's way; and no tensor is made by this name
         monkeypatch.setattr(case.head, "_on_device", lambda array: torch.from_numpy(np.ascontiguousarray(array)))
@@ -124,6 +126,15 @@ def test_a_score_far_below_the_best_has_the_same_pull_and_a_loss_that_is_cut():
     hopeless = twin[1] > 31
     assert hopeless.any()
     assert ((kernels[1][hopeless] >= 29) & (kernels[1][hopeless] < 40)).all()
+
+
+def test_scores_that_are_all_far_below_zero_are_told_apart():
+    case = Case(15)
+    case.head.biases.values.sub_(100.0)
+
+    kernels, twin = both(case)
+
+    assert_twins(kernels, twin)
 
 
 @pytest.mark.parametrize("weight", [-1.0, -3.0, 2.0])

@@ -233,13 +233,19 @@ def test_a_step_tells_whose_interactions_it_learned_and_who_was_forgotten():
     learner = small_learner()
 
     step = learner.test_then_learn(
-        [click("u", "a"), click("v", "a"), Forget("stranger"), click("u", "b"), Forget("v"), click("w", "a")]
+        [
+            *(click("u", "a"), click("v", "a"), Forget("stranger"), click("u", "b"), Forget("v"), click("w", "a")),
+            *(click("x", "a"), Forget("u"), click("v", "a"), click("y", "a"), Forget("y"), Forget("u")),
+        ]
     )
 
-    assert touched(learner, step) == {"u", "w"}
-    assert step.users_B.tolist() == [0, -1, 0, 1]  # w got the row that v gave back
-    assert step.forgotten == [("stranger", -1), ("v", 1)]
-    assert len(step.ranks_B) == 4
+    assert touched(learner, step) == {"v", "w", "x"}
+    assert step.users_B.tolist() == [-1, -1, -1, 2, 3, learner.users.row("v"), -1]
+    assert learner.users.row("v") in (0, 1)  # the rows of u and v were given back before v came back
+    assert [user_id for user_id, _ in step.forgotten] == ["stranger", "v", "u", "y", "u"]
+    assert [row for _, row in step.forgotten][:3] == [-1, 1, 0]
+    assert step.forgotten[4] == ("u", -1)
+    assert len(step.ranks_B) == 7
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -1,5 +1,7 @@
 """Users who go, forgotten or idle: nothing is left of them, and their rows serve the next. Items: test_leaving.py."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,66 @@ def test_a_user_who_comes_back_after_being_forgotten_in_one_batch_is_a_stranger(
     assert back.users_B.tolist() == [-1, learner.users.row("u1")]
     assert back.ranks_B[1] == stranger.ranks_B[0]
     assert back.predictions_B[1] == stranger.predictions_B[0]
+
+
+@pytest.mark.parametrize("rating_model", ["neighbours", "factors"])
+def test_forgets_of_strangers_are_as_if_they_were_not_there(rating_model):
+    learner, twin = (small_learner(rating_model=rating_model) for _ in range(2))
+    stream = random_stream(21, events=160)
+    for start in range(0, len(stream), 16):
+        batch = stream[start : start + 16]
+        with_forgets = [one for event in batch for one in (Forget(f"stranger {event.item_id}"), event)]
+
+        step, plain = learner.test_then_learn(with_forgets), twin.test_then_learn(batch)
+
+        assert step.users_B.tolist() == plain.users_B.tolist()
+        assert [row for _, row in step.forgotten] == [-1] * 16
+
+    assert state_digest(learner.state()) == state_digest(twin.state())
+
+
+def of_each_user(learner):
+    """What has a row a user, by the user's id."""
+    parts = grown_parts(learner)["user"]
+    ids = {row: learner.users.name(row) for row in range(len(learner.users)) if learner.users.length_R[row] >= 0}
+    return {name: {part: np.array(array[row]).tolist() for part, array in parts.items()} for row, name in ids.items()}
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_users_end_up_as_where_each_forget_ends_a_step(batch_size):
+    stream = random_stream(22, events=400, forgets=0.2)
+    learner, cut = (small_learner(rating_model="factors", smallest_piece=1000) for _ in range(2))
+
+    steps = run(learner, stream, batch_size)
+
+    ends = [place + 1 for place, one in enumerate(stream) if isinstance(one, Forget)]
+    one_by_one = [cut.test_then_learn(stream[at:end]) for at, end in pairwise([0, *ends, len(stream)])]
+    assert of_each_user(learner) == of_each_user(cut)
+    for name in ("earlier_events_B", "user_means_B", "predictions_B", "medians_B", "popularity_ranks_B"):
+        np.testing.assert_array_equal(joined(steps, name), joined(one_by_one, name), err_msg=name)
+    forgotten = [[user_id for step in some for user_id, _ in step.forgotten] for some in (steps, one_by_one)]
+    assert forgotten[0] == forgotten[1]
+    assert len(learner.users) <= 12 + batch_size
+
+
+def test_nothing_is_left_of_users_who_were_forgotten_in_the_midst_of_a_step():
+    learner = small_learner()
+    run(learner, random_stream(18), 16)
+    secret = [click(f"hidden-user {n % 3}", f"only theirs {n}", 987_654_321_000 + n, rating=1.5) for n in range(20)]
+    others = random_stream(19, events=20)
+    forgets = [Forget(f"hidden-user {n % 3}") for n in range(4)]
+
+    learner.test_then_learn([*(one for two in zip(secret, others, strict=True) for one in two), *forgets, *others])
+
+    state = learner.state()
+    assert b"hidden-user" not in b"".join(value.numpy().tobytes() for value in state.values())
+    assert not any((value.double() >= 987_654_321_000).any() for value in state.values())
+    theirs = learner.items.rows([event.item_id for event in secret])
+    assert not np.isin(learner.live.history.items_UH, theirs).any()
+    assert not np.isin(learner.live.seen.pool, theirs).any()
+    pairs = state["ratings.pair_keys"].numpy()
+    assert not np.isin(pairs >> 32, theirs).any()
+    assert not np.isin(pairs & 0xFFFFFFFF, theirs).any()
 
 
 def test_forgetting_leaves_nothing_of_the_user_in_any_saved_array():

@@ -59,7 +59,7 @@ def test_each_event_finds_what_plain_python_finds(twin, allow_repeats, strictly_
         patch.setattr(model.live, "live_pass", TWINS[twin](model.live.live_pass))
         for batch in batches:
             if isinstance(batch, int):
-                live.clear_user(batch)
+                live.clear_users(np.array([batch]))
                 plain.forget(batch)
                 continue
             found = pass_over(live, batch, window=3, **rules)

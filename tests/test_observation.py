@@ -22,6 +22,7 @@ from consumer.metrics import Metrics, Stage
 from consumer.observation import ALIVE_SECONDS, LOOK_SECONDS, Observation
 from consumer.reasons import Reason
 from consumer.records import Taken
+from model.cohorts import COLD_EVENTS
 from model.drift import Alarm
 from model.step import Step
 from model.topk import Lists
@@ -318,6 +319,29 @@ def test_rolling_figures_lag_and_sizes_are_looked_at_once_a_second(watched: Watc
     assert watched["headrace_learning_rate"] == 0.25
 
 
+def test_coverage_and_novelty_are_of_what_lists_hold_and_items_that_went_do_not_count(watched: Watched) -> None:
+    counts = {"known_I": np.array([True] * 5 + [False]), "count_I": np.array([4, 2, 1, 1, 0, 0, 99]), "items": 6}
+    watched.learner.live.counts = SimpleNamespace(**counts)
+    watched.learner.live.history = SimpleNamespace(pushed_U=np.array([COLD_EVENTS, COLD_EVENTS - 1]))
+    watched.learner.rows_of_list = np.vectorize({0: 0, 1: 1, 2: 2, -2: -1}.__getitem__)
+    listed_UK = np.array([[0, 1, -2], [2, 99, -99]], dtype=np.int32)  # -2 has no event, what is behind an end is noise
+    lists = Lists(np.array([1, 0]), listed_UK, np.array([3, 1], dtype=np.int32), listed_UK.astype(np.float32))
+    watched.take()
+
+    watched.observation.observe(batch(click(), lists=lists), Written(2, 0))
+    watched.take(LOOK_SECONDS)
+    whole = watched.series()
+    gone = replace(step(), evicted_I=np.array([1], dtype=np.int64))
+    watched.observation.observe(batch(click(), step=gone), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+
+    cold, warm = (f'headrace_quality{{cohort="{cohort}",measure="coverage"}}' for cohort in ("cold", "warm"))
+    assert (whole[cold], whole[warm]) == (2 / 5, 1 / 5)
+    assert (watched[cold], watched[warm]) == (1 / 5, 1 / 5)
+    half_more = 8 + 0.5 * 6
+    assert whole['headrace_quality{cohort="warm",measure="novelty"}'] == pytest.approx(math.log2(half_more / 1.5))
+
+
 def test_a_worker_that_has_everything_is_not_behind_however_old_the_newest_record_is(watched: Watched) -> None:
     watched.observation.observe(batch(click()), Written(0, 0))
     watched.wall.seconds += 3600
@@ -401,6 +425,26 @@ def test_listeners_hear_of_each_batch(watched: Watched) -> None:
     watched.observation.observe(one, written)
 
     assert heard == [(one, written)]
+
+
+def test_the_staleness_of_lists_that_wait_is_told(watched: Watched) -> None:
+    observation = watched.observation
+    refreshes = SimpleNamespace(staleness_seconds=lambda: 1.5)
+    observation.watch(observation._source, watched.learner, None, refreshes)  # type: ignore[arg-type]
+
+    watched.take()
+
+    assert watched["headrace_list_staleness_seconds"] == 1.5
+
+
+def test_a_record_from_a_clock_that_is_ahead_is_no_lag_below_0(watched: Watched) -> None:
+    watched.lag = {0: 5}
+    watched.wall.seconds = TIME_MS / 1000 - 3
+
+    watched.observation.observe(batch(click()), Written(0, 0))
+    watched.take(LOOK_SECONDS)
+
+    assert watched["headrace_consumer_lag_seconds"] == 0
 
 
 def test_recall_of_fast_lists_is_told_and_1_where_nobody_measures(watched: Watched) -> None:

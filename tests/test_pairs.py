@@ -43,7 +43,7 @@ def test_forgetting_takes_out_the_products_and_empties_what_was_the_users_alone(
     put(table, 2, 5, 2.0 * -1.0, 1)
     put(table, 4, 5, 7.0, 7)
 
-    table.forget(np.array([2, 1, 5], dtype=np.int32), np.array([2.0, 0.5, -1.0], dtype=np.float32))
+    table.forget(np.array([[2, 1, 5]], dtype=np.int32), np.array([[2.0, 0.5, -1.0]], dtype=np.float32))
 
     assert held(table) == {(1, 2): (10.0, 2.0), (4, 5): (7.0, 7.0)}
 
@@ -52,7 +52,7 @@ def test_forgetting_leaves_a_slot_that_another_pair_holds():
     table = PairTable(0)  # one slot for all
     put(table, 8, 9, 3.0, 4)
 
-    table.forget(np.array([1, 2], dtype=np.int32), np.array([1.0, 1.0], dtype=np.float32))
+    table.forget(np.array([[1, 2]], dtype=np.int32), np.array([[1.0, 1.0]], dtype=np.float32))
 
     assert held(table) == {(8, 9): (3.0, 4.0)}
 
@@ -62,7 +62,7 @@ def test_an_item_rated_twice_is_a_pair_with_itself_and_is_forgotten_twice_over()
     put(table, 3, 4, 2 * 1.0 + 5.0, 12)
     put(table, 3, 3, 1.0, 1)
 
-    table.forget(np.array([3, 3, 4], dtype=np.int32), np.ones(3, dtype=np.float32))
+    table.forget(np.array([[3, 3, 4]], dtype=np.int32), np.ones((1, 3), dtype=np.float32))
 
     assert held(table) == {(3, 4): (5.0, 10.0)}
 

@@ -242,7 +242,7 @@ def test_a_cleared_user_is_predicted_as_a_stranger():
     for one in (made, twin):
         one.predict_then_learn(np.where(users == 5, 4, users), items, times, ratings)  # nobody is user 5
 
-    made.clear_user(4)
+    made.clear_users(np.array([4]))
     two = np.array([2, 3]), np.array([times[-1], times[-1] + 1]), np.array([1.0, 4.0])
     of_cleared = made.predict_then_learn(np.array([4, 4]), *two)
     of_stranger = twin.predict_then_learn(np.array([5, 5]), *two)
@@ -258,7 +258,7 @@ def test_a_cleared_user_is_gone_from_the_rows_and_from_the_pairs():
     made.predict_then_learn(np.full(30, 5), np.arange(30) % 8, times[:30], ratings[:30])
     assert (made.pairs.state()["counts"] > 0).sum() >= len(before["pair_counts"])
 
-    made.clear_user(5)
+    made.clear_users(np.array([5]))
 
     after = made.state()
     for name in (name for name in after if name.startswith("user_") or name in ("median_seen", "median_expected")):
@@ -274,7 +274,7 @@ def test_clearing_a_user_who_rated_nothing_changes_nothing():
     predict(made, (users % 5, items, times, ratings), 50)
     before = copied(made)
 
-    made.clear_user(5)
+    made.clear_users(np.array([5]))
 
     assert_unchanged(made, before)
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 from ranked_batches import ITEMS, SAMPLED_RATES, WIDTHS, make_batch
+from streams import click, run, small_learner
 
+from model.kernels.sample import SEEN_LOOKED_AT
 from model.negatives import Negatives
+from model.ranking import RankingRates
 from model.sampled import SampledSoftmax
 
 
@@ -45,6 +48,18 @@ def test_the_kernels_do_what_their_torch_twin_does(monkeypatch, width, size, neg
     for name, value in kernels.items():
         torch.testing.assert_close(value.to(plain[name]), plain[name], atol=near, rtol=10 * near, msg=name)
     assert kernels["losses"].any() or size == 1
+
+
+def test_the_kernels_do_what_their_torch_twin_does_for_who_has_more_items_than_are_looked_at(monkeypatch):
+    rates = RankingRates(full_softmax_items=0, negatives=64)
+    collected = [click(user, f"i{n}", n) for user in ("first", "second") for n in range(2 * SEEN_LOOKED_AT)]
+    kernels, plain = (small_learner(dtype=torch.float64, ranking=rates) for _ in range(2))
+
+    run(kernels, collected, 32)
+    monkeypatch.setattr(SampledSoftmax, "_soften", SampledSoftmax._soften_anywhere)
+    run(plain, collected, 32)
+
+    torch.testing.assert_close(kernels.ranking.items.values, plain.ranking.items.values, atol=1e-7, rtol=1e-6)
 
 
 def test_the_events_of_a_batch_share_the_drawn_items_out_in_turns():

@@ -9,11 +9,12 @@ from user_worlds import kind, learner, people, two_tastes
 from model.bag_sums import _pulled_back_anywhere
 from model.encoders.interface import Encoded
 from model.entries import ItemContent
+from model.ids import Ids
 from model.interactions import Forget
 from model.ranking import RankingRates
 from model.state import state_digest
 from model.topk import TopK
-from model.user_content import Note, UserContent, UserContentSettings
+from model.user_content import MOST_WORDS, Note, UserContent, UserContentSettings
 from model.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
@@ -218,7 +219,7 @@ def test_a_text_fades_as_events_follow_and_the_context_ends_with_the_next_one():
 
     found = {}
     for name, note in (("text", Note("red shoes")), ("context", Note(None, {"place": "home"}))):
-        made.forget("a", 0)
+        made.forget(Ids.of(["a"]), user)
         made.read_then_write(user, 4 * one, one > 0, {0: note}, users)
         found[name] = [made.read(user, n * one, users).on_top(torch.zeros((1, 4)).double()) for n in (5, 6, 7)]
 
@@ -242,6 +243,31 @@ def test_features_that_are_removed_say_nothing_any_more_and_the_user_stays():
     users = rows(made.users.row("u1"))
     vector = said_of(made, users).on_top(torch.zeros((1, 8)))
     assert vector.abs().sum() == 0
+
+
+def test_features_that_are_removed_leave_what_the_user_wrote():
+    made, users = after_notes()
+    user, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+    made.read_then_write(user, user, one > 0, {0: NOTES[0]}, users)
+    text = made.read(user, one, users).on_top(torch.zeros((1, 4)).double())
+    made.describe({"a": kind(0)}, users)
+
+    made.describe({"a": None}, users)
+
+    left = made.read(user, one, users).on_top(torch.zeros((1, 4)).double())
+    torch.testing.assert_close(left, text)
+    assert left.any()
+
+
+def test_of_a_long_text_the_first_32_words_are_read():
+    words = [f"w{n}" for n in range(MOST_WORDS + 9)]
+    made, users = after_notes()
+
+    for user, text in enumerate((words, words[:MOST_WORDS], words[: MOST_WORDS - 1])):
+        made.read_then_write(rows(user), rows(0), rows(1) > 0, {0: Note(" ".join(text))}, users)
+
+    lengths = made.entries.lengths().reshape(-1, made.slots)[[made.ids.row(name) for name in "abc"]].sum(1).tolist()
+    assert lengths[0] == lengths[1] > lengths[2]
 
 
 def test_a_row_that_was_given_back_serves_the_next_user_and_says_nothing_of_the_last():
@@ -291,13 +317,47 @@ def test_a_forget_erases_texts_and_context():
     before = state_digest(made.state())
     made.read_then_write(one, one, one > 0, {0: NOTES[1]}, users)
 
-    made.forget("a", 0)
+    made.forget(Ids.of(["a"]), one)
 
     state = made.state()
     assert made.ids.row("a") is None
     assert state["entries.lengths"].reshape(-1, made.slots)[-1].tolist() == [0] * made.slots
     assert made.entries.live == after_notes()[0].entries.live
     assert before != state_digest(state), "a row was given back"
+    row = len(made.ids) - 1
+    assert not state["at"][row].any()
+    assert not state["texts"][row].any()
+
+
+def test_users_who_were_there_before_anything_was_said_of_anybody_can_be_forgotten():
+    made = learner()
+    run(made, two_tastes(100), 50)
+    made.describe_users({"u1": kind(1)})
+
+    step = made.test_then_learn([Forget("u1"), Forget("u2")])
+
+    assert all(row >= 0 for _, row in step.forgotten)
+    assert made.said.content.ids.in_use == 0
+
+
+def test_users_forgotten_together_leave_what_they_leave_one_by_one():
+    together, one_by_one = (learner(encoder="dnn", described=people(range(30))) for _ in range(2))
+    for made in (together, one_by_one):
+        run(made, [one._replace(text=f"words of {one.user_id}") for one in two_tastes(300)], 50)
+    names = ["u7", "u1", "nobody", "u29", "u1"]
+
+    together.test_then_learn([Forget(name) for name in names])
+    for name in names:
+        one_by_one.forget(name)
+
+    expected = one_by_one.state()
+    for name, value in together.state().items():
+        if name.endswith(".free"):
+            assert sorted(value.tolist()) == sorted(expected[name].tolist())
+            assert len(value) == (0 if name == "items.free" else 3)
+        elif name != "version":
+            assert torch.equal(value, expected[name]), name
+    assert together.said.content.entries.live == one_by_one.said.content.entries.live
 
 
 def test_who_was_idle_and_comes_back_has_the_features_and_none_of_the_texts():
@@ -306,16 +366,33 @@ def test_who_was_idle_and_comes_back_has_the_features_and_none_of_the_texts():
     made.test_then_learn([click("nobody", "i1")._replace(text="old boots")])
     run(made, [click(f"v{n}", f"i{n}", n) for n in range(12)], 2)
     assert made.users.row("u0") is None
+    content = made.said.content
+    state = content.state()
+    assert not state["at"].any(), "how many events and texts they had is gone, too"
+    assert not state["texts"].any()
 
     made.test_then_learn([click("u0", "i1")])
 
-    content = made.said.content
     assert content.ids.row("nobody") is None
     row = content.ids.row("u0") * content.slots
     assert (content.entries.lengths()[row : row + content.slots] > 0).tolist() == [True] + [False] * (content.slots - 1)
     said = said_of(made, np.array([made.users.row("u0")]))
     assert said is not None
     assert len(said._bags.features_E) == 1
+
+
+def test_whoever_gets_the_row_of_an_idle_user_has_nothing_of_theirs():
+    made = learner(described=people(range(1)), max_users=2)
+    made.test_then_learn([click("u0", "i1")])
+    idle = made.users.row("u0")
+    run(made, [click(f"v{n}", f"i{n}", n) for n in range(12)], 1)
+
+    newcomer = made.users.name(idle)
+
+    assert newcomer != "u0"
+    made.said.content.table.values[:] = 1.0
+    made.said.content.entries._shared_F[:] = True
+    assert not said_of(made, rows(idle)).on_top(torch.zeros((1, 8))).any()
 
 
 def test_who_comes_back_after_a_forget_is_a_stranger():
@@ -332,7 +409,7 @@ def test_whoever_gets_the_row_of_a_forgotten_user_gets_their_own_features():
     run(made, two_tastes(1000), 50)
     old = made.users.row("u1")
 
-    run(made, [Forget("u1"), click("next", "i0", 5_000_000, weight=0.0)], 2)
+    run(made, [Forget("u1"), click("next", "i0", 5_000_000, weight=0.0)], 1)
 
     assert made.users.row("next") == old
     said = said_of(made, rows(old)).on_top(torch.zeros((1, 8)))

@@ -476,3 +476,33 @@ def _count_pairs(
         sums_P[slot] = float(sums_P[slot]) + residual * float(residuals_R[r])
         counts_P[slot] += 1
     return changes
+
+
+@compiled
+def take_back_pairs(
+    items_NR: NDArray[np.int32],
+    residuals_NR: Floats,
+    keys_P: Ints,
+    sums_P: Floats,
+    counts_P: Floats,
+    shift: int,
+) -> None:
+    """The inverse of `_count_pairs`, for all that users remember: a pair that is left with too little loses its slot.
+
+    Items below 0 are none. What wear took stays taken.
+    """
+    for user in range(items_NR.shape[0]):
+        for r in range(items_NR.shape[1]):
+            item = int(items_NR[user, r])
+            for s in range(r if item >= 0 else 0):
+                other = int(items_NR[user, s])
+                if other < 0:
+                    continue
+                lower, higher = (item, other) if item < other else (other, item)
+                slot = pair_hash(lower, higher) >> shift
+                if keys_P[slot] != (lower << 32) + higher:
+                    continue
+                sums_P[slot] = float(sums_P[slot]) - float(residuals_NR[user, r]) * float(residuals_NR[user, s])
+                counts_P[slot] -= 1
+                if counts_P[slot] < LEAST_COUNT:
+                    keys_P[slot], sums_P[slot], counts_P[slot] = -1, 0.0, 0.0

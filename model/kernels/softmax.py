@@ -97,12 +97,14 @@ def combine_and_rank(
     `rows_B` is the row of scores of each event, -1 for events that are not ranked: the next ones find what they did.
     `base_I` is the bias of known items and NO_CANDIDATE for others; it and `log_count_I` are as of the batch's start
     and follow the events here, to `log_after_B` for the item of each event that enters. A target without an earlier
-    event ranks NaN.
+    event ranks NaN, and its row is left as it is: nothing is learned from it.
     """
     items = scores_RI.shape[1]
     for event in range(targets_B.shape[0]):
         target = targets_B[event]
-        if rows_B[event] < 0:
+        is_known = not base_I[target] < NO_CANDIDATE / 2  # a bias that is NaN is known
+        if rows_B[event] < 0 or not is_known:
+            ranks_B[event] = np.nan
             base_I[target] = bias_I[target]
             if enters_B[event]:
                 log_count_I[target] = log_after_B[event]
@@ -110,12 +112,8 @@ def combine_and_rank(
         row = scores_RI[rows_B[event]]
         length = lengths_B[event]
         popularity = popularity_L[length]
-        is_known = not base_I[target] < NO_CANDIDATE / 2  # a bias that is NaN is known
-        own_product = row[target]
         for item in range(items):
             row[item] += base_I[item] + popularity * log_count_I[item]
-        if not is_known:
-            row[target] = own_product + bias_I[target] + popularity * log_count_I[target]
         weight = feature_weight_L[length]
         add_extras(
             row,
@@ -137,13 +135,9 @@ def combine_and_rank(
         for item in range(items):
             best = max(best, row[item])
         ranks_B[event] = rank_of(row, items, target)
-        if not is_known:
-            ranks_B[event] = np.nan
         for item in range(items):
             row[item] = max(row[item] - best, FLOOR)
 
-        if not is_known:
-            base_I[target] = bias_I[target]
         if enters_B[event]:
             log_count_I[target] = log_after_B[event]
 
