@@ -23,8 +23,9 @@ def produce(
 ) -> None:
     """Write the values and wait for the broker to have them."""
     named = {name.replace("_", "."): value for name, value in properties.items()}
-    # A new topic may refuse the first batches: what is sent again must not come behind others.
-    properties = {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "enable.idempotence": True}
+    # A new topic may refuse the first batches: what is sent again must not come behind others. An idempotent producer
+    # would see to that too, but gets its number half a second after its start only.
+    properties = {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "max.in.flight": 1}
     producer = Producer({**properties, **named})
     failed: list[object] = []
     for value in values:
