@@ -102,6 +102,15 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def quick_producers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's producers send at once: an idempotent one gets its number half a second after its start only.
+
+    For tests of other things than publishing. One request at a time keeps the order, too.
+    """
+    monkeypatch.setattr("consumer.publish._FIXED", {"acks": "all", "max.in.flight": 1})
+
+
+@pytest.fixture
 def open_store() -> Iterator[Callable[..., "CheckpointStore"]]:
     """A function that makes a store of checkpoints; it lets go of its folder at the end of the test."""
     from checkpoint_cases import stores_opened  # only now: torch is slow to come
