@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
+from broker_clients import AT_ONCE
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from faulty_disk import without_waiting
@@ -103,11 +104,8 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_producers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker's producers send at once: an idempotent one gets its number half a second after its start only.
-
-    For tests of other things than publishing. One request at a time keeps the order, too.
-    """
-    monkeypatch.setattr("consumer.publish._FIXED", {"acks": "all", "max.in.flight": 1})
+    """The worker's producers send at once: `AT_ONCE`. For tests of other things than publishing."""
+    monkeypatch.setattr("consumer.publish._FIXED", {"acks": "all", **AT_ONCE})
 
 
 @pytest.fixture
