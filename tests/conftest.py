@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 keep_in_turn()
+# Torch reads it when it is loaded. Tensors of tests are small: a second thread would only wait, at full speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Broker(Protocol):
