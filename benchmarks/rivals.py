@@ -43,10 +43,13 @@ class Ratings:
 
 
 def measure(stream: Stream) -> Result:
-    """Rates on the stream's ratings; rates and RMSE on MovieLens-100K, None for it where it cannot be had."""
+    """Rates on the stream's ratings; rates and RMSE on MovieLens-100K, None for it where it cannot be had.
+
+    No more of its ratings than the stream has events.
+    """
     found: Result = {"stream": {name: rate(of_stream(stream)) for name, rate in RATES.items()}}
     try:
-        real = of_movielens()
+        real = of_movielens(stream.events)
     except DatasetUnavailable as missing:
         return {**found, "movielens-100k": None, "why": str(missing)}
     return {**found, "movielens-100k": {name: rate(real) for name, rate in RATES.items()}}
@@ -59,10 +62,10 @@ def of_stream(stream: Stream) -> Ratings:
     return Ratings(draws.users_N[rated], draws.items_N[rated], rated, draws.tenths_N[rated] / 10)
 
 
-def of_movielens() -> Ratings:
-    """MovieLens-100K in the order of time; fetched where it is not here yet."""
+def of_movielens(most: int) -> Ratings:
+    """The first ratings of MovieLens-100K in the order of time; fetched where it is not here yet."""
     events = datasets.load("movielens-100k").events
-    ratings = [event for event in events if isinstance(event, Rating)]
+    ratings = [event for event in events if isinstance(event, Rating)][:most]
     users, items = Vocabulary(), Vocabulary()
     return Ratings(
         users.rows([event.user_id for event in ratings]),

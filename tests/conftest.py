@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
+from broker_clients import AT_ONCE
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from faulty_disk import without_waiting
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 keep_in_turn()
+# Torch reads it when it is loaded. Tensors of tests are small: a second thread would only wait, at full speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Broker(Protocol):
@@ -99,6 +102,12 @@ class Kafka:
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Syncing costs nothing: see `without_waiting`."""
     without_waiting(monkeypatch)
+
+
+@pytest.fixture
+def quick_producers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's producers send at once: `AT_ONCE`. For tests of other things than publishing."""
+    monkeypatch.setattr("consumer.publish._FIXED", {"acks": "all", **AT_ONCE})
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ the crash tests need. It ends with the process that started it, in whichever way
     python tests/kafka_server.py        starts one, says where, and ends it at the first line or end of its input
 """
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -140,7 +142,8 @@ class KafkaServer:
         configuration = self._folder / "server.properties"
         configuration.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         tool = [*self._java, "kafka.tools.StorageTool"]
-        identity = _answer([*tool, "random-uuid"]).splitlines()[-1]
+        # As the tool would make one, which takes a second; one that begins with - would look like an option.
+        identity = base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         _answer([*tool, "format", "--standalone", "-t", identity, "-c", str(configuration)])
 
 

@@ -7,16 +7,18 @@ import sys
 from collections import Counter
 from itertools import chain, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from failing_call import fail
 
 from consumer.broker import InProcessBroker
 from consumer.decode import Decoder
 from consumer.records import Taken
-from producer.events import Event
+from producer.events import Event, Rating
 from producer.fetch import DatasetUnavailable
 
 ROOT = Path(__file__).parent.parent
@@ -254,7 +256,7 @@ def test_rivals_are_compared_on_real_ratings_where_they_can_be_had(has_movielens
 
 
 def test_rivals_learn_the_same_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere() -> None:
+    def nowhere(_most: int) -> None:
         raise DatasetUnavailable("no network")
 
     monkeypatch.setattr("benchmarks.rivals.of_movielens", nowhere)
@@ -267,6 +269,16 @@ def test_rivals_learn_the_same_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("headrace", "headrace, factors", "river"):
         assert found["stream"][name]["events"] == rated
         assert 1 < found["stream"][name]["rmse"] < 2  # ratings of 0.5 to 5 without any sense
+
+
+def test_rivals_learn_no_more_real_ratings_than_the_stream_has_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [msgspec.json.decode(value, type=Event) for _, value in records(SMALL)]
+    rated = [event for event in events if isinstance(event, Rating)]
+    monkeypatch.setattr("producer.datasets.load", lambda _name: SimpleNamespace(events=rated))
+
+    found = rivals.measure(Stream(**{**vars(SMALL), "events": 100}))
+
+    assert found["movielens-100k"]["river"]["events"] == 100 < len(rated)
 
 
 def test_freshness_is_divided_by_two_hops_at_the_same_rate() -> None:
@@ -376,18 +388,6 @@ def test_the_decoder_of_the_benchmarks_is_the_workers() -> None:
     accepted, rejects = Decoder()(Taken([Kept(value) for _, value in records(SMALL)]))  # type: ignore[list-item]
 
     assert (len(accepted), rejects) == (SMALL.events, [])
-
-
-class NotFitToBeSent(RuntimeError):
-    """Of two arguments, of which pickle knows one."""
-
-    def __init__(self, what: str, missing: int) -> None:
-        super().__init__(what)
-        self.missing = missing
-
-
-def fail(kind: str) -> None:
-    raise NotFitToBeSent("7 events were dropped", 7) if kind == "odd" else ValueError("the plain kind")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ from consumer.publish import LETTER_HEADERS, UNREADABLE_HEADERS, Publisher
 from consumer.source import Reset, Source
 from producer.client import DeliveryFailed
 
+pytestmark = pytest.mark.usefixtures("quick_producers")
+
+QUICK = {"fetch.wait.max.ms": "2", "enable.idempotence": "false", "max.in.flight": "1"}
+"""Seeking does not wait for an empty fetch, nor sending for the number of an idempotent producer."""
+
 
 class Rejected(NamedTuple):
     record: object
@@ -31,6 +36,7 @@ def settings(broker, unique):
         group_id=unique("group"),
         events_topic=broker.create_topic(unique("events"), 2),
         dead_letter_topic=broker.create_topic(unique("dlq"), 2),
+        librdkafka=QUICK,
     )
 
 
@@ -50,7 +56,7 @@ def reject(settings, broker, unique, values, *, reason="not-json", key=b"u1", he
 
 def events(settings):
     """Key, value and headers of everything on the events topic."""
-    source = Source(settings.bootstrap_servers, settings.events_topic, "tests")
+    source = Source(settings.bootstrap_servers, settings.events_topic, "tests", librdkafka=settings.librdkafka)
     source.seek(None, Reset.EARLIEST)
     count = sum(source.end_offsets().values())
     found = []
@@ -102,6 +108,7 @@ def test_no_letters_are_an_empty_list(settings):
 
 
 def test_a_replayed_letter_is_the_record_that_came(settings, broker, unique):
+    settings = settings.model_copy(update={"librdkafka": {}})  # the client as it is without a word of the user's
     reject(settings, broker, unique, [b"\xff\x00", None], key=b"u\xff", headers=[("trace", b"7"), ("empty", None)])
 
     answer = dead_letters.replay(settings)
@@ -218,6 +225,7 @@ def test_a_letter_that_cannot_be_sent_is_an_error_and_is_sent_next_time(in_proce
         bootstrap_servers=in_process.bootstrap_servers,
         events_topic=in_process.create_topic("events"),
         dead_letter_topic=in_process.create_topic("dlq"),
+        librdkafka=QUICK,
     )
     reject(settings, in_process, unique, [b"one"])
     in_process.faults.fail_next_requests(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])

@@ -47,7 +47,10 @@ def test_without_a_broker_a_stream_is_not_begun(
     assert "Connection refused" in caplog.text
 
 
-def test_a_topic_that_is_not_there_is_named_and_not_the_broker(kafka: Kafka, unique: Callable[[str], str]) -> None:
+def test_a_topic_that_is_not_there_is_named_and_not_the_broker(
+    kafka: Kafka, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_NEW_TOPIC_SECONDS", 0.3)
     nowhere = settings_for(kafka.bootstrap_servers, events_topic=unique("nowhere"))
     expected = rf"topic {nowhere.events_topic} does not exist on .*HEADRACE_EVENTS_TOPIC .*`headrace topics create`"
 

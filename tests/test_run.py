@@ -165,7 +165,7 @@ def assert_exact_after_kills(kafka: Kafka, folder: Path, unique: Unique, *, kill
 def test_a_worker_killed_three_times_has_learned_each_event_exactly_once(
     kafka: Kafka, tmp_path: Path, unique: Unique
 ) -> None:
-    assert_exact_after_kills(kafka, tmp_path, unique, kills=3, rate=600, seed=1)
+    assert_exact_after_kills(kafka, tmp_path, unique, kills=3, rate=400, seed=1)
 
 
 @pytest.mark.soak
@@ -173,7 +173,7 @@ def test_a_worker_killed_three_times_has_learned_each_event_exactly_once(
 def test_a_worker_killed_ten_times_has_learned_each_event_exactly_once(
     kafka: Kafka, tmp_path: Path, unique: Unique, seed: int
 ) -> None:
-    assert_exact_after_kills(kafka, tmp_path, unique, kills=10, rate=150, seed=seed)
+    assert_exact_after_kills(kafka, tmp_path, unique, kills=10, rate=90, seed=seed)
 
 
 # --- asked to stop ---

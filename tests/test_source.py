@@ -319,7 +319,10 @@ def test_a_broker_that_is_not_there_is_told_with_its_address(closed_port: str) -
     source.close()
 
 
-def test_waiting_for_an_answer_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+def test_waiting_for_an_answer_ends_with_what_a_look_up_raises(
+    closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.source._LOOK_UP_SECONDS", 0.2)
     looks = iter([None, None, Interrupted()])
 
     def look_up() -> None:

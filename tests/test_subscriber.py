@@ -502,14 +502,18 @@ def test_a_wrong_property_is_named() -> None:
 
 
 def test_a_topic_that_does_not_exist_is_said_once_and_when_it_is_there(
-    kafka: Kafka, unique: Callable[[str], str], caplog: pytest.LogCaptureFixture
+    kafka: Kafka, unique: Callable[[str], str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("producer.subscriber.NO_PARTITIONS_SECONDS", 0.1)
     caplog.set_level("INFO", "producer.subscriber")
     topic = unique("lists")
     with Subscriber(kafka.bootstrap_servers, topic=topic) as subscriber:
-        subscriber.poll(2.5)  # asks for it several times
+        subscriber.poll(0.5)  # asks for it several times
         kafka.create_topic(topic)
-        subscriber.poll(5)
+        deadline = time.monotonic() + 20
+        while len(caplog.records) < 2 and time.monotonic() < deadline:
+            subscriber.poll(0.1)
+        subscriber.poll(0.3)
 
     assert [record.getMessage() for record in caplog.records] == [
         f"waiting for topic {topic} on {kafka.bootstrap_servers}: it does not exist",

@@ -189,7 +189,8 @@ def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(brok
         require(broker.bootstrap_servers, [one, there, other])
 
 
-def test_looking_for_topics_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+def test_looking_for_topics_ends_with_what_a_look_up_raises(closed_port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.topics._LOOK_UP_SECONDS", 0.2)
     looks = iter([None])
     began = time.monotonic()
 
@@ -237,7 +238,8 @@ def test_where_nobody_can_tell_a_topics_id_there_is_none_and_that_takes_no_time(
     assert time.monotonic() - began_at < SECONDS / 3
 
 
-def test_waiting_for_an_id_ends_with_what_a_look_up_raises(closed_port: str) -> None:
+def test_waiting_for_an_id_ends_with_what_a_look_up_raises(closed_port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.topics._LOOK_UP_SECONDS", 0.2)
     looks = iter([None, Interrupted()])
 
     def look_up() -> None:

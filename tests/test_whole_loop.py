@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from broker_clients import SECONDS, produce
+from broker_clients import AT_ONCE, SECONDS, produce
 from confluent_kafka import Message, Producer
 from conftest import Broker
 from prometheus_client.parser import text_string_to_metric_families
@@ -73,7 +73,8 @@ def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
 
 def send_events(site: Site, count: int = 300, seed: int = 0) -> None:
     """Clicks, skips and ratings of twelve people."""
-    with EventProducer(site.broker.bootstrap_servers, topic=site.settings.events_topic) as producer:
+    address, topic = site.broker.bootstrap_servers, site.settings.events_topic
+    with EventProducer(address, topic=topic, librdkafka=AT_ONCE) as producer:
         for event in tastes(count, seed):
             producer.send(event)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from broker_clients import SECONDS, produce
+from broker_clients import AT_ONCE, SECONDS, produce
 from columns import events_of
 from conftest import InProcess, Kafka
 from worker_site import Site, tastes
@@ -29,6 +29,8 @@ from model.kernels.compiled import IS_COMPILED, compiled
 from producer.client import EventProducer
 from producer.events import Click, Rating
 
+pytestmark = pytest.mark.usefixtures("quick_producers")
+
 
 @pytest.fixture
 def site(in_process: InProcess, tmp_path: Path, unique: Callable[[str], str]) -> Site:
@@ -36,7 +38,8 @@ def site(in_process: InProcess, tmp_path: Path, unique: Callable[[str], str]) ->
 
 
 def send(site: Site, count: int, seed: int = 0) -> None:
-    with EventProducer(site.broker.bootstrap_servers, topic=site.settings.events_topic) as producer:
+    address, topic = site.broker.bootstrap_servers, site.settings.events_topic
+    with EventProducer(address, topic=topic, librdkafka=AT_ONCE) as producer:
         for event in tastes(count, seed):
             producer.send(event)
 
@@ -92,7 +95,10 @@ def test_a_topic_that_it_cannot_do_without_stops_the_start_before_anything_is_sa
     assert list(CheckpointStore(site.settings.checkpoint_dir).paths()) == []
 
 
-def test_told_to_stop_while_it_waits_for_the_broker_a_start_ends_and_lets_go_of_the_folder(site: Site) -> None:
+def test_told_to_stop_while_it_waits_for_the_broker_a_start_ends_and_lets_go_of_the_folder(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.topics._LOOK_UP_SECONDS", 0.2)
     site.broker.faults.disconnect()  # type: ignore[attr-defined]
     observation = Observation.of(site.settings)
     looks = []
