@@ -7,6 +7,7 @@ such tests are skipped with one line that says why; with HEADRACE_REQUIRE_KAFKA=
 
 import itertools
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,8 @@ _numbers = itertools.count(1)
 keep_in_turn()
 # Torch reads it when it is loaded. Tensors of tests are small: a second thread would only wait, at full speed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Broker(Protocol):
