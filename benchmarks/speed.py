@@ -75,7 +75,7 @@ class Plan:
     records, and drops the rest.
     """
     save_seconds: float | None = 5.0
-    """Seconds between checkpoints in one more go at the highest rate: the others are too short for one. None: left out.
+    """Seconds between checkpoints in further goes at the highest rate: the others are too short for one. None: left out.
     """
     drain_seconds: float = 60.0
     """Longest wait for lists that are late, after the last event was sent."""
@@ -201,7 +201,11 @@ class Run:
         """The worker at the highest rate, with checkpoints among what events wait for."""
         service = partial(measure_service, drain_seconds=self.plan.drain_seconds)
         worker = {**RECENCY, "checkpoint_seconds": self.plan.save_seconds}
-        return self._fresh(service, "freshness, with saves, at", items, max(self.plan.rates), worker=worker)
+        goes = [
+            self._fresh(service, "freshness, with saves, at", items, max(self.plan.rates), worker=worker)
+            for _ in range(self.plan.freshness_goes)
+        ]
+        return report.middle(goes, lambda go: go["p99_ms"])
 
     def _fresh(
         self,
