@@ -75,7 +75,8 @@ class Plan:
     records, and drops the rest.
     """
     save_seconds: float | None = 5.0
-    """Seconds between checkpoints in further goes at the highest rate: the others are too short for one. None: left out.
+    """Seconds between checkpoints in further goes at the highest rate, since the others are too short for one. None: no
+    such goes.
     """
     drain_seconds: float = 60.0
     """Longest wait for lists that are late, after the last event was sent."""
