@@ -10,8 +10,6 @@ AHEAD = 4
 """Rows that are on their way while one is worked on."""
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-Whole = int | np.integer
-Number = float | np.floating
 
 
 @compiled_loosely

@@ -36,7 +36,6 @@ Ints = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Vectors = NDArray[np.floating]
-Flags = NDArray[np.bool_]
 Number = float | np.floating
 Whole = int | np.integer
 
