@@ -35,6 +35,8 @@ from model.state import as_bytes
 FORMAT: Final = 2
 STATE_FILE: Final = "state.safetensors"
 MANIFEST_FILE: Final = "manifest.json"
+MODEL_PREFIX: Final = "model."
+"""Begins the names of the tensors that are the model's, of which `Manifest.state_sha256` is."""
 UNFINISHED_PREFIX: Final = "unfinished-"
 DROPPED_PREFIX: Final = "dropped-"
 _SMALL_BYTES: Final = 1 << 16

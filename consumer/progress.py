@@ -22,7 +22,7 @@ import structlog
 from numpy.typing import NDArray
 
 from consumer.catalogue import Catalogues
-from consumer.checkpoint import CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
+from consumer.checkpoint import MODEL_PREFIX, CheckpointError, CheckpointStore, Counts, Manifest, Prepared, Snapshot
 from consumer.duplicates import RecentEventIds
 from consumer.journal import Journal, JournaledSource
 from consumer.last_lists import LastLists
@@ -156,7 +156,7 @@ class Progress:
         if found is not None:
             self.saved, tensors = found
             self.counts, step, saved = self.saved.counts, self.saved.step, self._offsets_of(self.saved)
-            self._learner.load(under(tensors, "model."))
+            self._learner.load(under(tensors, MODEL_PREFIX))
             for name, holder in self._holders.items():
                 holder.load({part: value.numpy() for part, value in under(tensors, f"{name}.").items()})
         saved_id = None if self.saved is None else self.saved.topic_ids.get(self._topic)
@@ -346,7 +346,10 @@ class Progress:
                 settings=self._settings,
                 state_sha256=state_digest(model),
                 topic_ids=self._topic_ids,
-                tensors={**{f"model.{name}": value for name, value in model.items()}, **tensors_of(copy.others)},
+                tensors={
+                    **{f"{MODEL_PREFIX}{name}": value for name, value in model.items()},
+                    **tensors_of(copy.others),
+                },
             )
         )
 

@@ -39,9 +39,9 @@ class UserMeans:
         find_then_count(users_B, enters_B, ratings_B, events_U, self.sum_U, self.count_U, earlier_events_B, means_B)
         return earlier_events_B, means_B
 
-    def clear_user(self, user: int | Ints) -> None:
-        self.sum_U[user] = 0
-        self.count_U[user] = 0
+    def clear_users(self, users_U: Ints) -> None:
+        self.sum_U[users_U] = 0
+        self.count_U[users_U] = 0
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         return {"sum": self.sum_U[: self.users], "count": self.count_U[: self.users]}

@@ -190,11 +190,6 @@ class Content:
 
     # --- vectors ---
 
-    @property
-    def vectors_XD(self) -> Tensor:
-        """Content vectors of all catalogue rows, to be read."""
-        return self._vectors_XD
-
     def vectors(self, rows_X: NDArray[np.int64]) -> Tensor:
         """Content vectors of catalogue rows."""
         return self._vectors_XD[torch.from_numpy(rows_X).to(self.device)]

@@ -170,9 +170,6 @@ class SeenItems:
             self.pool[start : start + self.most] = kept
             self.length_U[user] = self.most
 
-    def clear(self, user: int) -> None:
-        self.clear_users(np.array([user]))
-
     def clear_users(self, users_U: NDArray[np.int64]) -> None:
         """Nothing of these lists is left, not even what a cut left behind them."""
         give_lists(users_U, WORDS_S, self._free_S, self._words, self.start_U, self.length_U, self._size_U)

@@ -66,7 +66,7 @@ class LettingGo:
             self.users.remove_rows(rows_U)
             self.live.clear_users(rows_U)
             self.ratings.clear_users(rows_U)
-            self.means.clear_user(rows_U)
+            self.means.clear_users(rows_U)
             if self.idle_users is not None:
                 self.idle_users.clear(rows_U)
         return rows_N
@@ -81,7 +81,7 @@ class LettingGo:
             self.users.remove_rows(rows_U)
             self.live.clear_users(rows_U)
             self.ratings.let_go(rows_U)
-            self.means.clear_user(rows_U)
+            self.means.clear_users(rows_U)
         return replace(step, evicted_U=rows_U)
 
     def let_items_leave(self, step: Step, batch: Interactions) -> Step:

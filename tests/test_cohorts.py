@@ -40,7 +40,7 @@ def test_a_forgotten_user_has_no_mean():
     means = UserMeans()
     means_of([0, 1], [5, 3], means)
 
-    means.clear_user(0)
+    means.clear_users(np.array([0]))
 
     assert means_of([0, 1], [1, 1], means)[1] == pytest.approx([np.nan, 3], nan_ok=True)
 

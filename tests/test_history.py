@@ -106,7 +106,7 @@ def test_nothing_of_a_cleared_list_is_left_in_the_pool_not_even_what_was_cut_or_
     seen = seen_items([[100 + n for n in range(50)], [7, 8]], most=3)
     seen.trim(np.array([0]))
 
-    seen.clear(0)
+    seen.clear_users(np.array([0]))
 
     assert seen.items(0).tolist() == []
     assert seen.items(1).tolist() == [7, 8]
@@ -139,12 +139,12 @@ def test_lists_of_users_that_come_and_go_take_no_more_room():
     seen = seen_items([[]] * 20)
     for number in range(300):
         fill(seen, number % 20, range(number % 7 + 1))
-        seen.clear((number + 3) % 20)
+        seen.clear_users(np.array([(number + 3) % 20]))
     size = len(seen.pool)
 
     for number in range(3000):
         fill(seen, number % 20, range(number % 7 + 1))
-        seen.clear((number + 3) % 20)
+        seen.clear_users(np.array([(number + 3) % 20]))
 
     assert len(seen.pool) == size
     assert seen.items(19).tolist() == list(range(2999 % 7 + 1))

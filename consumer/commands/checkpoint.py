@@ -4,12 +4,16 @@ from typing import Any
 
 from torch import Tensor
 
-from consumer.checkpoint import CheckpointDamaged, CheckpointError, CheckpointStore, Manifest, read_checkpoint
+from consumer.checkpoint import (
+    MODEL_PREFIX,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointStore,
+    Manifest,
+    read_checkpoint,
+)
 from consumer.config import Settings
 from model.state import state_digest, under
-
-MODEL_PREFIX = "model."
-"""Of the tensors that the digest of the state is about."""
 
 
 def show(settings: Settings) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.checkpoint import Manifest
-from consumer.commands.checkpoint import MODEL_PREFIX, newest
+from consumer.checkpoint import MODEL_PREFIX, Manifest
+from consumer.commands.checkpoint import newest
 from consumer.config import MASK, Settings
 from consumer.modelling import compiling, make_learner, make_top_k
 from consumer.refusals import SET_BY, other_settings
