@@ -85,11 +85,7 @@ def test_a_forgotten_user_is_named_nowhere_and_not_told_of_again_by_the_same_row
 
 
 def test_what_is_remembered_of_a_forgotten_user_goes_with_the_row():
-    users = Users()
-    users.put("private", categories=["x"])
-    first = reading_users(users)
-    first.apply(first.take())
-    first.forget(["private"])
+    users, first = one_forgotten()
     users.put("private", None)
     users.compact()
     second = reading_users(users, state=first.state())
@@ -119,11 +115,7 @@ def test_the_same_row_of_a_forgotten_user_is_told_again_once_a_null_value_has_co
 
 
 def test_a_row_that_comes_behind_a_null_value_in_the_same_take_is_told_again_to_a_repeated_step_too():
-    users = Users()
-    users.put("private", categories=["x"])
-    first = reading_users(users)
-    first.apply(first.take())
-    first.forget(["private"])
+    users, first = one_forgotten()
     saved = first.state()
     users.put("private", None)
     users.put("private", categories=["x"])
@@ -152,11 +144,7 @@ def test_a_null_value_of_a_forgotten_user_leaves_no_id(restarts):
 
 
 def test_what_the_journal_took_in_lets_go_of_what_was_withheld_when_it_is_repeated():
-    users = Users()
-    users.put("private", categories=["x"])
-    first = reading_users(users)
-    first.apply(first.take())
-    first.forget(["private"])
+    users, first = one_forgotten()
     saved = first.state()
     users.put("private", None)
     journaled = first.take()
@@ -172,11 +160,7 @@ def test_what_the_journal_took_in_lets_go_of_what_was_withheld_when_it_is_repeat
 
 
 def test_what_a_state_without_ids_of_what_is_withheld_says_counts_on():
-    users = Users()
-    users.put("private", categories=["x"])
-    first = reading_users(users)
-    first.apply(first.take())
-    first.forget(["private"])
+    users, first = one_forgotten()
     older = {name: array for name, array in first.state().items() if name != "withheld ids"}
 
     second = reading_users(users, state=older)
